@@ -1,0 +1,1 @@
+../../distilray/__init__.py

@@ -1,0 +1,1 @@
+"""From logits to answers, one module a task; numpy only, vectorised over ragged offsets."""

@@ -1,0 +1,54 @@
+"""The DistilBERT encoder over packs: hidden states stay [tokens, dim] from end to end."""
+
+from torch import Tensor, nn
+
+from distilray.model.activations import ACTIVATIONS
+from distilray.model.attention import Attention
+from distilray.model.config import LAYER_NORM_EPS, Config
+from distilray.model.packed import Pack
+
+
+class Encoder(nn.Module):
+    """Embeddings and post-LN transformer layers (Sanh et al. 2019, arXiv:1910.01108)."""
+
+    def __init__(self, config: Config, attention: Attention) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.dim)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.dim)
+        self.LayerNorm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.layers = nn.ModuleList(Layer(config, attention) for _ in range(config.n_layers))
+        self.max_seqlen = config.max_position_embeddings
+
+    def forward(self, pack: Pack) -> Tensor:
+        """Hidden states [T, dim]; ValueError if a sequence is longer than the position embeddings."""
+        if pack.max_seqlen > self.max_seqlen:
+            raise ValueError(f"expected sequences of at most {self.max_seqlen} tokens, got one of {pack.max_seqlen}")
+        x = self.word_embeddings(pack.input_ids) + self.position_embeddings(pack.position_ids)
+        x = self.LayerNorm(x)
+        for layer in self.layers:
+            x = layer(x, pack)
+        hidden: Tensor = x
+        return hidden
+
+
+class Layer(nn.Module):
+    """One transformer layer; the query, key and value projections are one matrix."""
+
+    def __init__(self, config: Config, attention: Attention) -> None:
+        super().__init__()
+        self.qkv_lin = nn.Linear(config.dim, 3 * config.dim)
+        self.out_lin = nn.Linear(config.dim, config.dim)
+        self.sa_layer_norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.lin1 = nn.Linear(config.dim, config.hidden_dim)
+        self.lin2 = nn.Linear(config.hidden_dim, config.dim)
+        self.output_layer_norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.activation = ACTIVATIONS[config.activation]
+        self.attention = attention.kernel
+        self.heads = (3, config.n_heads, config.head_dim)
+
+    def forward(self, x: Tensor, pack: Pack) -> Tensor:
+        """[T, dim] -> [T, dim]."""
+        q, k, v = self.qkv_lin(x).view(-1, *self.heads).unbind(1)
+        x = self.sa_layer_norm(x + self.out_lin(self.attention(q, k, v, pack).flatten(1)))
+        hidden: Tensor = self.output_layer_norm(x + self.lin2(self.activation(self.lin1(x))))
+        return hidden

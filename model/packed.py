@@ -1,0 +1,94 @@
+"""Packs: sequences laid end to end, without padding, in batches of a token budget."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Ints = npt.NDArray[np.integer]
+
+
+@dataclass(frozen=True)
+class Pack:
+    """T tokens of B sequences, laid end to end, the sequences in order of length.
+
+    input_ids, position_ids: int64 [T]; cu_seqlens: int32 [B + 1], where each sequence starts.
+    groups: (first token, number of sequences, their length) for each run of equally long ones.
+    """
+
+    input_ids: Tensor
+    position_ids: Tensor
+    cu_seqlens: Tensor
+    max_seqlen: int
+    groups: tuple[tuple[int, int, int], ...]
+
+    def to(self, device: torch.device) -> "Pack":
+        """The same pack on `device`."""
+        move = {"device": device, "non_blocking": True}
+        return Pack(
+            self.input_ids.to(**move),
+            self.position_ids.to(**move),
+            self.cu_seqlens.to(**move),
+            self.max_seqlen,
+            self.groups,
+        )
+
+
+def make_pack(input_ids: Ints, lengths: Ints) -> Pack:
+    """A pack of sequences that already lie end to end in order of length.
+
+    input_ids: [sum(lengths)]; lengths: [B], monotonic, all positive.
+    """
+    cu_seqlens = offsets_of(lengths)
+    distinct, counts = run_lengths(lengths)
+    firsts = cu_seqlens[offsets_of(counts)[:-1]]
+    return Pack(
+        input_ids=torch.from_numpy(np.ascontiguousarray(input_ids, dtype=np.int64)),
+        position_ids=torch.from_numpy(ragged_arange(lengths)),
+        cu_seqlens=torch.from_numpy(cu_seqlens.astype(np.int32)),
+        max_seqlen=int(lengths.max(initial=0)),
+        groups=tuple(zip(firsts.tolist(), counts.tolist(), distinct.tolist(), strict=True)),
+    )
+
+
+def budget_slices(lengths: Ints, tokens_per_pack: int) -> Iterator[slice]:
+    """Cuts sequences, in their order, into runs of at most `tokens_per_pack` tokens.
+
+    A sequence longer than the budget gets a run of its own: nothing is dropped.
+    """
+    ends = np.cumsum(lengths)
+    first = 0
+    while first < len(lengths):
+        used = ends[first - 1] if first else 0
+        last = int(np.searchsorted(ends, used + tokens_per_pack, side="right"))
+        yield slice(first, max(last, first + 1))
+        first = max(last, first + 1)
+
+
+def offsets_of(lengths: Ints) -> npt.NDArray[np.int64]:
+    """[0, l0, l0 + l1, ...]: int64 [len(lengths) + 1]."""
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def ragged_arange(lengths: Ints) -> npt.NDArray[np.int64]:
+    """0..l0-1, 0..l1-1, ...: int64 [sum(lengths)]."""
+    offsets = offsets_of(lengths)
+    return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+
+
+def ragged_ranges(starts: Ints, lengths: Ints) -> npt.NDArray[np.int64]:
+    """s0..s0+l0-1, s1..s1+l1-1, ...: the indices that gather slices of a flat array."""
+    return np.repeat(starts, lengths) + ragged_arange(lengths)
+
+
+def run_lengths(values: Ints) -> tuple[Ints, npt.NDArray[np.int64]]:
+    """The value and the length of each run of equal values."""
+    if not len(values):
+        return values, np.zeros(0, dtype=np.int64)
+    first = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))
+    return values[first], np.diff(np.append(first, len(values)))

@@ -1,0 +1,17 @@
+"""Everything a worker must know to take a unit from its shard to its commit."""
+
+from dataclasses import dataclass
+
+from distilray.operators.read import Read
+from distilray.operators.task import ComputeSpec, TaskSpec
+from distilray.operators.write import Write
+
+
+@dataclass(frozen=True)
+class Work:
+    """Plain, picklable data: models, tokenizers and files are opened from it where they are used."""
+
+    read: Read
+    task: TaskSpec
+    compute: ComputeSpec
+    write: Write

@@ -1,0 +1,122 @@
+"""A finished unit to its objects: dead letters first, then the data object, whose put is the commit."""
+
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from distilray.operators import schema as s
+from distilray.operators.storage import open_folder, put
+
+STATS_KEY = b"distilray.stats"
+
+
+class UnitError(RuntimeError):
+    """A unit that did not arrive whole at its commit."""
+
+
+@dataclass(frozen=True)
+class Stats:
+    """What a unit, or a run, answered. tokens: of the corpus; computed_tokens: counted where the model runs;
+    window_tokens: what the windows hold, [CLS] and [SEP] and overlaps included; dead, labels: counts by name."""
+
+    units: int = 0
+    rows: int = 0
+    tokens: int = 0
+    window_tokens: int = 0
+    computed_tokens: int = 0
+    truncated: int = 0
+    dead: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def padding(self) -> int:
+        """Token positions computed that hold no token."""
+        return self.computed_tokens - self.window_tokens
+
+    @property
+    def dead_letters(self) -> int:
+        return sum(self.dead.values())
+
+    def __add__(self, other: "Stats") -> "Stats":
+        mine, theirs = asdict(self), asdict(other)
+        return Stats(**{name: _add(mine[name], theirs[name]) for name in mine})
+
+
+def _add(a: Any, b: Any) -> Any:
+    if isinstance(a, Mapping):
+        return {key: a.get(key, 0) + b.get(key, 0) for key in sorted(a.keys() | b.keys())}
+    return a + b
+
+
+@dataclass(frozen=True)
+class Write:
+    """Commits the one unit a table holds; gives a table of one row: the unit's name and its Stats as JSON."""
+
+    uri: str
+    name: str
+    columns: pa.Schema
+    truncated: bool
+    storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Raises UnitError, and commits nothing, if rows are missing or doubled."""
+        unit = _whole_unit(table)
+        is_dead = pc.is_valid(table[s.DEAD_REASON])
+        dead, data = table.filter(is_dead), table.filter(pc.invert(is_dead))
+        stats = _stats(data, dead, self.name)
+        fs, root = open_folder(self.uri, self.storage_options)
+        if dead.num_rows:
+            columns = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
+            put(fs, f"{root}/dead/{unit}.parquet", _parquet(pa.table(columns, schema=s.DEAD), stats))
+        schema = s.data_schema(self.columns, self.name, self.truncated)
+        put(fs, f"{root}/data/{unit}.parquet", _parquet(data.select(schema.names).cast(schema), stats))
+        return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})
+
+
+def written(table: pa.Table) -> list[Stats]:
+    """The Stats in what `Write` gave."""
+    return [Stats(**json.loads(stats)) for stats in table["stats"].to_pylist()]
+
+
+def _whole_unit(table: pa.Table) -> str:
+    units = pc.unique(table[s.UNIT]).to_pylist()
+    if len(units) != 1:
+        raise UnitError(f"expected the rows of one unit, got those of {units}")
+    expected = table[s.UNIT_ROWS][0].as_py()
+    if table.num_rows != expected:
+        raise UnitError(f"unit {units[0]}: expected {expected} rows, got {table.num_rows}; nothing was committed")
+    return str(units[0])
+
+
+def _stats(data: pa.Table, dead: pa.Table, name: str) -> Stats:
+    labels = pc.struct_field(pc.list_flatten(data[name]), "label")
+    every = pa.concat_tables([data, dead])
+    return Stats(
+        units=1,
+        rows=data.num_rows,
+        tokens=pc.sum(data[s.TOKENS]).as_py() or 0,
+        window_tokens=pc.sum(data[s.WINDOW_TOKENS]).as_py() or 0,
+        computed_tokens=every[s.COMPUTED_TOKENS][0].as_py(),
+        truncated=(pc.sum(data[s.TRUNCATED]).as_py() or 0) if s.TRUNCATED in data.column_names else 0,
+        dead=_counts(dead[s.DEAD_REASON]),
+        labels=_counts(labels),
+    )
+
+
+def _counts(column: pa.ChunkedArray) -> dict[str, int]:
+    pairs = pc.value_counts(column).to_pylist()
+    return {pair["values"]: pair["counts"] for pair in sorted(pairs, key=lambda pair: str(pair["values"]))}
+
+
+def _parquet(table: pa.Table, stats: Stats) -> bytes:
+    """The file in memory: it holds no time and no place, so that the same unit is the same bytes."""
+    buffer = io.BytesIO()
+    table = table.replace_schema_metadata({STATS_KEY: json.dumps(asdict(stats))})
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

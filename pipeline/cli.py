@@ -1,0 +1,74 @@
+"""distilray run job.yaml, distilray plan job.yaml."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from distilray import __version__
+from distilray.pipeline.commit import IncompleteError
+from distilray.pipeline.errors import USER_ERRORS
+from distilray.pipeline.job import Job, load_job
+from distilray.pipeline.plan import survey
+from distilray.pipeline.report import run_with_report
+from distilray.pipeline.run import check_task, unit_bytes
+from distilray.pipeline.sample import estimate_tokens
+
+USER_ERROR = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    top = argparse.ArgumentParser(prog="distilray", description="DistilBERT over text corpora of any size.")
+    top.add_argument("--version", action="version", version=__version__)
+    commands = top.add_subparsers(dest="command", required=True)
+    for name, text in (
+        ("run", "answer every row of a corpus, or continue where an earlier run stopped"),
+        ("plan", "say what a run would do, from the footers and a sample; compute nothing"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
+        command.add_argument("job", help="the job as a YAML file")
+        command.add_argument(
+            "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+            help="override a key of the job, such as compute.engine=local; may be repeated",
+        )  # fmt: skip
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 stopped in the middle (run it again), 2 the job cannot run as it is."""
+    arguments = parser().parse_args(argv)
+    try:
+        job = load_job(arguments.job, arguments.overrides)
+        if arguments.command == "plan":
+            print_plan(job)
+        else:
+            run_with_report(job)
+    except USER_ERRORS as error:
+        print(f"distilray: {error}", file=sys.stderr)
+        return USER_ERROR
+    except IncompleteError as error:
+        print(f"distilray: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def print_plan(job: Job) -> None:
+    """Shards, rows, units and bytes from the footers, tokens from a sample."""
+    task = job.task.spec()
+    check_task(task)
+    plan = survey(job.source).plan(unit_bytes(job, torch.cuda.is_available()))
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("shards", f"{plan.shards:,}" + (f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else ""))
+    table.add_row("rows", f"{plan.rows:,}")
+    table.add_row("units", f"{len(plan.units):,}")
+    table.add_row("bytes", f"{plan.bytes:,}, {plan.text_bytes:,} of text uncompressed")
+    table.add_row("tokens", f"about {estimate_tokens(plan, task):,}")
+    Console(highlight=False).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""The output folder: the plan put first, one object a unit, the manifest and _SUCCESS last.
+
+A unit is done when its object lies in data/; nothing else is remembered, so a resume lists data/ and does the rest.
+"""
+
+import base64
+import io
+import json
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import reduce
+from operator import add
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec import AbstractFileSystem
+
+from distilray.operators.read import Read, Unit
+from distilray.operators.storage import open_folder, put
+from distilray.operators.write import STATS_KEY, Stats
+from distilray.pipeline.errors import JobError
+from distilray.pipeline.job import Job, Sink, Source
+from distilray.pipeline.plan import Plan, explain
+
+_PLAN, _MANIFEST, _SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
+_PLAN_KEY = b"distilray.plan"
+_THREADS = 32
+
+_UNIT = pa.schema(
+    [
+        ("name", pa.string()),
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("row_groups", pa.list_(pa.int64(), 2)),
+        ("skip", pa.int64()),
+        ("first_row", pa.int64()),
+        ("rows", pa.int64()),
+        ("partitions", pa.list_(pa.string())),
+        ("error", pa.list_(pa.string())),
+    ]
+)
+
+
+class IncompleteError(RuntimeError):
+    """Rows planned and rows answered differ: the run must not say success."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """A sink, opened."""
+
+    fs: AbstractFileSystem
+    root: str
+    uri: str
+
+    def load_plan(self, source: Source, fingerprint: str) -> Plan | None:
+        """The plan of an earlier run of the same job; None in a new folder.
+
+        Raises JobError if another job, or something else, has written here.
+        """
+        path = f"{self.root}/{_PLAN}"
+        if not self.fs.exists(path):
+            if self.committed():
+                raise JobError(f"{self.uri} has data/ but no {_PLAN}: it is not an output of distilray; choose another sink")
+            return None
+        table = pq.read_table(io.BytesIO(self.fs.cat_file(path)))
+        about = json.loads(table.schema.metadata[_PLAN_KEY])
+        if about["fingerprint"] != fingerprint:
+            raise JobError(
+                f"{self.uri} holds the output of a different job (another source, task, model or dtype); "
+                "choose another sink, or empty this one"
+            )
+        kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
+        units = tuple(_unit(row) for row in table.to_pylist())
+        read = Read(source.text, kept, partitions, source.storage_options)
+        return Plan(read, units, about["shards"], about["bytes"], about["text_bytes"])
+
+    def save_plan(self, plan: Plan, fingerprint: str) -> None:
+        """Put by the first run, so that every resume has the same units."""
+        about = {
+            "fingerprint": fingerprint,
+            "shards": plan.shards,
+            "bytes": plan.bytes,
+            "text_bytes": plan.text_bytes,
+            "kept": base64.b64encode(plan.read.kept.serialize()).decode(),
+            "partitions": base64.b64encode(plan.read.partitions.serialize()).decode(),
+        }
+        table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNIT)
+        buffer = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
+        put(self.fs, f"{self.root}/{_PLAN}", buffer.getvalue())
+
+    def committed(self) -> set[str]:
+        """Names of the units whose object is there."""
+        folder = f"{self.root}/data"
+        self.fs.invalidate_cache()
+        try:
+            names = self.fs.ls(folder, detail=False)
+        except FileNotFoundError:
+            return set()
+        files = (name.rsplit("/", 1)[-1] for name in names)
+        return {name.removesuffix(".parquet") for name in files if name.endswith(".parquet") and not name.startswith(".")}
+
+    def stats(self, units: Iterable[str]) -> Stats:
+        """The sum of what committed units say of themselves in their footers."""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            return total(pool.map(self._unit_stats, units))
+
+    def _unit_stats(self, unit: str) -> Stats:
+        with self.fs.open(f"{self.root}/data/{unit}.parquet", "rb") as file:
+            return Stats(**json.loads(pq.read_metadata(file).metadata[STATS_KEY]))
+
+    def manifest(self) -> dict[str, Any] | None:
+        """What `finish` wrote; None before that."""
+        if not self.fs.exists(f"{self.root}/{_SUCCESS}"):
+            return None
+        manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.root}/{_MANIFEST}"))
+        return manifest
+
+    def finish(self, plan: Plan, stats: Stats, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Manifest, then _SUCCESS, if planned = answered + dead; else IncompleteError and neither."""
+        missing = {unit.name for unit in plan.units} - self.committed()
+        planned = plan.rows + plan.dead_shards
+        if missing or stats.rows + stats.dead_letters != planned:
+            raise IncompleteError(
+                f"{planned} rows planned, {stats.rows} answered, {stats.dead_letters} dead letters, "
+                f"{len(missing)} of {len(plan.units)} units missing in {self.uri}; run the job again"
+            )
+        manifest = {**about, **asdict(stats), "padding": stats.padding, "shards": plan.shards}
+        put(self.fs, f"{self.root}/{_MANIFEST}", json.dumps(manifest, indent=2).encode())
+        put(self.fs, f"{self.root}/{_SUCCESS}", b"")
+        return manifest
+
+
+def open_output(sink: Sink) -> Output:
+    """Raises JobError if the folder cannot be reached."""
+    try:
+        fs, root = open_folder(sink.uri, sink.storage_options)
+        fs.exists(f"{root}/{_PLAN}")
+    except Exception as error:  # every store has its own exceptions; all of them mean "unreachable"
+        raise JobError(f"cannot reach sink {sink.uri}: {explain(error)}") from error
+    return Output(fs, root, sink.uri)
+
+
+def total(stats: Iterable[Stats]) -> Stats:
+    """The sum of any number of Stats."""
+    return reduce(add, stats, Stats())
+
+
+def _schema(encoded: str) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
+
+
+def _unit(row: Mapping[str, Any]) -> Unit:
+    first, last = row["row_groups"]
+    error = row["error"] and (row["error"][0], row["error"][1])
+    return Unit(**{**row, "row_groups": (first, last), "partitions": tuple(row["partitions"]), "error": error})

@@ -1,0 +1,12 @@
+"""What a user can put right: reported as one line, exit code 2."""
+
+from distilray.model.attention import BackendError
+from distilray.model.config import CheckpointError
+from distilray.operators.read import ShardError
+
+
+class JobError(ValueError):
+    """A job that cannot run as it is written: what was expected, what came, where, and what to do."""
+
+
+USER_ERRORS = (JobError, CheckpointError, BackendError, ShardError)

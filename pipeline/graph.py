@@ -1,0 +1,96 @@
+"""The engine on Ray Data: the same operators as stages of a stream. The only file that imports Ray."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+# before Ray is imported: its progress bars and logs would drown ours
+for _name, _value in {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import pyarrow as pa  # noqa: E402
+import ray  # noqa: E402
+import ray.data  # noqa: E402
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy  # noqa: E402
+from ray.data.block import BlockMetadata  # noqa: E402
+from ray.data.datasource import Datasource, ReadTask  # noqa: E402
+
+from distilray.operators.predict import Predict  # noqa: E402
+from distilray.operators.read import Read, Unit  # noqa: E402
+from distilray.operators.tokenize import Tokenize  # noqa: E402
+from distilray.operators.work import Work  # noqa: E402
+from distilray.operators.write import Stats, written  # noqa: E402
+from distilray.pipeline.job import Compute  # noqa: E402
+from distilray.pipeline.pools import Workers, size_pools  # noqa: E402
+
+_WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
+_TRIES = {"max_restarts": -1, "max_task_retries": 2}  # a unit that kills its actor three times ends the run
+
+
+def connect() -> tuple[float, float]:
+    """Joins the cluster at hand (RAY_ADDRESS, a job's own, a running local one) or starts one; its CPUs and GPUs."""
+    if not ray.is_initialized():
+        ray.init(logging_level="ERROR", log_to_driver=False)
+    resources = ray.cluster_resources()
+    return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+
+
+def run_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[Stats]:
+    """Answers and commits the units, as they come; yields what each one held."""
+    pools = size_pools(compute, *connect())
+    work = replace(work, compute=replace(work.compute, threads=pools.threads))
+    context = DataContext.get_current()
+    context.target_max_block_size = None  # never split or merge a unit
+    rows = ray.data.read_datasource(
+        UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.tokenize.num_cpus
+    )
+    tokens = _stage(rows, Tokenize, (work.task,), pools.tokenize)
+    answers = _stage(tokens, Predict, (work.task, work.compute), pools.predict)
+    commits = answers.map_batches(
+        work.write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=_WRITERS)
+    )
+    for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from written(commit)
+
+
+def _stage(data: ray.data.Dataset, operator: type, arguments: tuple[Any, ...], workers: Workers) -> ray.data.Dataset:
+    # map_batches wants a batch size as soon as there are GPUs; a unit must stay whole, so its own internal it is
+    return data.map_batches_internal(
+        operator,
+        fn_constructor_args=arguments,
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(min_size=workers.min, max_size=workers.max),
+        num_cpus=workers.num_cpus,
+        num_gpus=workers.num_gpus or None,
+        **_TRIES,
+    )
+
+
+class UnitSource(Datasource):
+    """One read task a unit."""
+
+    def __init__(self, read: Read, units: Sequence[Unit]) -> None:
+        self._read, self._units = read, units
+
+    def estimate_inmemory_data_size(self) -> None:
+        """Unknown, and not needed: nothing is sized by it."""
+
+    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
+        """`parallelism` is Ray's wish; units are never merged, so it is not met."""
+        return [ReadTask(partial(_read, self._read, unit), _metadata(unit)) for unit in self._units]
+
+
+def _read(read: Read, unit: Unit) -> Iterable[pa.Table]:
+    yield read(unit)
+
+
+def _metadata(unit: Unit) -> BlockMetadata:
+    return BlockMetadata(num_rows=unit.rows, size_bytes=None, input_files=[unit.uri], exec_stats=None)

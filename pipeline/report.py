@@ -1,0 +1,136 @@
+"""What a person sees: one progress bar, then a short summary."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from distilray.operators import schema as s
+from distilray.operators.write import Stats
+from distilray.pipeline.commit import Output, open_output
+from distilray.pipeline.job import Job
+from distilray.pipeline.plan import Plan
+from distilray.pipeline.run import Result, run
+from distilray.pipeline.sample import sample_rows
+
+_COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
+_SNIPPET = 220  # characters
+_SAMPLES = 5
+
+
+def run_with_report(job: Job, console: Console | None = None) -> Result:
+    """`run`, with a progress bar and the summary on `console`."""
+    console = console or Console(highlight=False)
+    with _progress(console) as watch:
+        result = run(job, *watch)
+    console.print(summary(result))
+    for line in samples(result):
+        console.print(line)
+    console.print(where_to_look(job))
+    return result
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[tuple[Any, Any]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("starting", total=None)
+
+        def on_start(plan: Plan, done: Stats) -> None:
+            total = plan.rows + plan.dead_shards
+            progress.update(bar, description="distilray", total=total, completed=_answered(done))
+
+        def on_unit(stats: Stats) -> None:
+            progress.advance(bar, _answered(stats))
+
+        yield on_start, on_unit
+
+
+def _answered(stats: Stats) -> int:
+    return stats.rows + stats.dead_letters
+
+
+def summary(result: Result) -> Table:
+    """The figures of the whole output, and the speed of this run."""
+    manifest = result.manifest
+    computed = result.computed
+    speed = f"{computed.tokens / result.seconds:,.0f} tokens/s" if computed.units else "nothing left to compute"
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("rows", f"{manifest['rows']:,} answered in {manifest['units']:,} units of {manifest['shards']:,} shards")
+    table.add_row("tokens", f"{manifest['tokens']:,}; this run {computed.tokens:,} in {result.seconds:.1f} s, {speed}")
+    table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
+    table.add_row("entities", _counts(manifest["labels"]))
+    table.add_row("dead letters", _counts(manifest["dead"]))
+    if manifest["truncated"]:
+        table.add_row("truncated", f"{manifest['truncated']:,} rows were cut, as compat hf does; overlap reads them whole")
+    return table
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    return ", ".join(f"{name} {count:,}" for name, count in ordered) or "none"
+
+
+def samples(result: Result) -> Iterator[Text]:
+    """A few answered rows, a passage of each with its entities in colour."""
+    output, labels = open_output(result.job.sink), sorted(result.manifest["labels"])
+    colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
+    for unit, table in sample_rows(result.plan, units=_SAMPLES, rows=1):
+        text = table[s.TEXT][0].as_py()
+        if text:
+            address = f"{unit.uri.rsplit('/', 1)[-1]} row {unit.first_row}"
+            yield Text.assemble((f"{address}: ", "dim"), _marked(text, _entities(output, unit.name, result.job), colours))
+
+
+def _entities(output: Output, unit: str, job: Job) -> list[dict[str, Any]]:
+    """The entities of a unit's first row, which lives: it has a text."""
+    with output.fs.open(f"{output.root}/data/{unit}.parquet", "rb") as file:
+        column = pq.ParquetFile(file).read_row_group(0, columns=[job.task.name])[job.task.name]
+    entities: list[dict[str, Any]] = column[0].as_py()
+    return entities
+
+
+def _marked(text: str, entities: list[dict[str, Any]], colours: Mapping[str, str]) -> Text:
+    """The passage with most entities, on one line."""
+    starts = np.array([entity["start"] for entity in entities], dtype=np.int64)
+    within = np.searchsorted(starts, starts + _SNIPPET * 3 // 4) - np.arange(len(starts))
+    first = int(starts[within.argmax()]) if len(starts) else 0
+    begin = text.rfind(" ", 0, max(first - 20, 0)) + 1
+    marked = Text()
+    at, stop = begin, begin + _SNIPPET
+    for entity in entities:
+        if at <= entity["start"] and entity["end"] <= stop:
+            marked.append(_one_line(text[at : entity["start"]]))
+            marked.append(_one_line(entity["text"]), style=f"bold {colours[entity['label']]}")
+            marked.append(f"[{entity['label']}]", style=colours[entity["label"]])
+            at = entity["end"]
+    marked.append(_one_line(text[at:stop]))
+    return marked
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split(" ")).replace("\n", " ").replace("\r", " ").replace("\t", " ")
+
+
+def where_to_look(job: Job) -> Text:
+    """Where the output lies and a query for it."""
+    uri = job.sink.uri.rstrip("/")
+    name = job.task.name
+    query = (
+        f"SELECT e.label, e.text, count(*) AS n FROM (SELECT unnest({name}) AS e FROM '{uri}/data/*.parquet') "
+        "GROUP BY ALL ORDER BY n DESC LIMIT 10"
+    )
+    return Text.assemble(("output        ", ""), f"{uri}/data/*.parquet", ("\nquery         ", ""), f'duckdb -c "{query}"')

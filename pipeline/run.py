@@ -1,0 +1,121 @@
+"""The whole flow: check, plan, compute what is missing, count, say success."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from distilray import __version__
+from distilray.model.weights import check_weights
+from distilray.operators.predict import scheme
+from distilray.operators.read import Unit
+from distilray.operators.task import ComputeSpec, TaskSpec
+from distilray.operators.tokenize import Tokenize
+from distilray.operators.work import Work
+from distilray.operators.write import Stats, Write
+from distilray.pipeline import local
+from distilray.pipeline.commit import Output, open_output, total
+from distilray.pipeline.errors import JobError
+from distilray.pipeline.job import Job
+from distilray.pipeline.plan import Plan, survey
+
+# about a minute of work for one device, and never more text than fits a worker's memory several times over
+_UNIT_BYTES = {"cpu": 2**20, "gpu": 2**27}
+
+Watch = Callable[[Stats], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run. manifest: also in the sink; computed: what this run did; seconds: how long it took."""
+
+    job: Job
+    plan: Plan
+    manifest: dict[str, Any]
+    computed: Stats
+    seconds: float
+
+
+def run(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_unit: Watch | None = None) -> Result:
+    """Answers every row of the job's corpus once, or continues an earlier run of the same job.
+
+    on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
+    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost.
+    """
+    started = time.monotonic()
+    task = job.task.spec()
+    fingerprint = job.fingerprint(check_task(task))
+    output = open_output(job.sink)
+    plan = output.load_plan(job.source, fingerprint) or _new_plan(job, output, fingerprint)
+    done = output.committed()
+    todo = [unit for unit in plan.units if unit.name not in done]
+    before = output.stats(unit.name for unit in plan.units if unit.name in done)
+    if on_start:
+        on_start(plan, before)
+    computed = Stats()
+    for stats in _engine(job, plan, task, todo):
+        computed += stats
+        if on_unit:
+            on_unit(stats)
+    manifest = output.manifest() if not todo else None
+    if manifest is None:
+        about = {"fingerprint": fingerprint, "job": job.description(), "versions": versions()}
+        manifest = output.finish(plan, total([before, computed]), about)
+    return Result(job, plan, manifest, computed, time.monotonic() - started)
+
+
+def check_task(task: TaskSpec) -> str:
+    """The checkpoint's digest. Raises CheckpointError or JobError if the task cannot be done with it."""
+    Tokenize(task)
+    check_weights(task.checkpoint)
+    names = scheme(task).names
+    if unknown := sorted(task.thresholds.keys() - set(names)):
+        raise JobError(f"thresholds: the model has no label {', '.join(unknown)}; it has {', '.join(names)}")
+    return task.checkpoint.digest()
+
+
+def _new_plan(job: Job, output: Output, fingerprint: str) -> Plan:
+    corpus = survey(job.source)
+    on_gpu = torch.cuda.is_available() if job.compute.engine == "local" else _ray().connect()[1] > 0
+    plan = corpus.plan(unit_bytes(job, on_gpu))
+    output.save_plan(plan, fingerprint)
+    return plan
+
+
+def unit_bytes(job: Job, on_gpu: bool) -> int:
+    """About how much text a unit holds."""
+    return job.compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"]
+
+
+def _ray() -> ModuleType:
+    """Ray takes seconds to import: only where it is used."""
+    from distilray.pipeline import graph
+
+    return graph
+
+
+def _engine(job: Job, plan: Plan, task: TaskSpec, todo: Sequence[Unit]) -> Iterator[Stats]:
+    if not todo:
+        return iter(())
+    c = job.compute
+    work = Work(
+        read=plan.read,
+        task=task,
+        compute=ComputeSpec(c.dtype, c.attention, c.tokens_per_pack, c.threads),
+        write=Write(job.sink.uri, task.name, plan.read.columns, task.cuts_texts, job.sink.storage_options),
+    )
+    if c.engine == "local":
+        return local.run_units(work, todo)
+    stream: Iterator[Stats] = _ray().run_units(work, todo, c)
+    return stream
+
+
+def versions() -> dict[str, str]:
+    """What the answers were made with."""
+    packages = ("ray", "torch", "tokenizers", "pyarrow")
+    return {"distilray": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,77 @@
+"""compat hf equals the Transformers pipeline: same labels, same spans, scores to the gate."""
+
+import warnings
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+import transformers
+
+from distilray.model.checkpoint import Checkpoint
+from distilray.operators import schema as s
+from distilray.operators.predict import Predict
+from distilray.operators.task import ComputeSpec, TaskSpec
+from distilray.operators.tokenize import Tokenize
+from tests.support import HARD_TEXTS, IOB2, make_checkpoint, random_texts
+
+BIOES = ("O", *(f"{prefix}-{kind}" for kind in ("PER", "LOC") for prefix in "BIES"))
+DASHES = ("O", "B-DATE-TIME", "I-DATE-TIME", "DATE-TIME", "B-O", "X-Y-Z", "PLAIN")
+STRATEGIES = ("none", "simple", "first", "average", "max")
+SCORE_GATE = 2e-5
+
+
+def entities(folder: Path, texts: list[str], **options: object) -> list[list[dict]]:
+    """Our entities, through the operators."""
+    options = {"aggregation": "first", "hf": True, "overlap": None, "threshold": 0.0} | options
+    task = TaskSpec(name="entities", checkpoint=Checkpoint(str(folder)), **options)
+    columns = {s.TEXT: pa.array(texts, pa.string())}
+    table = Predict(task, ComputeSpec(dtype="float32"))(Tokenize(task)(pa.table(columns)))
+    return table["entities"].to_pylist()
+
+
+def hf_entities(folder: Path, texts: list[str], strategy: str, stride: int | None = None) -> list[list[dict]]:
+    """Transformers' entities; its "entity" or "entity_group" as label."""
+    options = {} if stride is None else {"stride": stride}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ner = transformers.pipeline(
+            "token-classification", str(folder), aggregation_strategy=strategy, dtype=torch.float32, device="cpu", **options
+        )
+        answers = [ner(text) for text in texts]
+    return [
+        [{**entity, "label": entity.get("entity", entity.get("entity_group"))} for entity in answer] for answer in answers
+    ]
+
+
+def assert_same(ours: list[list[dict]], theirs: list[list[dict]], texts: list[str]) -> None:
+    for text, mine, wanted in zip(texts, ours, theirs, strict=True):
+        spans = [(e["start"], e["end"], e["label"]) for e in mine]
+        assert spans == [(e["start"], e["end"], e["label"]) for e in wanted], text
+        assert [e["score"] for e in mine] == pytest.approx([e["score"] for e in wanted], abs=SCORE_GATE)
+        assert [e["text"] for e in mine] == [text[start:end] for start, end, _ in spans]
+
+
+@pytest.mark.parametrize("labels", [IOB2, BIOES, DASHES], ids=["iob2", "bioes", "dashes"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_equals_the_pipeline(tmp_path: Path, strategy: str, labels: tuple[str, ...]) -> None:
+    folder = make_checkpoint(tmp_path / "model", labels, seed=len(labels))
+    texts = [*HARD_TEXTS, *random_texts(80, seed=1)]
+    assert_same(entities(folder, texts, aggregation=strategy), hf_entities(folder, texts, strategy), texts)
+
+
+@pytest.mark.parametrize("lower", [True, False], ids=["uncased", "cased"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_long_texts_are_cut_as_the_pipeline_cuts_them(tmp_path: Path, strategy: str, lower: bool) -> None:
+    folder = make_checkpoint(tmp_path / "model", positions=40, lower=lower)
+    texts = [*HARD_TEXTS, *random_texts(30, seed=2, words=(1, 120))]
+    assert_same(entities(folder, texts, aggregation=strategy), hf_entities(folder, texts, strategy), texts)
+
+
+@pytest.mark.parametrize("overlap", [0, 7, 30])
+@pytest.mark.parametrize("strategy", STRATEGIES[1:])
+def test_windows_merge_as_the_pipeline_merges_them(tmp_path: Path, strategy: str, overlap: int) -> None:
+    folder = make_checkpoint(tmp_path / "model", positions=40)
+    texts = [*HARD_TEXTS, *random_texts(30, seed=3, words=(1, 150))]
+    ours = entities(folder, texts, aggregation=strategy, overlap=overlap)
+    assert_same(ours, hf_entities(folder, texts, strategy, stride=overlap), texts)
