@@ -43,6 +43,7 @@ class Tokenizer:
 
     def __init__(self, checkpoint: Checkpoint, special_tokens: SpecialTokens = "text") -> None:
         """Reads tokenizer.json or vocab.txt; CheckpointError if neither is there or either is broken."""
+        positions = checkpoint.config.max_position_embeddings
         config = _config(checkpoint)
         spec = _spec(checkpoint, config)
         ids = _ids(spec)
@@ -51,7 +52,8 @@ class Tokenizer:
         if lost:
             raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary lacks {', '.join(lost)}")
         self.cls_id, self.sep_id, self.unk_id = (ids[names[role]] for role in ("cls_token", "sep_token", "unk_token"))
-        self.max_length = _max_length(config, checkpoint)
+        # a missing limit is written as 1e30 by some
+        self.max_length = int(min(config.get("model_max_length") or 1e30, positions))
         self.token_chars = _token_chars(ids)
         spec["added_tokens"] = _added_tokens(spec, names, ids, special_tokens)
         try:
@@ -157,7 +159,3 @@ def _token_chars(ids: dict[str, int]) -> npt.NDArray[np.int32]:
     chars[list(ids.values())] = [len(token) for token in ids]
     return chars
 
-
-def _max_length(config: dict[str, Any], checkpoint: Checkpoint) -> int:
-    """The model's limit in tokens, [CLS] and [SEP] included; a missing one is written as 1e30 by some."""
-    return int(min(config.get("model_max_length") or 1e30, checkpoint.config.max_position_embeddings))

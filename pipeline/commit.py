@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
 
 from distilray.operators.read import Read, Unit
 from distilray.operators.storage import open_folder, put
@@ -139,6 +140,8 @@ def open_output(sink: Sink) -> Output:
     try:
         fs, root = open_folder(sink.uri, sink.storage_options)
         fs.exists(f"{root}/{_PLAN}")
+        if not isinstance(fs, LocalFileSystem) and not fs.exists(root.split("/")[0]):
+            raise FileNotFoundError("no such bucket; make it first")
     except Exception as error:  # every store has its own exceptions; all of them mean "unreachable"
         raise JobError(f"cannot reach sink {sink.uri}: {explain(error)}") from error
     return Output(fs, root, sink.uri)

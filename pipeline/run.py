@@ -73,7 +73,7 @@ def check_task(task: TaskSpec) -> str:
     """The checkpoint's digest. Raises CheckpointError or JobError if the task cannot be done with it."""
     Tokenize(task)
     check_weights(task.checkpoint)
-    names = scheme(task).names
+    names = scheme(task).entity_names
     if unknown := sorted(task.thresholds.keys() - set(names)):
         raise JobError(f"thresholds: the model has no label {', '.join(unknown)}; it has {', '.join(names)}")
     return task.checkpoint.digest()

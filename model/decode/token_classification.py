@@ -35,6 +35,11 @@ class TagScheme:
     outside: Bools
     names: tuple[str, ...]
 
+    @property
+    def entity_names(self) -> list[str]:
+        """What a span can be called."""
+        return sorted({self.names[name] for name in self.name[~self.outside]})
+
 
 @dataclass(frozen=True)
 class Spans:

@@ -1,0 +1,262 @@
+"""Jobs end to end on the local engine: what every row becomes."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, run
+from distilray.pipeline.commit import IncompleteError
+from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
+
+
+def local_job(corpus: object, model: Path, out: Path, **source: object) -> Job:
+    """A job on the local engine with units of a few rows."""
+    return Job(
+        source=Source(uri=str(corpus), **source),
+        tasks=[TokenClassification(model=str(model))],
+        sink=Sink(uri=str(out)),
+        compute=Compute(engine="local", unit_bytes=4000, dtype="float32"),
+    )
+
+
+def dead_letters(out: Path) -> dict[tuple[str, int | None], str]:
+    """(shard's file name, row) -> reason."""
+    rows = read_output(out, "dead").to_pylist()
+    return {(Path(row["shard"]).name, row["row"]): row["reason"] for row in rows}
+
+
+def test_every_row_is_answered_with_its_address_and_kept_columns(checkpoint: Path, tmp_path: Path) -> None:
+    for name, count in (("a", 130), ("b", 20)):
+        ids = [f"{name}{i}" for i in range(count)]
+        write_shard(tmp_path / f"corpus/year=2024/{name}.parquet", random_texts(count, 1), row_group_size=30, id=ids)
+    result = run(local_job(tmp_path / "corpus", checkpoint, tmp_path / "out", keep=["id"]))
+    table = read_output(tmp_path / "out")
+    assert table.column_names == ["shard", "row", "id", "year", "entities"]
+    assert table["id"].to_pylist() == [*(f"a{i}" for i in range(130)), *(f"b{i}" for i in range(20))]
+    assert table["row"].to_pylist() == [*range(130), *range(20)]
+    assert set(table["year"].to_pylist()) == {2024}
+    assert (tmp_path / "out/_SUCCESS").exists()
+    assert result.manifest["rows"] == 150
+    assert result.manifest["units"] == len(list((tmp_path / "out/data").iterdir())) > 2
+
+
+def test_a_units_size_does_not_change_an_answer(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", random_texts(120, 2), row_group_size=50)
+    answers = []
+    for unit_bytes in (1000, 10**9):
+        job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / f"out{unit_bytes}")
+        run(job.model_copy(update={"compute": job.compute.model_copy(update={"unit_bytes": unit_bytes})}))
+        answers.append(read_output(tmp_path / f"out{unit_bytes}").to_pylist())
+    small, large = answers
+    for one, other in zip(small, large, strict=True):
+        assert [e["text"] for e in one["entities"]] == [e["text"] for e in other["entities"]]
+        assert [e["score"] for e in one["entities"]] == pytest.approx([e["score"] for e in other["entities"]], abs=2e-5)
+
+
+def test_bad_rows_are_dead_letters_and_good_rows_are_answered(checkpoint: Path, tmp_path: Path) -> None:
+    texts = [b"President Lincoln", None, b"", b"  \n\t ", b"caf\xc3\xa9 in Paris", b"\xff\xfe broken", b"bad tail \xc3"]
+    write_shard(tmp_path / "bad.parquet", pa.array(texts, pa.binary()), row_group_size=3)
+    result = run(local_job(tmp_path / "bad.parquet", checkpoint, tmp_path / "out"))
+    assert dead_letters(tmp_path / "out") == {
+        ("bad.parquet", 1): "null_text",
+        ("bad.parquet", 5): "invalid_utf8",
+        ("bad.parquet", 6): "invalid_utf8",
+    }
+    table = read_output(tmp_path / "out")
+    assert table["row"].to_pylist() == [0, 2, 3, 4]
+    assert table["entities"].to_pylist()[1:3] == [[], []]
+    assert result.manifest["dead"] == {"invalid_utf8": 2, "null_text": 1}
+    assert result.manifest["rows"] + 3 == 7
+
+
+def test_a_string_column_with_invalid_utf8_is_caught_too(checkpoint: Path, tmp_path: Path) -> None:
+    raw = pa.array([b"fine", b"\xff\xff"], pa.binary())
+    lying = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
+    write_shard(tmp_path / "lie.parquet", lying)
+    run(local_job(tmp_path / "lie.parquet", checkpoint, tmp_path / "out"))
+    assert dead_letters(tmp_path / "out") == {("lie.parquet", 1): "invalid_utf8"}
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.binary(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+def test_every_type_of_text_column_gives_the_same_answers(checkpoint: Path, tmp_path: Path, kind: pa.DataType) -> None:
+    texts = pa.array(random_texts(20, 3))
+    write_shard(tmp_path / "plain.parquet", texts)
+    write_shard(tmp_path / "other.parquet", texts.dictionary_encode() if pa.types.is_dictionary(kind) else texts.cast(kind))
+    answers = []
+    for name in ("plain", "other"):
+        run(local_job(tmp_path / f"{name}.parquet", checkpoint, tmp_path / name))
+        answers.append(read_output(tmp_path / name)["entities"].to_pylist())
+    assert answers[0] == answers[1]
+
+
+def test_bad_shards_among_good_ones(checkpoint: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    texts = random_texts(40, 4)
+    good = write_shard(corpus / "b_good.parquet", texts, row_group_size=10, id=list(range(40)))
+    whole = good.read_bytes()
+    (corpus / "a_empty.parquet").write_bytes(b"")
+    (corpus / "c_truncated.parquet").write_bytes(whole[: len(whole) // 2])
+    (corpus / "d_words.parquet").write_text("this is no Parquet file, whatever its name says")
+    write_shard(corpus / "e_no_id.parquet", texts)
+    pq.write_table(pa.table({"text": [1, 2], "id": [1, 2]}), corpus / "f_numbers.parquet")
+    pq.write_table(pa.table({"text": ["x"], "id": [[1]]}), corpus / "g_list.parquet")
+    (corpus / "_SUCCESS").write_bytes(b"")
+    (corpus / "notes.txt").write_text("not a shard")
+    run(local_job(corpus, checkpoint, tmp_path / "out", keep=["id"]))
+    assert dead_letters(tmp_path / "out") == {
+        ("a_empty.parquet", None): "unreadable_shard",
+        ("c_truncated.parquet", None): "unreadable_shard",
+        ("d_words.parquet", None): "unreadable_shard",
+        ("e_no_id.parquet", None): "schema_mismatch",
+        ("f_numbers.parquet", None): "schema_mismatch",
+        ("g_list.parquet", None): "schema_mismatch",
+    }
+    assert read_output(tmp_path / "out")["row"].to_pylist() == list(range(40))
+    messages = [row["message"] for row in read_output(tmp_path / "out", "dead").to_pylist()]
+    assert any("column id is missing" in message for message in messages)
+
+
+def test_a_broken_page_kills_its_row_group_only(checkpoint: Path, tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "page.parquet", random_texts(40, 5), row_group_size=10)
+    chunk = pq.read_metadata(path).row_group(2).column(0)
+    data = bytearray(path.read_bytes())
+    first = chunk.dictionary_page_offset or chunk.data_page_offset
+    data[first : first + chunk.total_compressed_size] = b"\x00" * chunk.total_compressed_size
+    path.write_bytes(data)
+    run(local_job(path, checkpoint, tmp_path / "out"))
+    assert dead_letters(tmp_path / "out") == {("page.parquet", row): "unreadable_row_group" for row in range(20, 30)}
+    assert read_output(tmp_path / "out")["row"].to_pylist() == [*range(20), *range(30, 40)]
+
+
+def test_an_empty_shard_has_nothing_to_answer(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus/none.parquet", pa.array([], pa.string()))
+    write_shard(tmp_path / "corpus/some.parquet", ["Lincoln"])
+    assert run(local_job(tmp_path / "corpus", checkpoint, tmp_path / "out")).manifest["rows"] == 1
+
+
+def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "corpus/a.parquet", ["x"])
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    cases = {
+        "no .parquet files": local_job(tmp_path / "empty", checkpoint, out),
+        "no such file, folder or bucket": local_job(tmp_path / "nowhere", checkpoint, out),
+        f"{shard}: column body is missing; the shard has text": local_job(tmp_path / "corpus", checkpoint, out, text="body"),
+        "column url is missing": local_job(tmp_path / "corpus", checkpoint, out, keep=["url"]),
+        "is named twice": Job(
+            source=Source(uri=[str(shard), str(tmp_path / "corpus")]),
+            tasks=[TokenClassification(model=str(checkpoint))],
+            sink=Sink(uri=str(out)),
+            compute=Compute(engine="local"),
+        ),
+    }
+    for message, job in cases.items():
+        with pytest.raises(JobError, match=message.replace("(", r"\(")):
+            run(job)
+    assert not out.exists()
+
+
+def test_the_same_job_again_computes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", random_texts(60, 6), row_group_size=20)
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    first = run(job)
+    before = output_bytes(tmp_path / "out")
+    again = run(job)
+    assert again.computed.units == 0
+    assert again.manifest == first.manifest
+    assert output_bytes(tmp_path / "out") == before
+
+
+def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", [*random_texts(60, 6), None], row_group_size=10)
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    whole = run(job)
+    before = output_bytes(tmp_path / "out")
+    for name in sorted((tmp_path / "out/data").iterdir())[1::2]:
+        name.unlink()
+    (tmp_path / "out/_SUCCESS").unlink()
+    resumed = run(job)
+    assert 0 < resumed.computed.units < whole.computed.units
+    assert resumed.manifest == whole.manifest
+    assert output_bytes(tmp_path / "out") == before
+
+
+def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", random_texts(10, 7))
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    run(job)
+    other = make_checkpoint(tmp_path / "other", seed=9)
+    for changed in (
+        job.model_copy(update={"tasks": [job.task.model_copy(update={"aggregation": "max"})]}),
+        job.model_copy(update={"tasks": [job.task.model_copy(update={"model": str(other)})]}),
+        local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", text="text", keep=["text"]),
+    ):
+        with pytest.raises(JobError, match="different job"):
+            run(changed)
+    faster = job.compute.model_copy(update={"tokens_per_pack": 600, "attention": "eager"})
+    assert run(job.model_copy(update={"compute": faster})).computed.units == 0
+
+
+def test_a_folder_with_foreign_data_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", ["x"])
+    write_shard(tmp_path / "out/data/theirs.parquet", ["x"])
+    with pytest.raises(JobError, match="not an output of distilray"):
+        run(local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out"))
+
+
+def test_success_is_not_said_while_a_unit_is_missing(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", random_texts(60, 6), row_group_size=10)
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+
+    def lose_one(_: object) -> None:
+        for name in sorted((tmp_path / "out/data").glob("000001-*")):
+            name.unlink()
+
+    with pytest.raises(IncompleteError, match="1 of .* units missing"):
+        run(job, on_unit=lose_one)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_shard_that_changed_since_it_was_planned_stops_the_run(checkpoint: Path, tmp_path: Path) -> None:
+    shard = write_shard(tmp_path / "corpus.parquet", random_texts(20, 8))
+    job = local_job(shard, checkpoint, tmp_path / "out")
+    run(job)
+    for name in (tmp_path / "out/data").iterdir():
+        name.unlink()
+    write_shard(shard, random_texts(30, 9))
+    with pytest.raises(ValueError, match="changed since it was planned"):
+        run(job)
+
+
+def test_no_padding_is_computed(checkpoint: Path, tmp_path: Path) -> None:
+    texts = [*random_texts(50, 10), "", "lincoln " * 3000]
+    write_shard(tmp_path / "corpus.parquet", texts)
+    manifest = run(local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")).manifest
+    assert manifest["padding"] == 0
+    assert manifest["computed_tokens"] == manifest["window_tokens"] > manifest["tokens"] > 3000
+
+
+def test_the_manifest_holds_no_secret(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", ["x"])
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", storage_options={"auto_mkdir": "hunter2"})
+    run(job)
+    said = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()] + [repr(job).encode()]
+    assert not any(b"hunter2" in data for data in said)
+    manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
+    assert {"fingerprint", "job", "versions", "rows", "tokens", "dead", "labels", "units"} <= manifest.keys()
+
+
+def test_only_scores_above_the_threshold_come_out(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", random_texts(60, 6))
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    strict = job.task.model_copy(update={"threshold": 0.6, "thresholds": {"PER": 0.9}})
+    run(job.model_copy(update={"tasks": [strict]}))
+    found = [entity for row in read_output(tmp_path / "out")["entities"].to_pylist() for entity in row]
+    assert found
+    assert all(entity["score"] >= (0.9 if entity["label"] == "PER" else 0.6) for entity in found)
+    wrong = job.task.model_copy(update={"thresholds": {"PERSON": 0.5}})
+    with pytest.raises(JobError, match="no label PERSON; it has LOC, ORG, PER"):
+        run(job.model_copy(update={"tasks": [wrong], "sink": Sink(uri=str(tmp_path / "out2"))}))

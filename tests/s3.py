@@ -1,0 +1,93 @@
+"""A real S3 server (SeaweedFS) on loopback, started and stopped by the tests."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+KEY, SECRET = "distilray-key", "distilray-secret"
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """Where it listens, and how to reach it."""
+
+    endpoint: str
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The usual variables of botocore, which s3fs reads."""
+        return {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    @property
+    def storage_options(self) -> dict[str, str]:
+        """The same as arguments of s3fs."""
+        return {"endpoint_url": self.endpoint, "key": KEY, "secret": SECRET}
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Server]:
+    """Runs while the block runs; its data lies in `folder`."""
+    ports = _free_ports(8)
+    names = ("s3.port", "master.port", "volume.port", "filer.port")
+    listen = [f"-{name}={port}" for name, port in zip(names, ports, strict=False)]
+    off = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-master.telemetry=false"]
+    command = [_weed(), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *listen, *off]
+    environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / "weed.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        try:
+            endpoint = f"http://127.0.0.1:{ports[0]}"
+            _wait_for(endpoint, process, folder.parent / "weed.log")
+            yield S3Server(endpoint)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _weed() -> str:
+    return str(Path(sys.executable).parent / "weed")
+
+
+def _free_ports(count: int) -> list[int]:
+    # each server also listens on its port + 10000 (gRPC): stay where both are below the ephemeral range
+    ports: list[int] = []
+    for port in range(8400 + os.getpid() % 1000, 20000):
+        if all(_is_free(p) for p in (port, port + 10000)):
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise RuntimeError("no free ports")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def _wait_for(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(300):
+        if process.poll() is not None:
+            break
+        try:
+            urllib.request.urlopen(endpoint, timeout=1)
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.1)
+        else:
+            return
+    raise RuntimeError(f"the S3 server did not start:\n{log.read_text()[-3000:]}")
