@@ -88,10 +88,13 @@ def _eager(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
 
 def _softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     scores = q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5
-    return scores.softmax(-1) @ v
+    out: Tensor = scores.softmax(-1) @ v
+    return out
 
 
-def _by_group(attend: Callable[[Tensor, Tensor, Tensor], Tensor], q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
+def _by_group(
+    attend: Callable[[Tensor, Tensor, Tensor], Tensor], q: Tensor, k: Tensor, v: Tensor, pack: Pack
+) -> Tensor:
     out = torch.empty_like(q)
     heads, head_dim = q.shape[1:]
     for first, count, length in pack.groups:
@@ -103,15 +106,15 @@ def _by_group(attend: Callable[[Tensor, Tensor, Tensor], Tensor], q: Tensor, k: 
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415  not on every torch
 
     cu, longest = pack.cu_seqlens, pack.max_seqlen
-    out: Tensor = varlen_attn(q, k, v, cu, cu, longest, longest)
-    return out
+    out = varlen_attn(q, k, v, cu, cu, longest, longest)
+    return out if isinstance(out, Tensor) else out[0]
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
-    from flash_attn import flash_attn_varlen_func
+    from flash_attn import flash_attn_varlen_func  # noqa: PLC0415  an extra
 
     cu, longest = pack.cu_seqlens, pack.max_seqlen
     out: Tensor = flash_attn_varlen_func(q, k, v, cu, cu, longest, longest)

@@ -27,14 +27,9 @@ class Pack:
 
     def to(self, device: torch.device) -> "Pack":
         """The same pack on `device`."""
-        move = {"device": device, "non_blocking": True}
-        return Pack(
-            self.input_ids.to(**move),
-            self.position_ids.to(**move),
-            self.cu_seqlens.to(**move),
-            self.max_seqlen,
-            self.groups,
-        )
+        tensors = (self.input_ids, self.position_ids, self.cu_seqlens)
+        input_ids, position_ids, cu_seqlens = (tensor.to(device, non_blocking=True) for tensor in tensors)
+        return Pack(input_ids, position_ids, cu_seqlens, self.max_seqlen, self.groups)
 
 
 def make_pack(input_ids: Ints, lengths: Ints) -> Pack:

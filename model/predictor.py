@@ -67,7 +67,9 @@ class Predictor:
         ids[cu[1:] - 1] = self.sep_id
         ids[inner] = input_ids[ragged_ranges(first[order], lengths_sorted)]
 
-        parts = [self._forward(ids[cu[s.start] : cu[s.stop]], packed[s]) for s in budget_slices(packed, self.tokens_per_pack)]
+        parts = [
+            self._forward(ids[cu[s.start] : cu[s.stop]], packed[s]) for s in budget_slices(packed, self.tokens_per_pack)
+        ]
         logits = np.empty((int(lengths.sum()), self.labels), dtype=np.float32)
         if parts:
             logits[ragged_ranges(offsets_of(lengths)[:-1][order], lengths_sorted)] = np.concatenate(parts)[inner]

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,13 @@ from distilray.model.packed import offsets_of
 
 SpecialTokens = Literal["text", "special"]
 
-_SPECIAL = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]", "mask_token": "[MASK]"}
+_SPECIAL = {
+    "unk_token": "[UNK]",
+    "sep_token": "[SEP]",
+    "pad_token": "[PAD]",
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+}
 # classes that take tokenizer.json as it is; every other lets tokenizer_config.json's flags decide
 _FILE_AS_IT_IS = ("PreTrainedTokenizerFast", "TokenizersBackend")
 # texts are encoded in slices of this many characters, to bound the library's own memory (~300 bytes a token)
@@ -48,7 +54,9 @@ class Tokenizer:
         spec = _spec(checkpoint, config)
         ids = _ids(spec)
         names = {role: _content(config.get(role, default)) for role, default in _SPECIAL.items()}
-        lost = [name for role, name in names.items() if role in ("unk_token", "cls_token", "sep_token") and name not in ids]
+        lost = [
+            name for role, name in names.items() if role in ("unk_token", "cls_token", "sep_token") and name not in ids
+        ]
         if lost:
             raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary lacks {', '.join(lost)}")
         self.cls_id, self.sep_id, self.unk_id = (ids[names[role]] for role in ("cls_token", "sep_token", "unk_token"))
@@ -66,7 +74,7 @@ class Tokenizer:
         chars = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
         cuts = np.flatnonzero(np.diff(np.cumsum(chars) // _SLICE_CHARS)) + 1
         bounds = [0, *cuts.tolist(), len(texts)]
-        parts = [self._encode(texts[a:b]) for a, b in zip(bounds, bounds[1:], strict=False)]
+        parts = [self._encode(texts[a:b]) for a, b in pairwise(bounds)]
         lengths, ids, words, spans = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Tokens(offsets_of(lengths), ids, words, spans[:, 0].copy(), spans[:, 1].copy())
 
@@ -149,7 +157,9 @@ def _added_tokens(
     if special_tokens == "text":
         return [token for name, token in added.items() if not token.get("special") and name not in names.values()]
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    missing = [{"id": ids[name], "content": name, **flags} for name in names.values() if name in ids and name not in added]
+    missing = [
+        {"id": ids[name], "content": name, **flags} for name in names.values() if name in ids and name not in added
+    ]
     return sorted([*added.values(), *missing], key=lambda token: int(token["id"]))
 
 
@@ -158,4 +168,3 @@ def _token_chars(ids: dict[str, int]) -> npt.NDArray[np.int32]:
     chars = np.zeros(max(ids.values()) + 1, dtype=np.int32)
     chars[list(ids.values())] = [len(token) for token in ids]
     return chars
-

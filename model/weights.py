@@ -81,7 +81,7 @@ def _canonical(name: str) -> str:
 
 def _parts_of(model: nn.Module, config: Config) -> dict[str, tuple[str, ...]]:
     """Each parameter of the packed model -> the checkpoint tensors that make it up."""
-    table = {**_ENCODER, **_HEAD}
+    table: dict[str, tuple[str, ...]] = {**_ENCODER, **_HEAD}
     for i in range(config.n_layers):
         for ours, parts in _LAYER.items():
             table[f"encoder.layers.{i}.{ours}"] = tuple(f"transformer.layer.{i}.{part}" for part in parts)

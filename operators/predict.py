@@ -71,9 +71,7 @@ class Predict:
         """Ours: one prediction a token, from the window that sees most around it; then one decoding a text."""
         logits = logits[best_window(batch.windows, batch.offsets)]
         starts = word_starts(batch.offsets, batch.word_ids)
-        return tc.decode(
-            logits, batch.offsets, starts, batch.start, batch.end, self.scheme, self.task.aggregation
-        )
+        return tc.decode(logits, batch.offsets, starts, batch.start, batch.end, self.scheme, self.task.aggregation)
 
     def _decode_hf(self, batch: "Batch", logits: npt.NDArray[np.float32]) -> tc.Spans:
         """Transformers': one decoding a window, then the spans merged."""
@@ -115,8 +113,11 @@ class Batch:
         text = np.repeat(np.arange(table.num_rows), counts)
         start, end = (flat(table[name]).astype(np.int64) for name in (s.WINDOW_START, s.WINDOW_END))
         return Batch(
-            token_offsets,
-            *(flat(table[name]) for name in (s.INPUT_IDS, s.WORD_IDS, s.START, s.END)),
+            offsets=token_offsets,
+            input_ids=flat(table[s.INPUT_IDS]),
+            word_ids=flat(table[s.WORD_IDS]),
+            start=flat(table[s.START]),
+            end=flat(table[s.END]),
             windows=Windows(text, start, end),
             first=token_offsets[:-1][text] + start,
         )

@@ -105,8 +105,7 @@ class Read:
             s.ROW: numbers,
             **{name: table[name] for name in self.kept.names},
             **{
-                f.name: constant(value, f.type, rows)
-                for f, value in zip(self.partitions, unit.partitions, strict=True)
+                f.name: constant(value, f.type, rows) for f, value in zip(self.partitions, unit.partitions, strict=True)
             },
             s.UNIT: constant(unit.name, pa.string(), rows),
             s.UNIT_ROWS: constant(unit.rows, pa.int64(), rows),

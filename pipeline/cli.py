@@ -13,7 +13,7 @@ from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS
 from distilray.pipeline.job import Job, load_job
 from distilray.pipeline.plan import survey
-from distilray.pipeline.report import run_with_report
+from distilray.pipeline.report import run
 from distilray.pipeline.run import check_task, unit_bytes
 from distilray.pipeline.sample import estimate_tokens
 
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "plan":
             print_plan(job)
         else:
-            run_with_report(job)
+            run(job)
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
@@ -62,7 +62,9 @@ def print_plan(job: Job) -> None:
     check_task(task)
     plan = survey(job.source).plan(unit_bytes(job, torch.cuda.is_available()))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("shards", f"{plan.shards:,}" + (f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else ""))
+    table.add_row(
+        "shards", f"{plan.shards:,}" + (f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else "")
+    )
     table.add_row("rows", f"{plan.rows:,}")
     table.add_row("units", f"{len(plan.units):,}")
     table.add_row("bytes", f"{plan.bytes:,}, {plan.text_bytes:,} of text uncompressed")

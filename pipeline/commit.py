@@ -22,7 +22,7 @@ from distilray.operators.read import Read, Unit
 from distilray.operators.storage import open_folder, put
 from distilray.operators.write import STATS_KEY, Stats
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.job import Job, Sink, Source
+from distilray.pipeline.job import Sink, Source
 from distilray.pipeline.plan import Plan, explain
 
 _PLAN, _MANIFEST, _SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
@@ -64,7 +64,9 @@ class Output:
         path = f"{self.root}/{_PLAN}"
         if not self.fs.exists(path):
             if self.committed():
-                raise JobError(f"{self.uri} has data/ but no {_PLAN}: it is not an output of distilray; choose another sink")
+                raise JobError(
+                    f"{self.uri} has data/ but no {_PLAN}: it is not an output of distilray; choose another sink"
+                )
             return None
         table = pq.read_table(io.BytesIO(self.fs.cat_file(path)))
         about = json.loads(table.schema.metadata[_PLAN_KEY])
@@ -102,7 +104,9 @@ class Output:
         except FileNotFoundError:
             return set()
         files = (name.rsplit("/", 1)[-1] for name in names)
-        return {name.removesuffix(".parquet") for name in files if name.endswith(".parquet") and not name.startswith(".")}
+        return {
+            name.removesuffix(".parquet") for name in files if name.endswith(".parquet") and not name.startswith(".")
+        }
 
     def stats(self, units: Iterable[str]) -> Stats:
         """The sum of what committed units say of themselves in their footers."""

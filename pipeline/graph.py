@@ -1,5 +1,6 @@
 """The engine on Ray Data: the same operators as stages of a stream. The only file that imports Ray."""
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -31,14 +32,13 @@ from distilray.pipeline.job import Compute  # noqa: E402
 from distilray.pipeline.pools import Workers, size_pools  # noqa: E402
 
 _WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
-_TRIES = {"max_restarts": -1, "max_task_retries": 2}  # a unit that kills its actor three times ends the run
 
 
 def connect() -> tuple[float, float]:
     """Joins the cluster at hand (RAY_ADDRESS, a job's own, a running local one) or starts one; its CPUs and GPUs."""
     if not ray.is_initialized():
-        ray.init(logging_level="ERROR", log_to_driver=False)
-    resources = ray.cluster_resources()
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
 
 
@@ -70,7 +70,8 @@ def _stage(data: ray.data.Dataset, operator: type, arguments: tuple[Any, ...], w
         compute=ActorPoolStrategy(min_size=workers.min, max_size=workers.max),
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus or None,
-        **_TRIES,
+        max_restarts=-1,
+        max_task_retries=2,  # a unit that kills its actor three times ends the run
     )
 
 
@@ -83,8 +84,8 @@ class UnitSource(Datasource):
     def estimate_inmemory_data_size(self) -> None:
         """Unknown, and not needed: nothing is sized by it."""
 
-    def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:
-        """`parallelism` is Ray's wish; units are never merged, so it is not met."""
+    def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
+        """The parallelism that Ray wishes for is not met: units are never merged."""
         return [ReadTask(partial(_read, self._read, unit), _metadata(unit)) for unit in self._units]
 
 
@@ -93,4 +94,4 @@ def _read(read: Read, unit: Unit) -> Iterable[pa.Table]:
 
 
 def _metadata(unit: Unit) -> BlockMetadata:
-    return BlockMetadata(num_rows=unit.rows, size_bytes=None, input_files=[unit.uri], exec_stats=None)
+    return BlockMetadata(num_rows=unit.rows, size_bytes=None, input_files=(unit.uri,), exec_stats=None)

@@ -137,7 +137,9 @@ class Job(_Frozen):
     def _columns_are_distinct(self) -> Self:
         names = [*RESERVED, *self.source.keep, *(task.name for task in self.tasks)]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"column names must differ in the output: {', '.join(twice)} (reserved: {', '.join(RESERVED)})")
+            raise ValueError(
+                f"column names must differ in the output: {', '.join(twice)} (reserved: {', '.join(RESERVED)})"
+            )
         if hidden := [name for name in self.source.keep if name.startswith("_")]:
             raise ValueError(f"kept columns must not start with an underscore: {', '.join(hidden)}")
         return self
@@ -185,7 +187,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     """Sets one key; a number in the path counts into a list."""
     path, equals, value = override.partition("=")
     if not equals or not path:
-        raise JobError(f"--set expects a.b=value, got {override.split('=')[0]!r}")
+        raise JobError(f"--set expects a.b=value, got {override.split('=', maxsplit=1)[0]!r}")
     *parents, last = path.split(".")
     node: Any = raw
     try:

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 
 from distilray.operators.predict import Predict
+from distilray.operators.read import Unit
 from distilray.operators.tokenize import Tokenize
 from distilray.operators.work import Work
-from distilray.operators.read import Unit
 from distilray.operators.write import Stats, written
 
 

@@ -19,6 +19,7 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Source
 
 _FOOTER_THREADS = 32  # a footer is two small requests: many at once, or 100,000 shards take hours
+_PROBLEMS_SHOWN = 5
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -185,13 +186,14 @@ def _partition_type(values: set[str | None]) -> pa.DataType:
 def _kept_schema(shards: Sequence[Shard], source: Source, partitions: pa.Schema) -> pa.Schema:
     """The kept columns with the types of the first shard that has them all and the text."""
     wanted = [name for name in source.keep if name not in partitions.names]
-    readable = [shard for shard in shards if shard.schema is not None]
-    for shard in readable:
-        if _schema_error(shard.schema, source.text, wanted) is None:
-            return pa.schema([_plain(shard.schema.field(name)) for name in wanted])
-    first = (readable or shards)[0]
-    problem = first.error[1] if first.error else _schema_error(first.schema, source.text, wanted)
-    raise JobError(f"none of {len(shards)} shards can be used; {first.uri}: {problem}")
+    problems = []
+    for shard in shards:
+        schema = shard.schema if shard.schema is not None else pa.schema([])
+        problem = shard.error[1] if shard.error else _schema_error(schema, source.text, wanted)
+        if problem is None:
+            return pa.schema([_plain(schema.field(name)) for name in wanted])
+        problems.append(f"{shard.uri}: {problem}")
+    raise JobError("\n  ".join([f"none of {len(shards)} shards can be used", *problems[:_PROBLEMS_SHOWN]]))
 
 
 def _plain(field: pa.Field) -> pa.Field:
@@ -237,9 +239,7 @@ def _cut(shard: Shard, partitions: pa.Schema, unit_bytes: int) -> Iterator[Unit]
         pieces = min(rows, max(1, round(sum(size for _, size in shard.groups[first:last]) / unit_bytes)))
         pieces = pieces if last - first == 1 else 1
         for start, stop in pairwise(rows * piece // pieces for piece in range(pieces + 1)):
-            yield replace(
-                unit, row_groups=(first, last), skip=start, first_row=before + start, rows=stop - start
-            )
+            yield replace(unit, row_groups=(first, last), skip=start, first_row=before + start, rows=stop - start)
 
 
 def _runs(groups: Sequence[tuple[int, int]], unit_bytes: int) -> Iterator[tuple[int, int]]:

@@ -16,7 +16,7 @@ from distilray.operators.write import Stats
 from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.run import Result, run
+from distilray.pipeline.run import Result, execute
 from distilray.pipeline.sample import sample_rows
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
@@ -24,15 +24,20 @@ _SNIPPET = 220  # characters
 _SAMPLES = 5
 
 
-def run_with_report(job: Job, console: Console | None = None) -> Result:
-    """`run`, with a progress bar and the summary on `console`."""
-    console = console or Console(highlight=False)
+def run(job: Job, *, quiet: bool = False) -> Result:
+    """Answers every row of the job's corpus once, or continues an earlier run of the same job.
+
+    Shows a progress bar and a summary, unless `quiet`. Raises JobError, CheckpointError or BackendError before any
+    work starts if the job cannot run, IncompleteError if rows got lost; after any exception, running again resumes.
+    """
+    console = Console(highlight=False, quiet=quiet)
     with _progress(console) as watch:
-        result = run(job, *watch)
-    console.print(summary(result))
-    for line in samples(result):
-        console.print(line)
-    console.print(where_to_look(job))
+        result = execute(job, *watch)
+    if not quiet:
+        console.print(summary(result))
+        for line in samples(result):
+            console.print(line)
+        console.print(where_to_look(job), soft_wrap=True)
     return result
 
 
@@ -69,13 +74,17 @@ def summary(result: Result) -> Table:
     computed = result.computed
     speed = f"{computed.tokens / result.seconds:,.0f} tokens/s" if computed.units else "nothing left to compute"
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("rows", f"{manifest['rows']:,} answered in {manifest['units']:,} units of {manifest['shards']:,} shards")
+    table.add_row(
+        "rows", f"{manifest['rows']:,} answered in {manifest['units']:,} units of {manifest['shards']:,} shards"
+    )
     table.add_row("tokens", f"{manifest['tokens']:,}; this run {computed.tokens:,} in {result.seconds:.1f} s, {speed}")
     table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
     table.add_row("entities", _counts(manifest["labels"]))
     table.add_row("dead letters", _counts(manifest["dead"]))
     if manifest["truncated"]:
-        table.add_row("truncated", f"{manifest['truncated']:,} rows were cut, as compat hf does; overlap reads them whole")
+        table.add_row(
+            "truncated", f"{manifest['truncated']:,} rows were cut, as compat hf does; overlap reads them whole"
+        )
     return table
 
 
@@ -92,7 +101,9 @@ def samples(result: Result) -> Iterator[Text]:
         text = table[s.TEXT][0].as_py()
         if text:
             address = f"{unit.uri.rsplit('/', 1)[-1]} row {unit.first_row}"
-            yield Text.assemble((f"{address}: ", "dim"), _marked(text, _entities(output, unit.name, result.job), colours))
+            yield Text.assemble(
+                (f"{address}: ", "dim"), _marked(text, _entities(output, unit.name, result.job), colours)
+            )
 
 
 def _entities(output: Output, unit: str, job: Job) -> list[dict[str, Any]]:
@@ -129,8 +140,6 @@ def where_to_look(job: Job) -> Text:
     """Where the output lies and a query for it."""
     uri = job.sink.uri.rstrip("/")
     name = job.task.name
-    query = (
-        f"SELECT e.label, e.text, count(*) AS n FROM (SELECT unnest({name}) AS e FROM '{uri}/data/*.parquet') "
-        "GROUP BY ALL ORDER BY n DESC LIMIT 10"
-    )
-    return Text.assemble(("output        ", ""), f"{uri}/data/*.parquet", ("\nquery         ", ""), f'duckdb -c "{query}"')
+    spans = f"SELECT unnest({name}) AS e FROM '{uri}/data/*.parquet'"  # noqa: S608  for a person to run
+    query = f"SELECT e.label, e.text, count(*) AS n FROM ({spans}) GROUP BY ALL ORDER BY n DESC LIMIT 10"
+    return Text(f'output        {uri}/data/*.parquet\nquery         duckdb -c "{query}"')

@@ -41,7 +41,7 @@ class Result:
     seconds: float
 
 
-def run(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_unit: Watch | None = None) -> Result:
+def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_unit: Watch | None = None) -> Result:
     """Answers every row of the job's corpus once, or continues an earlier run of the same job.
 
     on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
@@ -94,7 +94,7 @@ def unit_bytes(job: Job, on_gpu: bool) -> int:
 
 def _ray() -> ModuleType:
     """Ray takes seconds to import: only where it is used."""
-    from distilray.pipeline import graph
+    from distilray.pipeline import graph  # noqa: PLC0415
 
     return graph
 

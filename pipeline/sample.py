@@ -16,7 +16,7 @@ from distilray.pipeline.plan import Plan
 def sample_rows(plan: Plan, units: int, rows: int) -> list[tuple[Unit, pa.Table]]:
     """The first `rows` rows of `units` units, spread evenly; only one row group of each is read."""
     alive = [unit for unit in plan.units if unit.error is None]
-    picks = np.unique(np.linspace(0, len(alive) - 1, units).round().astype(int)) if alive else []
+    picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(units, len(alive))).round().astype(int))
     return [(alive[i], _head(plan, alive[i], rows)) for i in picks]
 
 

@@ -44,7 +44,16 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     names = ("s3.port", "master.port", "volume.port", "filer.port")
     listen = [f"-{name}={port}" for name, port in zip(names, ports, strict=False)]
     off = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-master.telemetry=false"]
-    command = [_weed(), "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", *listen, *off]
+    command = [
+        _weed(),
+        "-logtostderr=true",
+        "mini",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        *listen,
+        *off,
+    ]
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
     folder.mkdir(parents=True, exist_ok=True)
     with (folder.parent / "weed.log").open("wb") as log:

@@ -3,6 +3,8 @@
 import json
 import random
 import string
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +13,53 @@ import pyarrow.parquet as pq
 import torch
 from transformers import DistilBertConfig, DistilBertForTokenClassification
 
+from distilray.model.packed import make_pack
+
 IOB2 = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = (
-    "the of and to in that is was for on with as his her at by from president congress united states america new york "
-    "war peace lincoln washington senate john mary paris london said new government people country year bank treasury"
-).split()
+WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "that",
+    "is",
+    "was",
+    "for",
+    "on",
+    "with",
+    "as",
+    "his",
+    "her",
+    "at",
+    "by",
+    "from",
+    "president",
+    "congress",
+    "united",
+    "states",
+    "america",
+    "new",
+    "york",
+    "war",
+    "peace",
+    "lincoln",
+    "washington",
+    "senate",
+    "john",
+    "mary",
+    "paris",
+    "london",
+    "said",
+    "new",
+    "government",
+    "people",
+    "country",
+    "year",
+    "bank",
+    "treasury",
+]
 PIECES = ("##s", "##ing", "##ed", "##er", "##ton", "##land", "##ia", "##an", "##al", "##ly")
 
 HARD_TEXTS = (
@@ -136,3 +179,32 @@ def output_bytes(folder: Path | str) -> dict[str, bytes]:
 def ragged_lengths(seed: int, count: int, longest: int) -> np.ndarray:
     """Lengths from 1 to `longest`, both ends included."""
     return np.append(np.random.default_rng(seed).integers(1, longest + 1, count), [1, longest])
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """B sequences of token ids laid end to end; a pack wants them in order of length. ids: [sum(lengths)]; lengths: [B]."""
+
+    ids: np.ndarray
+    lengths: np.ndarray
+
+
+def random_sequences(lengths: Sequence[int] | np.ndarray, vocabulary_size: int, seed: int = 0) -> Sequences:
+    """Any ids of the vocabulary, [PAD] and the other specials among them."""
+    ids = np.random.default_rng(seed).integers(0, vocabulary_size, int(np.sum(lengths)))
+    return Sequences(ids, np.sort(lengths))
+
+
+@torch.inference_mode()
+def hf_logits(folder: Path | str, batch: Sequences) -> torch.Tensor:
+    """Transformers' fp32 logits [T, labels], one call for each sequence, so that no padding plays a part."""
+    model = DistilBertForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    sequences = torch.from_numpy(batch.ids).split(batch.lengths.tolist())
+    return torch.cat([model(ids[None]).logits[0] for ids in sequences])
+
+
+@torch.inference_mode()
+def packed_logits(model: torch.nn.Module, batch: Sequences, device: str = "cpu") -> torch.Tensor:
+    """Our logits [T, labels] in fp32, all sequences in one pack."""
+    pack = make_pack(batch.ids, batch.lengths).to(torch.device(device))
+    return model.to(device)(pack).float().cpu()

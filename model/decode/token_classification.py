@@ -54,8 +54,9 @@ class Spans:
 
     def take(self, which: Ints | Bools) -> "Spans":
         """The chosen entities, by mask or by index."""
-        fields = (self.text, self.start, self.end, self.label, self.score)
-        return Spans(*(field[which] for field in fields), names=self.names)
+        return Spans(
+            self.text[which], self.start[which], self.end[which], self.label[which], self.score[which], self.names
+        )
 
 
 def detect_scheme(labels: Sequence[str]) -> TagScheme:
@@ -121,7 +122,9 @@ def decode(
     """
     if not len(logits):
         empty = np.zeros(0, dtype=np.int32)
-        return Spans(empty.astype(np.int64), empty, empty, empty.astype(np.int64), empty.astype(np.float32), scheme.names)
+        return Spans(
+            empty.astype(np.int64), empty, empty, empty.astype(np.int64), empty.astype(np.float32), scheme.names
+        )
     text = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     probabilities = softmax(logits)
     if aggregation in ("none", "simple"):
@@ -158,15 +161,14 @@ def _top(probabilities: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
     return label, np.take_along_axis(probabilities, label[:, None], axis=-1)[:, 0]
 
 
-def _word_labels(
-    probabilities: Floats, first: Ints, aggregation: Aggregation
-) -> tuple[npt.NDArray[np.int64], Floats]:
+def _word_labels(probabilities: Floats, first: Ints, aggregation: Aggregation) -> tuple[npt.NDArray[np.int64], Floats]:
     """Label and score of each word; first: [words], index of each word's first token."""
     if aggregation == "first":
         return _top(probabilities[first])
     counts = np.diff(np.append(first, len(probabilities)))
     if aggregation == "average":
-        return _top(np.add.reduceat(probabilities, first, axis=0) / counts[:, None].astype(np.float32))
+        mean = np.add.reduceat(probabilities, first, axis=0) / counts[:, None]
+        return _top(mean.astype(np.float32))
     best = probabilities.max(axis=-1)
     is_best = np.flatnonzero(best == np.repeat(np.maximum.reduceat(best, first), counts))
     word_of_best = np.repeat(np.arange(len(first)), counts)[is_best]
@@ -174,13 +176,10 @@ def _word_labels(
 
 
 def _new_group(text: Ints, label: Ints, scheme: TagScheme) -> Bools:
-    new = np.ones(len(label), dtype=np.bool_)
+    new: Bools = np.ones(len(label), dtype=np.bool_)
     before, after = label[:-1], label[1:]
     new[1:] = (
-        (text[1:] != text[:-1])
-        | (scheme.tag[before] != scheme.tag[after])
-        | scheme.starts[after]
-        | scheme.ends[before]
+        (text[1:] != text[:-1]) | (scheme.tag[before] != scheme.tag[after]) | scheme.starts[after] | scheme.ends[before]
     )
     return new
 
@@ -197,10 +196,11 @@ def hf_word_starts(offsets: Ints, input_ids: Ints, chars: Ints, token_chars: Int
     chars: [N], length of the text that each token covers; token_chars: [vocabulary].
     """
     guess = (token_chars[input_ids] == chars) | (input_ids == unk_id)
-    return guess | word_starts(offsets, np.zeros(len(input_ids), dtype=np.int8))
+    starts: Bools = guess | word_starts(offsets, np.zeros(len(input_ids), dtype=np.int8))
+    return starts
 
 
-def hf_merge_windows(spans: Spans, text_of_window: Ints) -> Spans:
+def hf_merge_windows(spans: Spans, text_of_window: npt.NDArray[np.int64]) -> Spans:
     """Transformers' merge of spans decoded window by window (spans.text counts windows).
 
     Within a text in order of start: a span that starts inside the last kept one replaces it if it is longer, or as

@@ -36,11 +36,17 @@ def hf_entities(folder: Path, texts: list[str], strategy: str, stride: int | Non
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ner = transformers.pipeline(
-            "token-classification", str(folder), aggregation_strategy=strategy, dtype=torch.float32, device="cpu", **options
+            "token-classification",
+            str(folder),
+            aggregation_strategy=strategy,
+            dtype=torch.float32,
+            device="cpu",
+            **options,
         )
         answers = [ner(text) for text in texts]
     return [
-        [{**entity, "label": entity.get("entity", entity.get("entity_group"))} for entity in answer] for answer in answers
+        [{**entity, "label": entity.get("entity", entity.get("entity_group"))} for entity in answer]
+        for answer in answers
     ]
 
 

@@ -7,8 +7,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, run
+from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
 from distilray.pipeline.commit import IncompleteError
+from distilray.pipeline.run import execute
 from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
 
@@ -32,7 +33,7 @@ def test_every_row_is_answered_with_its_address_and_kept_columns(checkpoint: Pat
     for name, count in (("a", 130), ("b", 20)):
         ids = [f"{name}{i}" for i in range(count)]
         write_shard(tmp_path / f"corpus/year=2024/{name}.parquet", random_texts(count, 1), row_group_size=30, id=ids)
-    result = run(local_job(tmp_path / "corpus", checkpoint, tmp_path / "out", keep=["id"]))
+    result = execute(local_job(tmp_path / "corpus", checkpoint, tmp_path / "out", keep=["id"]))
     table = read_output(tmp_path / "out")
     assert table.column_names == ["shard", "row", "id", "year", "entities"]
     assert table["id"].to_pylist() == [*(f"a{i}" for i in range(130)), *(f"b{i}" for i in range(20))]
@@ -48,7 +49,7 @@ def test_a_units_size_does_not_change_an_answer(checkpoint: Path, tmp_path: Path
     answers = []
     for unit_bytes in (1000, 10**9):
         job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / f"out{unit_bytes}")
-        run(job.model_copy(update={"compute": job.compute.model_copy(update={"unit_bytes": unit_bytes})}))
+        execute(job.model_copy(update={"compute": job.compute.model_copy(update={"unit_bytes": unit_bytes})}))
         answers.append(read_output(tmp_path / f"out{unit_bytes}").to_pylist())
     small, large = answers
     for one, other in zip(small, large, strict=True):
@@ -59,7 +60,7 @@ def test_a_units_size_does_not_change_an_answer(checkpoint: Path, tmp_path: Path
 def test_bad_rows_are_dead_letters_and_good_rows_are_answered(checkpoint: Path, tmp_path: Path) -> None:
     texts = [b"President Lincoln", None, b"", b"  \n\t ", b"caf\xc3\xa9 in Paris", b"\xff\xfe broken", b"bad tail \xc3"]
     write_shard(tmp_path / "bad.parquet", pa.array(texts, pa.binary()), row_group_size=3)
-    result = run(local_job(tmp_path / "bad.parquet", checkpoint, tmp_path / "out"))
+    result = execute(local_job(tmp_path / "bad.parquet", checkpoint, tmp_path / "out"))
     assert dead_letters(tmp_path / "out") == {
         ("bad.parquet", 1): "null_text",
         ("bad.parquet", 5): "invalid_utf8",
@@ -76,18 +77,22 @@ def test_a_string_column_with_invalid_utf8_is_caught_too(checkpoint: Path, tmp_p
     raw = pa.array([b"fine", b"\xff\xff"], pa.binary())
     lying = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
     write_shard(tmp_path / "lie.parquet", lying)
-    run(local_job(tmp_path / "lie.parquet", checkpoint, tmp_path / "out"))
+    execute(local_job(tmp_path / "lie.parquet", checkpoint, tmp_path / "out"))
     assert dead_letters(tmp_path / "out") == {("lie.parquet", 1): "invalid_utf8"}
 
 
-@pytest.mark.parametrize("kind", [pa.large_string(), pa.binary(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "kind", [pa.large_string(), pa.binary(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
 def test_every_type_of_text_column_gives_the_same_answers(checkpoint: Path, tmp_path: Path, kind: pa.DataType) -> None:
     texts = pa.array(random_texts(20, 3))
     write_shard(tmp_path / "plain.parquet", texts)
-    write_shard(tmp_path / "other.parquet", texts.dictionary_encode() if pa.types.is_dictionary(kind) else texts.cast(kind))
+    write_shard(
+        tmp_path / "other.parquet", texts.dictionary_encode() if pa.types.is_dictionary(kind) else texts.cast(kind)
+    )
     answers = []
     for name in ("plain", "other"):
-        run(local_job(tmp_path / f"{name}.parquet", checkpoint, tmp_path / name))
+        execute(local_job(tmp_path / f"{name}.parquet", checkpoint, tmp_path / name))
         answers.append(read_output(tmp_path / name)["entities"].to_pylist())
     assert answers[0] == answers[1]
 
@@ -105,7 +110,7 @@ def test_bad_shards_among_good_ones(checkpoint: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"text": ["x"], "id": [[1]]}), corpus / "g_list.parquet")
     (corpus / "_SUCCESS").write_bytes(b"")
     (corpus / "notes.txt").write_text("not a shard")
-    run(local_job(corpus, checkpoint, tmp_path / "out", keep=["id"]))
+    execute(local_job(corpus, checkpoint, tmp_path / "out", keep=["id"]))
     assert dead_letters(tmp_path / "out") == {
         ("a_empty.parquet", None): "unreadable_shard",
         ("c_truncated.parquet", None): "unreadable_shard",
@@ -126,7 +131,7 @@ def test_a_broken_page_kills_its_row_group_only(checkpoint: Path, tmp_path: Path
     first = chunk.dictionary_page_offset or chunk.data_page_offset
     data[first : first + chunk.total_compressed_size] = b"\x00" * chunk.total_compressed_size
     path.write_bytes(data)
-    run(local_job(path, checkpoint, tmp_path / "out"))
+    execute(local_job(path, checkpoint, tmp_path / "out"))
     assert dead_letters(tmp_path / "out") == {("page.parquet", row): "unreadable_row_group" for row in range(20, 30)}
     assert read_output(tmp_path / "out")["row"].to_pylist() == [*range(20), *range(30, 40)]
 
@@ -134,7 +139,7 @@ def test_a_broken_page_kills_its_row_group_only(checkpoint: Path, tmp_path: Path
 def test_an_empty_shard_has_nothing_to_answer(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus/none.parquet", pa.array([], pa.string()))
     write_shard(tmp_path / "corpus/some.parquet", ["Lincoln"])
-    assert run(local_job(tmp_path / "corpus", checkpoint, tmp_path / "out")).manifest["rows"] == 1
+    assert execute(local_job(tmp_path / "corpus", checkpoint, tmp_path / "out")).manifest["rows"] == 1
 
 
 def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
@@ -144,7 +149,9 @@ def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
     cases = {
         "no .parquet files": local_job(tmp_path / "empty", checkpoint, out),
         "no such file, folder or bucket": local_job(tmp_path / "nowhere", checkpoint, out),
-        f"{shard}: column body is missing; the shard has text": local_job(tmp_path / "corpus", checkpoint, out, text="body"),
+        f"{shard}: column body is missing; the shard has text": local_job(
+            tmp_path / "corpus", checkpoint, out, text="body"
+        ),
         "column url is missing": local_job(tmp_path / "corpus", checkpoint, out, keep=["url"]),
         "is named twice": Job(
             source=Source(uri=[str(shard), str(tmp_path / "corpus")]),
@@ -155,16 +162,16 @@ def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
     }
     for message, job in cases.items():
         with pytest.raises(JobError, match=message.replace("(", r"\(")):
-            run(job)
+            execute(job)
     assert not out.exists()
 
 
 def test_the_same_job_again_computes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(60, 6), row_group_size=20)
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
-    first = run(job)
+    first = execute(job)
     before = output_bytes(tmp_path / "out")
-    again = run(job)
+    again = execute(job)
     assert again.computed.units == 0
     assert again.manifest == first.manifest
     assert output_bytes(tmp_path / "out") == before
@@ -173,12 +180,12 @@ def test_the_same_job_again_computes_nothing(checkpoint: Path, tmp_path: Path) -
 def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [*random_texts(60, 6), None], row_group_size=10)
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
-    whole = run(job)
+    whole = execute(job)
     before = output_bytes(tmp_path / "out")
     for name in sorted((tmp_path / "out/data").iterdir())[1::2]:
         name.unlink()
     (tmp_path / "out/_SUCCESS").unlink()
-    resumed = run(job)
+    resumed = execute(job)
     assert 0 < resumed.computed.units < whole.computed.units
     assert resumed.manifest == whole.manifest
     assert output_bytes(tmp_path / "out") == before
@@ -187,7 +194,7 @@ def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path
 def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(10, 7))
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
-    run(job)
+    execute(job)
     other = make_checkpoint(tmp_path / "other", seed=9)
     for changed in (
         job.model_copy(update={"tasks": [job.task.model_copy(update={"aggregation": "max"})]}),
@@ -195,16 +202,16 @@ def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_p
         local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", text="text", keep=["text"]),
     ):
         with pytest.raises(JobError, match="different job"):
-            run(changed)
+            execute(changed)
     faster = job.compute.model_copy(update={"tokens_per_pack": 600, "attention": "eager"})
-    assert run(job.model_copy(update={"compute": faster})).computed.units == 0
+    assert execute(job.model_copy(update={"compute": faster})).computed.units == 0
 
 
 def test_a_folder_with_foreign_data_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", ["x"])
     write_shard(tmp_path / "out/data/theirs.parquet", ["x"])
     with pytest.raises(JobError, match="not an output of distilray"):
-        run(local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out"))
+        execute(local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out"))
 
 
 def test_success_is_not_said_while_a_unit_is_missing(checkpoint: Path, tmp_path: Path) -> None:
@@ -216,33 +223,35 @@ def test_success_is_not_said_while_a_unit_is_missing(checkpoint: Path, tmp_path:
             name.unlink()
 
     with pytest.raises(IncompleteError, match="1 of .* units missing"):
-        run(job, on_unit=lose_one)
+        execute(job, on_unit=lose_one)
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
 def test_a_shard_that_changed_since_it_was_planned_stops_the_run(checkpoint: Path, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "corpus.parquet", random_texts(20, 8))
     job = local_job(shard, checkpoint, tmp_path / "out")
-    run(job)
+    execute(job)
     for name in (tmp_path / "out/data").iterdir():
         name.unlink()
     write_shard(shard, random_texts(30, 9))
     with pytest.raises(ValueError, match="changed since it was planned"):
-        run(job)
+        execute(job)
 
 
 def test_no_padding_is_computed(checkpoint: Path, tmp_path: Path) -> None:
     texts = [*random_texts(50, 10), "", "lincoln " * 3000]
     write_shard(tmp_path / "corpus.parquet", texts)
-    manifest = run(local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")).manifest
+    manifest = execute(local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")).manifest
     assert manifest["padding"] == 0
     assert manifest["computed_tokens"] == manifest["window_tokens"] > manifest["tokens"] > 3000
 
 
 def test_the_manifest_holds_no_secret(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", ["x"])
-    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", storage_options={"auto_mkdir": "hunter2"})
-    run(job)
+    job = local_job(
+        tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", storage_options={"auto_mkdir": "hunter2"}
+    )
+    execute(job)
     said = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()] + [repr(job).encode()]
     assert not any(b"hunter2" in data for data in said)
     manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
@@ -253,10 +262,10 @@ def test_only_scores_above_the_threshold_come_out(checkpoint: Path, tmp_path: Pa
     write_shard(tmp_path / "corpus.parquet", random_texts(60, 6))
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     strict = job.task.model_copy(update={"threshold": 0.6, "thresholds": {"PER": 0.9}})
-    run(job.model_copy(update={"tasks": [strict]}))
+    execute(job.model_copy(update={"tasks": [strict]}))
     found = [entity for row in read_output(tmp_path / "out")["entities"].to_pylist() for entity in row]
     assert found
     assert all(entity["score"] >= (0.9 if entity["label"] == "PER" else 0.6) for entity in found)
     wrong = job.task.model_copy(update={"thresholds": {"PERSON": 0.5}})
     with pytest.raises(JobError, match="no label PERSON; it has LOC, ORG, PER"):
-        run(job.model_copy(update={"tasks": [wrong], "sink": Sink(uri=str(tmp_path / "out2"))}))
+        execute(job.model_copy(update={"tasks": [wrong], "sink": Sink(uri=str(tmp_path / "out2"))}))

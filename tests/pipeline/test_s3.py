@@ -8,7 +8,8 @@ import pytest
 import s3fs
 
 from distilray.model.config import CheckpointError
-from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, run
+from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
+from distilray.pipeline.run import execute
 from tests.s3 import S3Server, s3_server
 from tests.support import random_texts, read_output, write_shard
 
@@ -53,7 +54,7 @@ def assert_like_local(fs: s3fs.S3FileSystem, out: str, checkpoint: Path, tmp_pat
         sink=Sink(uri=str(tmp_path / "local")),
         compute=Compute(engine="local", unit_bytes=3000),
     )
-    run(job)
+    execute(job)
     fs.get(f"{out}/data/", f"{tmp_path}/remote/data/", recursive=True)
     remote, local = read_output(tmp_path / "remote"), read_output(tmp_path / "local")
     assert set(remote["shard"].to_pylist()) == {f"s3://corpus/news/year={year}/a.parquet" for year in (2023, 2024)}
@@ -63,7 +64,7 @@ def assert_like_local(fs: s3fs.S3FileSystem, out: str, checkpoint: Path, tmp_pat
 def test_credentials_from_storage_options(
     server: S3Server, bucket: s3fs.S3FileSystem, checkpoint: Path, tmp_path: Path
 ) -> None:
-    run(s3_job("s3://out/options", server.storage_options))
+    execute(s3_job("s3://out/options", server.storage_options))
     assert_like_local(bucket, "out/options", checkpoint, tmp_path)
     names = bucket.ls("out/options", detail=False)
     assert {name.rsplit("/", 1)[-1] for name in names} >= {"_SUCCESS", "_manifest.json", "_plan.parquet", "data"}
@@ -71,10 +72,10 @@ def test_credentials_from_storage_options(
 
 def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
     job = s3_job("s3://out/resume/", server.storage_options)
-    first = run(job)
+    first = execute(job)
     lost = sorted(bucket.ls("out/resume/data", detail=False))[::2]
     bucket.rm([*lost, "out/resume/_SUCCESS"])
-    again = run(job)
+    again = execute(job)
     assert again.computed.units == len(lost)
     assert again.manifest == first.manifest
 
@@ -90,7 +91,7 @@ def test_credentials_from_the_environment_on_ray(
     s3fs.S3FileSystem.clear_instance_cache()
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)  # its workers inherit the environment
     try:
-        run(s3_job("s3://out/environment", {}, engine="ray"))
+        execute(s3_job("s3://out/environment", {}, engine="ray"))
     finally:
         ray.shutdown()
     assert_like_local(bucket, "out/environment", checkpoint, tmp_path)
@@ -104,14 +105,18 @@ def test_wrong_credentials_are_one_clear_error(
     if "anon" in wrong:
         options = {"endpoint_url": server.endpoint, "anon": True}
     with pytest.raises(CheckpointError, match="cannot read s3://models/ner/.*: PermissionError") as caught:
-        run(s3_job("s3://out/denied", options))
+        execute(s3_job("s3://out/denied", options))
     assert "not-the-secret" not in str(caught.value)
     local_model = [TokenClassification(model=str(checkpoint))]
     with pytest.raises(JobError, match="cannot list source s3://corpus/news/: PermissionError"):
-        run(s3_job(str(tmp_path / "out"), options).model_copy(update={"tasks": local_model, "sink": Sink(uri=str(tmp_path))}))
+        execute(
+            s3_job(str(tmp_path / "out"), options).model_copy(
+                update={"tasks": local_model, "sink": Sink(uri=str(tmp_path))}
+            )
+        )
     with pytest.raises(JobError, match="cannot reach sink s3://out/denied: PermissionError"):
         job = s3_job("s3://out/denied", options)
-        run(job.model_copy(update={"tasks": local_model, "source": Source(uri=str(tmp_path))}))
+        execute(job.model_copy(update={"tasks": local_model, "source": Source(uri=str(tmp_path))}))
 
 
 def test_a_missing_bucket_and_a_missing_key_are_one_clear_error(
@@ -119,21 +124,21 @@ def test_a_missing_bucket_and_a_missing_key_are_one_clear_error(
 ) -> None:
     options = server.storage_options
     with pytest.raises(JobError, match="cannot list source s3://nowhere/: .*no such file, folder or bucket"):
-        run(s3_job("s3://out/missing", options, corpus="s3://nowhere/"))
+        execute(s3_job("s3://out/missing", options, corpus="s3://nowhere/"))
     with pytest.raises(JobError, match="cannot list source s3://corpus/other/a.parquet: .*no such file"):
-        run(s3_job("s3://out/missing", options, corpus="s3://corpus/other/a.parquet"))
+        execute(s3_job("s3://out/missing", options, corpus="s3://corpus/other/a.parquet"))
     with pytest.raises(CheckpointError, match="no config.json in s3://models/absent"):
         job = s3_job("s3://out/missing", options)
         absent = [TokenClassification(model="s3://models/absent", storage_options=options)]
-        run(job.model_copy(update={"tasks": absent}))
+        execute(job.model_copy(update={"tasks": absent}))
     with pytest.raises(JobError, match="cannot reach sink s3://nowhere/out: .*bucket"):
-        run(s3_job("s3://nowhere/out", options))
+        execute(s3_job("s3://nowhere/out", options))
     assert not bucket.exists("out/missing")
 
 
 def test_a_single_shard_and_a_glob(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
     for name, uri in (("one", "s3://corpus/news/year=2024/a.parquet"), ("glob", "s3://corpus/news/*/a.parquet")):
-        manifest = run(s3_job(f"s3://out/{name}", server.storage_options, corpus=uri)).manifest
+        manifest = execute(s3_job(f"s3://out/{name}", server.storage_options, corpus=uri)).manifest
         assert manifest["rows"] == (60 if name == "one" else 120)
     with bucket.open(bucket.ls("out/one/data", detail=False)[0]) as file:
         assert pq.read_table(file)["year"].to_pylist()[0] == 2024

@@ -1,0 +1,32 @@
+# make example: sets up .venv and runs the main job.  make test: sets up .venv and passes the tests.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: example test lint test-slow clean
+
+example: .venv/ready
+	$(BIN)/python examples/ner_corpus.py
+
+test: .venv/ready-dev lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/ready-dev
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	touch $@
+
+.venv/ready-dev: .venv/ready
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv out build .mypy_cache .ruff_cache .pytest_cache .hypothesis
