@@ -19,6 +19,10 @@ AttentionName = Literal["auto", "sdpa", "varlen", "flash", "eager"]
 Kernel = Callable[[Tensor, Tensor, Tensor, Pack], Tensor]
 
 
+# the flash kernels, the faster first, and where they come from
+_FLASH_MODULES: dict[AttentionName, str] = {"flash": "flash_attn", "varlen": "torch.nn.attention.varlen"}
+
+
 class BackendError(ValueError):
     """A device, dtype or attention kernel that was asked for and cannot be had here."""
 
@@ -32,41 +36,36 @@ class Attention:
     kernel: Kernel
 
 
-def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dtype) -> Attention:
+def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dtype, head_dim: int) -> Attention:
     """The kernel for `name`; 'auto' takes the fastest the device and the installed packages allow.
 
     Raises BackendError if an explicit `name` cannot be met.
     """
     if name == "auto":
-        name, reason = _best(device, dtype)
-    else:
-        reason = "asked for"
-        _check(name, device, dtype)
-    return Attention(name, reason, _KERNELS[name])
+        obstacles = {packed: _obstacle(packed, device, dtype, head_dim) for packed in _FLASH_MODULES}
+        name = next((packed for packed, obstacle in obstacles.items() if obstacle is None), "sdpa")
+        missing = "; ".join(f"{packed} {obstacle}" for packed, obstacle in obstacles.items() if obstacle)
+        return Attention(name, missing or "the fastest packed kernel", _KERNELS[name])
+    if obstacle := _obstacle(name, device, dtype, head_dim):
+        raise BackendError(f"attention '{name}' {obstacle}; use 'sdpa' or 'auto'")
+    return Attention(name, "asked for", _KERNELS[name])
 
 
-def _best(device: torch.device, dtype: torch.dtype) -> tuple[AttentionName, str]:
+def _obstacle(name: AttentionName, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
+    """Why a kernel cannot run here, or None."""
+    if name not in _FLASH_MODULES:
+        return None
     if device.type != "cuda":
-        return "sdpa", f"the packed kernel for {device.type}"
+        return f"needs a CUDA device, this is {device.type}"
     if dtype == torch.float32:
-        return "sdpa", "flash kernels need float16 or bfloat16"
-    if _installed("flash_attn"):
-        return "flash", "flash_attn is installed"
-    if _installed("torch.nn.attention.varlen"):
-        return "varlen", "torch has its own flash kernel for packed sequences"
-    return "sdpa", "neither flash_attn nor torch.nn.attention.varlen is installed"
-
-
-def _check(name: AttentionName, device: torch.device, dtype: torch.dtype) -> None:
-    if name not in ("varlen", "flash"):
-        return
-    module = "flash_attn" if name == "flash" else "torch.nn.attention.varlen"
-    if device.type != "cuda":
-        raise BackendError(f"attention '{name}' needs a CUDA device, this is {device.type}; use 'sdpa' or 'auto'")
-    if dtype == torch.float32:
-        raise BackendError(f"attention '{name}' needs dtype float16 or bfloat16, not float32; use 'sdpa' or 'auto'")
-    if not _installed(module):
-        raise BackendError(f"attention '{name}' needs {module}, which is not installed; use 'sdpa' or 'auto'")
+        return "needs dtype float16 or bfloat16, not float32"
+    if head_dim % 8 or head_dim > 256:
+        return f"needs heads of a multiple of 8 up to 256, not {head_dim}"
+    if not _installed(_FLASH_MODULES[name]):
+        return f"needs {_FLASH_MODULES[name]}, which is not installed"
+    if torch.cuda.is_available() and torch.cuda.get_device_capability(device) < (8, 0):
+        return f"needs an Ampere GPU or newer, this is {torch.cuda.get_device_name(device)}"
+    return None
 
 
 def _installed(module: str) -> bool:

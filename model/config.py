@@ -105,8 +105,10 @@ def _architecture(raw: Mapping[str, Any]) -> str | None:
 def _labels(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """id2label in order (its keys are strings, and it may be absent: LABEL_i, two by default)."""
     id2label, num_labels = raw.get("id2label"), raw.get("num_labels")
+    if num_labels is not None and (type(num_labels) is not int or num_labels < 1):
+        raise CheckpointError(f"{where}: num_labels must be a positive integer, got {num_labels!r}")
     if id2label is None:
-        return tuple(f"LABEL_{i}" for i in range(2 if num_labels is None else int(num_labels)))
+        return tuple(f"LABEL_{i}" for i in range(2 if num_labels is None else num_labels))
     if not isinstance(id2label, dict) or not all(re.fullmatch(r"\d+", str(key)) for key in id2label):
         raise CheckpointError(f"{where}: id2label must map '0', '1', ... to names, got {id2label!r}")
     by_id = {int(key): str(label) for key, label in id2label.items()}

@@ -42,9 +42,9 @@ class Predictor:
         """Raises CheckpointError for a checkpoint, BackendError for a backend, that cannot be had."""
         self.device = choose_device()
         torch_dtype = choose_dtype(dtype, self.device)
-        chosen = choose_attention(attention, self.device, torch_dtype)
+        chosen = choose_attention(attention, self.device, torch_dtype, checkpoint.config.head_dim)
         self.model = load_model(checkpoint, chosen, torch_dtype).to(self.device)
-        self.labels = len(checkpoint.config.labels)
+        self.n_labels = len(checkpoint.config.labels)
         self.cls_id, self.sep_id = cls_id, sep_id
         self.tokens_per_pack = tokens_per_pack or _TOKENS_PER_PACK[self.device.type]
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
@@ -70,7 +70,7 @@ class Predictor:
         parts = [
             self._forward(ids[cu[s.start] : cu[s.stop]], packed[s]) for s in budget_slices(packed, self.tokens_per_pack)
         ]
-        logits = np.empty((int(lengths.sum()), self.labels), dtype=np.float32)
+        logits = np.empty((int(lengths.sum()), self.n_labels), dtype=np.float32)
         if parts:
             logits[ragged_ranges(offsets_of(lengths)[:-1][order], lengths_sorted)] = np.concatenate(parts)[inner]
         return logits

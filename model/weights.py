@@ -48,7 +48,9 @@ def load_model(checkpoint: Checkpoint, attention: Attention, dtype: torch.dtype)
 def check_weights(checkpoint: Checkpoint) -> None:
     """What `load_model` would raise, without keeping a model."""
     with torch.device("meta"):
-        model = TokenClassifier(checkpoint.config, choose_attention("eager", torch.device("cpu"), torch.float32))
+        model = TokenClassifier(
+            checkpoint.config, choose_attention("eager", torch.device("cpu"), torch.float32, checkpoint.config.head_dim)
+        )
     _check(_parts_of(model, checkpoint.config), model, read_tensors(checkpoint), checkpoint)
 
 
@@ -58,7 +60,17 @@ def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
         tensors = safetensors.torch.load(checkpoint.require(WEIGHTS))
     except SafetensorError as error:
         raise CheckpointError(f"{checkpoint.where(WEIGHTS)}: not a whole safetensors file ({error})") from error
-    named = {_canonical(name): tensor for name, tensor in tensors.items() if not name.endswith(".position_ids")}
+    named: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.endswith(".position_ids"):
+            continue
+        if _canonical(name) in named:
+            raise CheckpointError(
+                f"{checkpoint.where(WEIGHTS)}: {_canonical(name)} is there twice under different names"
+            )
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{checkpoint.where(WEIGHTS)}: expected floats in {name}, got {tensor.dtype}")
+        named[_canonical(name)] = tensor
     if checkpoint.config.sinusoidal_pos_embds:
         named.setdefault("embeddings.position_embeddings.weight", sinusoidal_positions(checkpoint.config))
     return named

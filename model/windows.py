@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from distilray.model.packed import Ints, ragged_arange, ragged_ranges
+from distilray.model.packed import Ints, offsets_of, ragged_arange, ragged_ranges
 
-_UNLIMITED = np.iinfo(np.int64).max
+
+class WindowError(ValueError):
+    """Windows that cannot be laid as asked."""
 
 
 @dataclass(frozen=True)
@@ -36,36 +38,42 @@ def split(offsets: Ints, word_ids: Ints, capacity: int, overlap: int) -> Windows
 
     The last window of a text is shifted back to full length, so that it has all the context there is. A word of
     more than overlap // 3 tokens may be cut; its tokens are still all covered. A text that fits gets one window.
+    Raises WindowError for an overlap of more than half a window.
     """
+    _check_capacity(capacity)
     if not 0 <= overlap <= capacity // 2:
-        raise ValueError(f"overlap must lie between 0 and half of the window's {capacity} tokens, got {overlap}")
+        raise WindowError(f"overlap must lie between 0 and half of the window's {capacity} tokens, got {overlap}")
     slack = overlap // 3  # start, end and last start may each move this far without opening a gap
     lengths = np.diff(offsets)
     text, nth, counts = _number(lengths, capacity, capacity - overlap)
     first = offsets[:-1][text]
     length = lengths[text]
     is_last = nth == counts[text] - 1
-    position = np.arange(len(word_ids))
-    starts = word_starts(offsets, word_ids)
-    this_word = np.maximum.accumulate(np.where(starts, position, 0))
-    next_word = np.minimum.accumulate(np.where(starts, position, len(word_ids))[::-1])[::-1]
+    edges = np.append(np.flatnonzero(word_starts(offsets, word_ids)), len(word_ids))
+
+    def back(at: Ints) -> Ints:
+        """Tokens from the start of the word at `at`, if few enough."""
+        return _at_most(slack, at - edges[np.searchsorted(edges, at, "right") - 1])
+
+    def ahead(at: Ints) -> Ints:
+        return _at_most(slack, edges[np.searchsorted(edges, at)] - at)
 
     start = np.where(is_last, np.maximum(length - capacity, 0), nth * (capacity - overlap))
     at = first + start
-    back, ahead = at - this_word[at], next_word[at] - at
-    start = start + np.where(is_last, np.where(ahead <= slack, ahead, 0), -np.where(back <= slack, back, 0))
+    start = start + np.where(is_last, ahead(at), -back(at))
     end = np.minimum(start + capacity, length)
-    inside = end < length
-    at = (first + end)[inside]
-    back = at - this_word[at]
-    end[inside] -= np.where(back <= slack, back, 0)
+    end -= np.where(end < length, back(first + end), 0)
     return Windows(text, start, end)
 
 
 def split_hf(offsets: Ints, capacity: int, overlap: int | None) -> Windows:
-    """Transformers' windows: a fixed grid that may cut words; without an overlap the first window only."""
+    """Transformers' windows: a fixed grid that may cut words; without an overlap the first window only.
+
+    Raises WindowError for an overlap that leaves no room for new tokens.
+    """
+    _check_capacity(capacity)
     if overlap is not None and not 0 <= overlap < capacity:
-        raise ValueError(f"overlap must be less than the window's {capacity} tokens, got {overlap}")
+        raise WindowError(f"overlap must be less than the window's {capacity} tokens, got {overlap}")
     lengths = np.diff(offsets)
     step = capacity - (overlap or 0)
     text, nth, _ = _number(lengths if overlap is not None else np.minimum(lengths, capacity), capacity, step)
@@ -73,22 +81,28 @@ def split_hf(offsets: Ints, capacity: int, overlap: int | None) -> Windows:
     return Windows(text, start, np.minimum(start + capacity, lengths[text]))
 
 
-def best_window(windows: Windows, offsets: Ints) -> npt.NDArray[np.int64]:
+def best_window(windows: Windows) -> npt.NDArray[np.int64]:
     """For each token the place, among all windows' tokens laid end to end, of its prediction with most context.
 
     Context is min(tokens to the left, tokens to the right) within the window; a text's own edge is no limit.
-    windows must cover every token. Returns int64 [N].
+    The windows of a text must cover it, in order, start and end both growing. Returns int64 [N].
     """
-    n = windows.lengths
-    length = np.diff(offsets)[windows.text]
-    token = ragged_ranges(offsets[:-1][windows.text] + windows.start, n)
-    place = ragged_arange(n)
-    left = np.where(np.repeat(windows.start == 0, n), _UNLIMITED, place)
-    right = np.where(np.repeat(windows.end == length, n), _UNLIMITED, np.repeat(n, n) - 1 - place)
-    context = np.minimum(left, right)
-    order = np.lexsort((-context, token))  # stable: of two equal windows the earlier
-    _, first = np.unique(token[order], return_index=True)
-    return order[first]
+    later = np.flatnonzero(windows.text[1:] == windows.text[:-1]) + 1
+    # both ends grow from window to window: the later one sees more from the middle of what they share onwards
+    cut = (windows.start[later] + windows.end[later - 1] - 1) // 2 + 1
+    first, last = windows.start.copy(), windows.end.copy()
+    first[later], last[later - 1] = cut, cut
+    laid = offsets_of(windows.lengths)[:-1]
+    return ragged_ranges(laid + first - windows.start, last - first)
+
+
+def _at_most(limit: int, move: Ints) -> Ints:
+    return np.where(move <= limit, move, 0)
+
+
+def _check_capacity(capacity: int) -> None:
+    if capacity < 1:
+        raise WindowError(f"expected windows of at least 1 token, got a limit of {capacity}")
 
 
 def _number(

@@ -69,7 +69,7 @@ class Predict:
 
     def _decode(self, batch: "Batch", logits: npt.NDArray[np.float32]) -> tc.Spans:
         """Ours: one prediction a token, from the window that sees most around it; then one decoding a text."""
-        logits = logits[best_window(batch.windows, batch.offsets)]
+        logits = logits[best_window(batch.windows)]
         starts = word_starts(batch.offsets, batch.word_ids)
         return tc.decode(logits, batch.offsets, starts, batch.start, batch.end, self.scheme, self.task.aggregation)
 

@@ -24,7 +24,7 @@ class Tokenize:
     task: TaskSpec
 
     def __post_init__(self) -> None:
-        """Raises CheckpointError or ValueError: tokenizers that cannot be read, overlaps that cannot be met."""
+        """Raises CheckpointError for a tokenizer that cannot be read, WindowError for an overlap that cannot be met."""
         self.tokenizer = Tokenizer(self.task.checkpoint, "special" if self.task.hf else "text")
         self.capacity = self.tokenizer.max_length - SPECIAL_TOKENS
         split_hf(np.zeros(1, dtype=np.int64), self.capacity, self.task.overlap)

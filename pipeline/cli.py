@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -14,7 +13,7 @@ from distilray.pipeline.errors import USER_ERRORS
 from distilray.pipeline.job import Job, load_job
 from distilray.pipeline.plan import survey
 from distilray.pipeline.report import run
-from distilray.pipeline.run import check_task, unit_bytes
+from distilray.pipeline.run import check_task, make_plan
 from distilray.pipeline.sample import estimate_tokens
 
 USER_ERROR = 2
@@ -60,7 +59,8 @@ def print_plan(job: Job) -> None:
     """Shards, rows, units and bytes from the footers, tokens from a sample."""
     task = job.task.spec()
     check_task(task)
-    plan = survey(job.source).plan(unit_bytes(job, torch.cuda.is_available()))
+    here = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local"})})  # start no cluster
+    plan = make_plan(here, survey(job.source))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row(
         "shards", f"{plan.shards:,}" + (f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else "")

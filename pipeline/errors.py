@@ -2,6 +2,7 @@
 
 from distilray.model.attention import BackendError
 from distilray.model.config import CheckpointError
+from distilray.model.windows import WindowError
 from distilray.operators.read import ShardError
 
 
@@ -9,4 +10,4 @@ class JobError(ValueError):
     """A job that cannot run as it is written: what was expected, what came, where, and what to do."""
 
 
-USER_ERRORS = (JobError, CheckpointError, BackendError, ShardError)
+USER_ERRORS = (JobError, CheckpointError, BackendError, WindowError, ShardError)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -35,11 +36,28 @@ _WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker proce
 
 
 def connect() -> tuple[float, float]:
-    """Joins the cluster at hand (RAY_ADDRESS, a job's own, a running local one) or starts one; its CPUs and GPUs."""
+    """Joins the cluster that RAY_ADDRESS names, as it does in a submitted job, or starts one here; its CPUs and GPUs.
+
+    Ray on its own would also look for traces of a cluster on this machine, and wait for minutes for a dead one.
+    """
     if not ray.is_initialized():
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        with _native_stderr_closed():  # the core announces RAY_BACKEND_LOG_LEVEL there
+            ray.init(address=os.environ.get("RAY_ADDRESS", "local"), logging_level=logging.ERROR, log_to_driver=False)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+
+
+@contextmanager
+def _native_stderr_closed() -> Iterator[None]:
+    """What Ray's own C++ prints while it starts goes nowhere; Python exceptions come through."""
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def run_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[Stats]:

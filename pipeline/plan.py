@@ -244,13 +244,14 @@ def _cut(shard: Shard, partitions: pa.Schema, unit_bytes: int) -> Iterator[Unit]
 
 def _runs(groups: Sequence[tuple[int, int]], unit_bytes: int) -> Iterator[tuple[int, int]]:
     """Runs of row groups with rows in them, each of about `unit_bytes` or one group that is larger."""
-    first, size = 0, 0
-    for i, (_, group_bytes) in enumerate(groups):
-        if i > first and size + group_bytes > unit_bytes:
+    first, rows, size = 0, 0, 0
+    for i, (group_rows, group_bytes) in enumerate(groups):
+        if rows and size + group_bytes > unit_bytes:
             yield first, i
-            first, size = i, 0
+            first, rows, size = i, 0, 0
+        rows += group_rows
         size += group_bytes
-    if sum(rows for rows, _ in groups[first:]):
+    if rows:
         yield first, len(groups)
 
 

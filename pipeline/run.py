@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from distilray import __version__
+from distilray.model.attention import choose_attention
+from distilray.model.device import choose_dtype
 from distilray.model.weights import check_weights
 from distilray.operators.predict import scheme
 from distilray.operators.read import Unit
@@ -19,10 +21,10 @@ from distilray.operators.tokenize import Tokenize
 from distilray.operators.work import Work
 from distilray.operators.write import Stats, Write
 from distilray.pipeline import local
-from distilray.pipeline.commit import Output, open_output, total
+from distilray.pipeline.commit import open_output, total
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
-from distilray.pipeline.plan import Plan, survey
+from distilray.pipeline.plan import Corpus, Plan, survey
 
 # about a minute of work for one device, and never more text than fits a worker's memory several times over
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**27}
@@ -51,7 +53,10 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     task = job.task.spec()
     fingerprint = job.fingerprint(check_task(task))
     output = open_output(job.sink)
-    plan = output.load_plan(job.source, fingerprint) or _new_plan(job, output, fingerprint)
+    plan = output.load_plan(job.source, fingerprint)
+    if plan is None:
+        plan = make_plan(job, survey(job.source))
+        output.save_plan(plan, fingerprint)
     done = output.committed()
     todo = [unit for unit in plan.units if unit.name not in done]
     before = output.stats(unit.name for unit in plan.units if unit.name in done)
@@ -79,17 +84,16 @@ def check_task(task: TaskSpec) -> str:
     return task.checkpoint.digest()
 
 
-def _new_plan(job: Job, output: Output, fingerprint: str) -> Plan:
-    corpus = survey(job.source)
-    on_gpu = torch.cuda.is_available() if job.compute.engine == "local" else _ray().connect()[1] > 0
-    plan = corpus.plan(unit_bytes(job, on_gpu))
-    output.save_plan(plan, fingerprint)
-    return plan
-
-
-def unit_bytes(job: Job, on_gpu: bool) -> int:
-    """About how much text a unit holds."""
-    return job.compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"]
+def make_plan(job: Job, corpus: Corpus) -> Plan:
+    """Units for the device at hand. Raises BackendError if that device cannot do what the job asks for."""
+    compute = job.compute
+    on_gpu = torch.cuda.is_available() if compute.engine == "local" else _ray().connect()[1] > 0
+    if not on_gpu:  # a GPU is on another machine: its workers check
+        cpu = torch.device("cpu")
+        choose_attention(
+            compute.attention, cpu, choose_dtype(compute.dtype, cpu), job.task.spec().checkpoint.config.head_dim
+        )
+    return corpus.plan(compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"])
 
 
 def _ray() -> ModuleType:

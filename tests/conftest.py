@@ -4,12 +4,15 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import torch
 
 from tests.support import make_checkpoint
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
+hypothesis.settings.register_profile("distilray", deadline=None)  # nothing here asserts a time
+hypothesis.settings.load_profile("distilray")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -24,6 +27,6 @@ def cluster() -> Iterator[None]:
     """A Ray cluster in this process, shared by the tests that need one."""
     import ray  # imported late: it takes seconds
 
-    ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
     yield
     ray.shutdown()

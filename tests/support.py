@@ -103,10 +103,11 @@ def make_checkpoint(
     positions: int = 512,
     activation: str = "gelu",
     lower: bool = True,
+    vocab: list[str] | None = None,
 ) -> Path:
     """A token classifier with weights that show every bug: wide, with random biases and LayerNorms (distilbert.md 4)."""
     folder.mkdir(parents=True, exist_ok=True)
-    vocab = vocabulary()
+    vocab = vocab or vocabulary()
     config = DistilBertConfig(
         vocab_size=len(vocab),
         max_position_embeddings=positions,

@@ -60,14 +60,19 @@ class Spans:
 
 
 def detect_scheme(labels: Sequence[str]) -> TagScheme:
-    """Our scheme for a label set: prefixes are stripped only if all labels but O carry those of one known scheme.
+    """Our scheme for a label set: prefixes are stripped only if they are those of one known scheme.
+
+    All labels but O must carry one; where there are B labels, others (such as X) may stand among them as they are.
 
     conlleval's repair rules: B and S (U) start a span, E (L) and S (U) end one, a change of type starts one.
     """
     parts = [_PREFIX.fullmatch(label) for label in labels if label != "O"]
     letters = {part[1] for part in parts if part}
-    prefixed = all(parts) and any(letters <= set(known) and letters & set(some) for known, some in _SCHEMES)
-    split = [("", label) if label == "O" or not prefixed else (label[0], label[2:]) for label in labels]
+    ended, begun = ({part[2] for part in parts if part and part[1] in which} for which in ("EL", "B"))
+    known = any(letters <= set(scheme) and letters & set(some) for scheme, some in _SCHEMES)
+    prefixed = known and ended <= begun and (all(parts) or bool(begun))  # E-MAIL without B-MAIL ends nothing
+    matches = [_PREFIX.fullmatch(label) if prefixed and label != "O" else None for label in labels]
+    split = [(match[1], match[2]) if match else ("", label) for match, label in zip(matches, labels, strict=True)]
     return _scheme(
         tags=[tag for _, tag in split],
         names=[tag for _, tag in split],
@@ -117,7 +122,7 @@ def decode(
 ) -> Spans:
     """Entities of R texts whose N tokens lie end to end.
 
-    logits: [N, L]; offsets: [R + 1]; starts_word: [N], a token that starts no word continues the last one;
+    logits: [N, L]; offsets: [R + 1]; starts_word: [N], true at least at each text's first token;
     start, end: [N], characters. A span's score is the mean of its tokens' (or words') probabilities.
     """
     if not len(logits):
@@ -151,9 +156,11 @@ def decode(
 
 def softmax(logits: Floats) -> Floats:
     """Over the last axis, in float32."""
-    exps = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    probabilities: Floats = exps / exps.sum(axis=-1, keepdims=True)
-    return probabilities
+    exps = logits.T.copy("C")  # numpy reduces a short last axis slowly
+    exps -= exps.max(axis=0)
+    np.exp(exps, out=exps)
+    exps /= exps.sum(axis=0)
+    return np.ascontiguousarray(exps.T)
 
 
 def _top(probabilities: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -186,7 +193,7 @@ def _new_group(text: Ints, label: Ints, scheme: TagScheme) -> Bools:
 
 def above(spans: Spans, threshold: float, by_label: Mapping[str, float]) -> Spans:
     """The spans whose score reaches their label's threshold."""
-    limits = np.array([by_label.get(name, threshold) for name in spans.names])
+    limits = np.array([by_label.get(name, threshold) for name in spans.names], dtype=np.float32)
     return spans.take(spans.score >= limits[spans.label])
 
 

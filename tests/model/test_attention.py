@@ -21,45 +21,46 @@ def test_a_gpu_kernel_on_the_cpu_is_refused(name: AttentionName, dtype: torch.dt
     with pytest.raises(
         BackendError, match=rf"attention '{name}' needs a CUDA device, this is cpu; use 'sdpa' or 'auto'"
     ):
-        choose_attention(name, CPU, dtype)
+        choose_attention(name, CPU, dtype, 64)
 
 
 @pytest.mark.parametrize("name", ["varlen", "flash"])
 def test_a_flash_kernel_in_float32_is_refused(name: AttentionName) -> None:
     with pytest.raises(BackendError, match=rf"attention '{name}' needs dtype float16 or bfloat16, not float32; use"):
-        choose_attention(name, CUDA, torch.float32)
+        choose_attention(name, CUDA, torch.float32, 64)
 
 
 @pytest.mark.skipif(HAS_FLASH, reason="flash_attn is installed")
 def test_a_kernel_that_is_not_installed_is_refused() -> None:
     with pytest.raises(BackendError, match="attention 'flash' needs flash_attn, which is not installed; use 'sdpa'"):
-        choose_attention("flash", CUDA, torch.float16)
+        choose_attention("flash", CUDA, torch.float16, 64)
 
 
 @pytest.mark.parametrize("name", ["sdpa", "eager"])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("device", [CPU, CUDA], ids=str)
 def test_plain_kernels_run_anywhere(name: AttentionName, dtype: torch.dtype, device: torch.device) -> None:
-    chosen = choose_attention(name, device, dtype)
+    chosen = choose_attention(name, device, dtype, 64)
     assert (chosen.name, chosen.reason) == (name, "asked for")
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_auto_on_the_cpu_is_sdpa(dtype: torch.dtype) -> None:
-    chosen = choose_attention("auto", CPU, dtype)
+    chosen = choose_attention("auto", CPU, dtype, 64)
     assert chosen.name == "sdpa"
     assert "cpu" in chosen.reason
 
 
 def test_auto_on_a_gpu_in_float32_is_sdpa() -> None:
-    chosen = choose_attention("auto", CUDA, torch.float32)
-    assert (chosen.name, chosen.reason) == ("sdpa", "flash kernels need float16 or bfloat16")
+    chosen = choose_attention("auto", CUDA, torch.float32, 64)
+    assert chosen.name == "sdpa"
+    assert "needs dtype float16 or bfloat16, not float32" in chosen.reason
 
 
 @pytest.mark.gpu
 @needs_gpu
 def test_auto_on_a_gpu_is_a_flash_kernel_and_says_which() -> None:
-    chosen = choose_attention("auto", CUDA, torch.float16)
+    chosen = choose_attention("auto", CUDA, torch.float16, 64)
     assert chosen.name == ("flash" if HAS_FLASH else "varlen")
     assert chosen.reason
 

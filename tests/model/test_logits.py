@@ -61,7 +61,7 @@ def assert_parity(ours: torch.Tensor, theirs: torch.Tensor, gate: Gate = GATES[t
 def load(
     folder: Path, attention: AttentionName = "sdpa", dtype: torch.dtype = torch.float32, device: torch.device = CPU
 ) -> TokenClassifier:
-    return load_model(Checkpoint(str(folder)), choose_attention(attention, device, dtype), dtype)
+    return load_model(Checkpoint(str(folder)), choose_attention(attention, device, dtype, 12), dtype)
 
 
 @pytest.fixture(scope="module")

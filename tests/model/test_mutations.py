@@ -58,7 +58,7 @@ def batch() -> Sequences:
 
 def load(folder: Path) -> TokenClassifier:
     return load_model(
-        Checkpoint(str(folder)), choose_attention("sdpa", torch.device("cpu"), torch.float32), torch.float32
+        Checkpoint(str(folder)), choose_attention("sdpa", torch.device("cpu"), torch.float32, 12), torch.float32
     )
 
 

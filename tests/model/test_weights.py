@@ -41,7 +41,7 @@ def error_of(folder: Path) -> str:
 
 
 def load_on_cpu(checkpoint: Checkpoint) -> torch.nn.Module:
-    attention = choose_attention("eager", torch.device("cpu"), torch.float32)
+    attention = choose_attention("eager", torch.device("cpu"), torch.float32, 12)
     return load_model(checkpoint, attention, torch.float32)
 
 
@@ -104,6 +104,20 @@ def test_a_wrong_shape_is_named_with_both_shapes(
     message = error_of(folder)
     assert f"wrong shape: {name.removeprefix('distilbert.')} expected {expected}, got {list(shape)}" in message
     assert str(folder / WEIGHTS) in message
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool], ids=str)
+def test_a_tensor_that_holds_no_floats_is_named(folder: Path, dtype: torch.dtype) -> None:
+    edit_tensors(folder, lambda tensors: tensors.update({"classifier.bias": torch.zeros(7, dtype=dtype)}))
+    message = error_of(folder)
+    assert "classifier.bias" in message
+    assert str(folder / WEIGHTS) in message
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_weights_of_any_float_load_in_the_dtype_asked_for(folder: Path, dtype: torch.dtype) -> None:
+    edit_tensors(folder, lambda tensors: tensors.update({name: t.to(dtype) for name, t in tensors.items()}))
+    assert {p.dtype for p in load_on_cpu(Checkpoint(str(folder))).parameters()} == {torch.float32}
 
 
 def test_every_complaint_is_in_one_message(folder: Path) -> None:
@@ -182,7 +196,7 @@ def test_a_config_that_cannot_be_met_is_named(folder: Path, changes: dict[str, A
 
 
 @pytest.mark.parametrize("num_labels", ["seven", [7], 0, -1, 2.5])
-def test_a_number_of_labels_that_is_none_is_named(folder: Path, num_labels: Any) -> None:
+def test_a_number_of_labels_that_cannot_be_is_named(folder: Path, num_labels: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     del config["id2label"], config["label2id"]
     (folder / "config.json").write_text(json.dumps(config | {"num_labels": num_labels}))
@@ -199,7 +213,7 @@ def test_labels_are_numbered_when_the_config_names_none(folder: Path) -> None:
     check_weights(Checkpoint(str(folder)))
 
 
-def test_an_unlikely_label_order_is_sorted_by_id(folder: Path) -> None:
+def test_labels_are_sorted_by_id(folder: Path) -> None:
     edit_config(folder, id2label=dict(reversed(LABELS.items())))
     assert Checkpoint(str(folder)).config.labels == IOB2
 

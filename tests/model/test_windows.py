@@ -143,7 +143,7 @@ def naive_best(windows: list[tuple[int, int]], length: int) -> list[int]:
 
 
 def assert_best(windows: Windows, corpus: Corpus) -> None:
-    best = best_window(windows, corpus.offsets)
+    best = best_window(windows)
     wanted: list[int] = []
     for text, length in enumerate(corpus.lengths):
         before = int(windows.lengths[windows.text < text].sum())
@@ -162,13 +162,13 @@ def test_each_token_comes_back_once_and_as_itself(corpus: Corpus, size: tuple[in
     first = corpus.offsets[:-1][windows.text]
     laid = [first[i] + t for i in range(len(first)) for t in range(windows.start[i], windows.end[i])]
     tokens = np.array(laid, dtype=np.int64)
-    assert tokens[best_window(windows, corpus.offsets)].tolist() == list(range(sum(corpus.lengths)))
+    assert tokens[best_window(windows)].tolist() == list(range(sum(corpus.lengths)))
 
 
 @given(corpora)
 def test_texts_of_one_window_come_back_as_they_are(corpus: Corpus) -> None:
     windows = split(corpus.offsets, corpus.word_ids, 10_000, 100)
-    assert best_window(windows, corpus.offsets).tolist() == list(range(sum(corpus.lengths)))
+    assert best_window(windows).tolist() == list(range(sum(corpus.lengths)))
 
 
 # Transformers' windows

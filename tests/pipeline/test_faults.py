@@ -32,7 +32,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "source": {"uri": str(folder / "corpus"), "keep": ["id"]},
         "tasks": [{"task": "token-classification", "model": str(folder / "model")}],
         "sink": {"uri": str(folder / "out-local")},
-        "compute": {"engine": "local", "unit_bytes": 1000, "dtype": "float32"},
+        "compute": {"engine": "local", "unit_bytes": 8000, "dtype": "float32"},
     }
     (folder / "job.yaml").write_text(yaml.safe_dump(job))
     result = execute(load_job(folder / "job.yaml"))

@@ -89,7 +89,9 @@ def test_credentials_from_the_environment_on_ray(
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)  # its workers inherit the environment
+    ray.init(
+        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False
+    )  # its workers inherit the environment
     try:
         execute(s3_job("s3://out/environment", {}, engine="ray"))
     finally:

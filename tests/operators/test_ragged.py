@@ -1,0 +1,30 @@
+"""Slices of texts in characters, without Python strings."""
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distilray.operators.ragged import flat, lists, offsets, slice_characters
+
+
+@given(st.data())
+def test_slices_are_those_of_python(data: st.DataObject) -> None:
+    texts = data.draw(st.lists(st.one_of(st.none(), st.text(max_size=20)), min_size=1, max_size=8))
+    skipped = data.draw(st.integers(0, len(texts) - 1))
+    rows = [i for i, text in enumerate(texts[skipped:]) if text]
+    row = data.draw(st.lists(st.sampled_from(rows), max_size=8)) if rows else []
+    spans = [sorted(data.draw(st.tuples(*[st.integers(0, len(texts[skipped + i]))] * 2))) for i in row]
+    start, end = np.array([*zip(*spans, strict=True)] or [[], []], dtype=np.int64)
+    column = pa.array(texts, pa.string()).slice(skipped)
+    sliced = slice_characters(column, np.array(row, dtype=np.int64), start, end).to_pylist()
+    assert sliced == [texts[skipped + i][a:b] for i, (a, b) in zip(row, spans, strict=True)]
+
+
+@given(st.lists(st.lists(st.integers(0, 1000), max_size=5), min_size=1, max_size=8), st.integers(0, 7))
+def test_flat_and_offsets_are_those_of_the_lists(values: list[list[int]], skipped: int) -> None:
+    skipped = min(skipped, len(values) - 1)
+    column = pa.chunked_array([pa.array(values, pa.list_(pa.int32())).slice(skipped)])
+    assert flat(column).tolist() == [x for value in values[skipped:] for x in value]
+    assert offsets(column).tolist() == np.cumsum([0, *map(len, values[skipped:])]).tolist()
+    assert lists(offsets(column), flat(column)).to_pylist() == values[skipped:]

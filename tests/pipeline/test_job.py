@@ -1,0 +1,98 @@
+"""Jobs: the same from YAML and Python, and every mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, load_job
+from distilray.pipeline.job import parse_job
+
+GOOD = """
+source: {uri: s3://corpus/news/, text: body, keep: [id, url], storage_options: {key: k, secret: hunter2}}
+tasks:
+  - {task: token-classification, model: s3://models/ner/, name: entities, aggregation: first}
+sink: {uri: s3://out/news-ner/}
+compute: {engine: local}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "job.yaml").write_text(GOOD)
+    return tmp_path / "job.yaml"
+
+
+def test_yaml_and_python_are_the_same_job(path: Path) -> None:
+    options = {"key": "k", "secret": "hunter2"}
+    assert load_job(path) == Job(
+        source=Source(uri="s3://corpus/news/", text="body", keep=["id", "url"], storage_options=options),
+        tasks=[TokenClassification(model="s3://models/ner/")],
+        sink=Sink(uri="s3://out/news-ner/"),
+        compute=Compute(engine="local"),
+    )
+
+
+def test_set_overrides_a_key(path: Path) -> None:
+    job = load_job(path, ["compute.engine=ray", "tasks.0.aggregation=max", "compute.predict.max=3", "source.keep=[id]"])
+    assert (job.compute.engine, job.task.aggregation, job.compute.predict.max) == ("ray", "max", 3)
+    assert job.source.keep == ["id"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["source.txt=body"], "source.txt: unknown key"),
+        (["compute.engine=spark"], "compute.engine: Input should be 'ray' or 'local'"),
+        (["tasks.0.aggregation=last"], "tasks.0.aggregation: Input should be 'none'"),
+        (["tasks.0.threshold=2"], "tasks.0.threshold: Input should be less than or equal to 1"),
+        (["compute.predict={min: 3, max: 2}"], "compute.predict: Value error, max 2 is less than min 3"),
+        (["source.keep=[row]"], "column names must differ in the output: row"),
+        (["tasks.0.name=id"], "column names must differ in the output: id"),
+        (["tasks=[]"], "tasks: List should have at least 1 item"),
+        (["sink.uri=s3://me:hunter2@out/"], "sink.uri: Value error, a URI must hold no password"),
+        (["tasks.0.compat=hf", "tasks.0.aggregation=none", "tasks.0.overlap=8"], "no overlap with aggregation none"),
+        (["tasks.7.name=x"], "--set tasks.7.name: there is no such place"),
+        (["nonsense"], "--set expects a.b=value"),
+        (["sink=5"], "sink: Input should be a valid dictionary"),
+    ],
+)
+def test_each_mistake_is_named_without_the_secret(path: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(JobError) as caught:
+        load_job(path, overrides)
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
+    for content in (None, "a: [", "- a list", "\xff"):
+        if content is not None:
+            (tmp_path / "bad.yaml").write_bytes(content.encode("latin-1"))
+        with pytest.raises(JobError, match="bad.yaml"):
+            load_job(tmp_path / "bad.yaml")
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(JobError) as caught:
+        parse_job({"source": {"url": "x"}, "tasks": [{"model": "m"}]}, "job")
+    assert str(caught.value).splitlines() == [
+        "job:",
+        "  source.uri: this key is required",
+        "  source.url: unknown key",
+        "  sink: this key is required",
+    ]
+
+
+def test_secrets_are_in_no_description(path: Path) -> None:
+    job = load_job(path)
+    assert "hunter2" not in repr(job)
+    assert "hunter2" not in str(job.description())
+    assert "hunter2" not in repr(job.task.spec())
+
+
+def test_the_fingerprint_is_of_the_answers(path: Path) -> None:
+    same = ["compute.engine=ray", "compute.threads=4", "source.storage_options.secret=other", "compute.attention=eager"]
+    other = ["compute.dtype=bfloat16", "tasks.0.threshold=0.5", "source.text=title", "source.uri=s3://corpus/old/"]
+    job = load_job(path)
+    assert all(load_job(path, [change]).fingerprint("m") == job.fingerprint("m") for change in same)
+    assert all(load_job(path, [change]).fingerprint("m") != job.fingerprint("m") for change in other)
+    assert job.fingerprint("another model") != job.fingerprint("m")

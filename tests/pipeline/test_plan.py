@@ -1,0 +1,69 @@
+"""Units: every row in exactly one, none larger than it must be, the same at every planning."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distilray.operators.read import Read
+from distilray.pipeline import Source
+from distilray.pipeline.plan import Corpus, Shard, infer_partitions, partition_values, survey
+from tests.support import random_texts, write_shard
+
+READ = Read("text", pa.schema([]), pa.schema([]))
+GROUPS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 5000)), max_size=12)
+
+
+@given(st.lists(GROUPS, min_size=1, max_size=4), st.integers(1, 4000))
+def test_every_row_is_in_exactly_one_unit(shards: list[list[tuple[int, int]]], unit_bytes: int) -> None:
+    # a row group without rows has no bytes
+    groups = [tuple((rows, size if rows else 0) for rows, size in shard) for shard in shards]
+    corpus = Corpus(READ, tuple(Shard(f"{i}.parquet", "v", 1, None, shard) for i, shard in enumerate(groups)))
+    plan = corpus.plan(unit_bytes)
+    for i, shard in enumerate(groups):
+        covered = []
+        for unit in plan.units:
+            if unit.uri == f"{i}.parquet":
+                before = sum(rows for rows, _ in shard[: unit.row_groups[0]])
+                held = sum(rows for rows, _ in shard[slice(*unit.row_groups)])
+                assert unit.rows > 0
+                assert unit.first_row == before + unit.skip
+                assert unit.skip + unit.rows <= held
+                covered += range(unit.first_row, unit.first_row + unit.rows)
+        assert covered == list(range(sum(rows for rows, _ in shard)))
+    assert plan.rows == sum(rows for shard in groups for rows, _ in shard)
+    names = [unit.name for unit in plan.units]
+    assert names == sorted(set(names))
+    assert corpus.plan(unit_bytes) == plan
+
+
+def test_a_large_row_group_is_cut_into_row_ranges(tmp_path: Path) -> None:
+    path = write_shard(tmp_path / "one.parquet", random_texts(100, 1), row_group_size=100)
+    corpus = survey(Source(uri=str(path)))
+    units = corpus.plan(2000).units
+    assert len(units) > 3
+    assert [unit.row_groups for unit in units] == [(0, 1)] * len(units)
+    whole = corpus.read(corpus.plan(10**9).units[0])
+    pieces = pa.concat_tables([corpus.read(unit) for unit in units])
+    assert pieces["row"].equals(whole["row"])
+    assert pieces["_text"].equals(whole["_text"])
+
+
+def test_hive_keys_become_columns_with_one_type_over_the_corpus() -> None:
+    found = [partition_values(f"s3://b/day=2024-01-0{i}/hour=0{i}/n={n}/part.parquet") for i, n in ((1, "7"), (2, "x"))]
+    schema = infer_partitions([*found, {"day": None}])
+    assert schema == pa.schema([("day", pa.string()), ("hour", pa.int64()), ("n", pa.string())])
+    assert partition_values("/a/k=a%20b/v=__HIVE_DEFAULT_PARTITION__/f=1.parquet") == {"k": "a b", "v": None}
+
+
+@pytest.mark.parametrize("pattern", ["", "*.parquet", "[ab].parquet", "?.parquet"])
+def test_a_folder_a_glob_and_a_file(tmp_path: Path, pattern: str) -> None:
+    for name in "ab":
+        write_shard(tmp_path / f"{name}.parquet", ["x"])
+    write_shard(tmp_path / "_hidden/c.parquet", ["x"])
+    write_shard(tmp_path / ".hidden.parquet", ["x"]) if not pattern else None
+    shards = survey(Source(uri=str(tmp_path / pattern))).shards
+    assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]
+    assert len(survey(Source(uri=[str(tmp_path / "b.parquet"), str(tmp_path / "a.parquet")])).shards) == 2

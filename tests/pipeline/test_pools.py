@@ -1,0 +1,29 @@
+"""Pools fit the cluster, with CPUs to spare, whatever its size."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distilray.pipeline import Compute, JobError, Pool
+from distilray.pipeline.pools import size_pools
+
+
+@given(st.integers(1, 512), st.integers(0, 64))
+def test_the_largest_pools_leave_room(cpus: int, gpus: int) -> None:
+    if gpus and cpus < 2 * gpus:
+        return  # fewer than two CPUs a GPU is no machine
+    pools = size_pools(Compute(), cpus, gpus)
+    both = (pools.tokenize, pools.predict)
+    assert sum(workers.max * workers.num_cpus for workers in both) < cpus
+    assert all(1 <= workers.min <= workers.max for workers in both)
+    assert pools.predict.max * pools.predict.num_gpus == gpus
+    assert 1 <= pools.threads <= max(cpus, 1)
+
+
+def test_what_is_asked_for_is_met_or_refused() -> None:
+    pools = size_pools(Compute(tokenize=Pool(min=2, max=3), predict=Pool(min=1, max=4), threads=2), 16, 0)
+    assert (pools.tokenize.min, pools.tokenize.max, pools.predict.max, pools.threads) == (2, 3, 4, 2)
+    with pytest.raises(JobError, match="at least 1 tokenize and 9 predict actors need .* the cluster has 4"):
+        size_pools(Compute(predict=Pool(min=9)), 4, 0)
+    with pytest.raises(JobError, match="9 GPUs; the cluster has 64 and 8"):
+        size_pools(Compute(predict=Pool(min=9)), 64, 8)
