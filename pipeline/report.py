@@ -140,6 +140,6 @@ def where_to_look(job: Job) -> Text:
     """Where the output lies and a query for it."""
     uri = job.sink.uri.rstrip("/")
     name = job.task.name
-    spans = f"SELECT unnest({name}) AS e FROM '{uri}/data/*.parquet'"
-    query = f"SELECT e.label, e.text, count(*) AS n FROM ({spans}) GROUP BY ALL ORDER BY n DESC LIMIT 10"  # noqa: S608
+    spans = f"SELECT unnest({name}) AS e FROM '{uri}/data/*.parquet'"  # noqa: S608
+    query = f"SELECT e.label, e.text, count(*) AS n FROM ({spans}) GROUP BY ALL ORDER BY n DESC LIMIT 10"
     return Text(f'output        {uri}/data/*.parquet\nquery         duckdb -c "{query}"')
