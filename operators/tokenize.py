@@ -14,7 +14,7 @@ from distilray.operators import schema as s
 from distilray.operators.ragged import lists
 from distilray.operators.task import TaskSpec
 
-DEFAULT_OVERLAP = 128
+DEFAULT_OVERLAP = 64  # 32 tokens or more around every token, for 14 % more compute on long texts
 
 
 @dataclass

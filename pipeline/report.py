@@ -100,7 +100,7 @@ def samples(result: Result) -> Iterator[Text]:
     for unit, table in sample_rows(result.plan, units=_SAMPLES, rows=1):
         text = table[s.TEXT][0].as_py()
         if text:
-            address = f"{unit.uri.rsplit('/', 1)[-1]} row {unit.first_row}"
+            address = f"{'/'.join(unit.uri.split('/')[-2:])} row {unit.first_row}"
             yield Text.assemble(
                 (f"{address}: ", "dim"), _marked(text, _entities(output, unit.name, result.job), colours)
             )
@@ -141,5 +141,5 @@ def where_to_look(job: Job) -> Text:
     uri = job.sink.uri.rstrip("/")
     name = job.task.name
     spans = f"SELECT unnest({name}) AS e FROM '{uri}/data/*.parquet'"  # noqa: S608
-    query = f"SELECT e.label, e.text, count(*) AS n FROM ({spans}) GROUP BY ALL ORDER BY n DESC LIMIT 10"
+    query = f"SELECT e.label, e.text, count(*) AS n FROM ({spans}) GROUP BY ALL ORDER BY n DESC LIMIT 10"  # noqa: S608
     return Text(f'output        {uri}/data/*.parquet\nquery         duckdb -c "{query}"')
