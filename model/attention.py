@@ -41,6 +41,8 @@ def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dty
 
     Raises BackendError if an explicit `name` cannot be met.
     """
+    if name == "auto" and device.type != "cuda":
+        return Attention("sdpa", f"the packed kernel for a {device.type}", _sdpa)
     if name == "auto":
         obstacles = {packed: _obstacle(packed, device, dtype, head_dim) for packed in _FLASH_MODULES}
         name = next((packed for packed, obstacle in obstacles.items() if obstacle is None), "sdpa")

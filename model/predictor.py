@@ -1,7 +1,5 @@
 """From the windows of a corpus to logits: sort, pack to a token budget, one forward pass a pack."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,16 +13,6 @@ from distilray.model.weights import load_model
 SPECIAL_TOKENS = 2  # [CLS] and [SEP] around every window
 # tokens a pass: enough to keep the device busy, few enough for its memory; measured, see docs/performance.md
 _TOKENS_PER_PACK = {"cpu": 4096, "cuda": 65536}
-
-
-@dataclass(frozen=True)
-class Backend:
-    """What a model runs on, in words: for logs and the manifest."""
-
-    device: str
-    dtype: str
-    attention: str
-    reason: str
 
 
 class Predictor:
@@ -47,8 +35,9 @@ class Predictor:
         self.n_labels = len(checkpoint.config.labels)
         self.cls_id, self.sep_id = cls_id, sep_id
         self.tokens_per_pack = tokens_per_pack or _TOKENS_PER_PACK[self.device.type]
-        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        self.backend = Backend(name, str(torch_dtype).removeprefix("torch."), chosen.name, chosen.reason)
+        device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        precision = str(torch_dtype).removeprefix("torch.")
+        self.backend = f"{device_name}, {precision}, {chosen.name} ({chosen.reason})"  # for logs and the manifest
         self.computed_tokens = 0  # counted where the model runs, so that padding could not hide
 
     @torch.inference_mode()

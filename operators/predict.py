@@ -42,7 +42,7 @@ class Predict:
             self.compute.attention,
             self.compute.tokens_per_pack,
         )
-        log.info("%s", self.predictor.backend)
+        log.info("predicting on %s", self.predictor.backend)
         self.scheme = scheme(self.task)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -59,6 +59,7 @@ class Predict:
             s.TOKENS: pa.array(lengths),
             s.WINDOW_TOKENS: pa.array(batch.window_tokens),
             s.COMPUTED_TOKENS: pa.array(np.full(table.num_rows, computed)),
+            s.BACKEND: pa.repeat(self.predictor.backend, table.num_rows),
         }
         if self.task.cuts_texts:
             columns[s.TRUNCATED] = pa.array(lengths > self.tokenizer.max_length - SPECIAL_TOKENS)

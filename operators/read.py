@@ -62,6 +62,7 @@ class Read:
         if unit.error:
             return self._dead_shard(unit, *unit.error)
         fs, path = open_folder(unit.uri, self.storage_options)
+        fs.invalidate_cache(path)  # a listing of another day would hide a change
         info = fs.info(path)
         if version(info) != unit.version:
             raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")

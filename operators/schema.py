@@ -13,6 +13,7 @@ DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE = "_stage", "_reason", "_message"
 INPUT_IDS, WORD_IDS, START, END = "_input_ids", "_word_ids", "_start", "_end"
 WINDOW_START, WINDOW_END = "_window_start", "_window_end"
 TOKENS, WINDOW_TOKENS, COMPUTED_TOKENS = "_tokens", "_window_tokens", "_computed_tokens"
+BACKEND = "_backend"
 
 ENTITY = pa.struct(
     [

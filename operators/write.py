@@ -23,7 +23,8 @@ class UnitError(RuntimeError):
 @dataclass(frozen=True)
 class Stats:
     """What a unit, or a run, answered. tokens: of the corpus; computed_tokens: counted where the model runs;
-    window_tokens: what the windows hold, [CLS] and [SEP] and overlaps included; dead, labels: counts by name."""
+    window_tokens: what the windows hold, [CLS] and [SEP] and overlaps included; dead, labels: counts by
+    name; backends: units by what computed them."""
 
     units: int = 0
     rows: int = 0
@@ -33,6 +34,7 @@ class Stats:
     truncated: int = 0
     dead: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, int] = field(default_factory=dict)
+    backends: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def padding(self) -> int:
@@ -106,6 +108,7 @@ def _stats(data: pa.Table, dead: pa.Table, name: str) -> Stats:
         truncated=(pc.sum(data[s.TRUNCATED]).as_py() or 0) if s.TRUNCATED in data.column_names else 0,
         dead=_counts(dead[s.DEAD_REASON]),
         labels=_counts(labels),
+        backends={every[s.BACKEND][0].as_py(): 1},
     )
 
 

@@ -143,6 +143,7 @@ def open_output(sink: Sink) -> Output:
     """Raises JobError if the folder cannot be reached."""
     try:
         fs, root = open_folder(sink.uri, sink.storage_options)
+        fs.invalidate_cache()
         fs.exists(f"{root}/{_PLAN}")
         if not isinstance(fs, LocalFileSystem) and not fs.exists(root.split("/")[0]):
             raise FileNotFoundError("no such bucket; make it first")

@@ -20,6 +20,7 @@ from distilray.pipeline.job import Source
 
 _FOOTER_THREADS = 32  # a footer is two small requests: many at once, or 100,000 shards take hours
 _PROBLEMS_SHOWN = 5
+_ENDINGS = (".parquet", ".parq", ".pq")
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -104,6 +105,7 @@ def list_shards(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for uri in source.uris:
         try:
             fs, path = fsspec.url_to_fs(uri, **source.storage_options)
+            fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
             infos = _find(fs, path, uri)
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
             raise JobError(f"cannot list source {uri}: {explain(error)}") from error
@@ -116,20 +118,31 @@ def list_shards(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _find(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
-    if any(mark in path for mark in "*?["):
-        return {name: info for name, info in fs.glob(path, detail=True).items() if info["type"] == "file"}
-    if fs.isfile(path):
-        return {path: fs.info(path)}
-    if not fs.exists(path):
-        raise FileNotFoundError(f"no such file, folder or bucket: {uri}")
-    infos = fs.find(path, detail=True)
-    hidden = ("_", ".")
+    """Files under a folder, those a glob matches (or has under a folder it matches), or the one file."""
+    try:
+        info = fs.info(path)
+    except FileNotFoundError:
+        if not any(mark in path for mark in "*?["):
+            raise FileNotFoundError(f"no such file, folder or bucket: {uri}") from None
+    else:
+        return {path: info} if info["type"] == "file" else _files(fs, path)
+    matches = fs.glob(path, detail=True)
+    files = {name: info for name, info in matches.items() if info["type"] == "file" and not _is_hidden(name)}
+    folders = (name for name, info in matches.items() if info["type"] != "file" and not _is_hidden(name))
+    return files | {name: info for folder in folders for name, info in _files(fs, folder).items()}
+
+
+def _files(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, Mapping[str, Any]]:
+    found = fs.find(folder, detail=True).items()
     return {
         name: info
-        for name, info in infos.items()
-        if name.endswith((".parquet", ".parq", ".pq"))
-        and not any(part.startswith(hidden) for part in name.removeprefix(path).strip("/").split("/"))
+        for name, info in found
+        if name.endswith(_ENDINGS) and not any(map(_is_hidden, name.removeprefix(folder).split("/")))
     }
+
+
+def _is_hidden(path: str) -> bool:
+    return path.rsplit("/", 1)[-1].startswith(("_", "."))
 
 
 def explain(error: Exception) -> str:

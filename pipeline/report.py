@@ -78,6 +78,7 @@ def summary(result: Result) -> Table:
         "rows", f"{manifest['rows']:,} answered in {manifest['units']:,} units of {manifest['shards']:,} shards"
     )
     table.add_row("tokens", f"{manifest['tokens']:,}; this run {computed.tokens:,} in {result.seconds:.1f} s, {speed}")
+    table.add_row("backend", "; ".join(manifest["backends"]))
     table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
     table.add_row("entities", _counts(manifest["labels"]))
     table.add_row("dead letters", _counts(manifest["dead"]))

@@ -26,8 +26,8 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Corpus, Plan, survey
 
-# about a minute of work for one device, and never more text than fits a worker's memory several times over
-_UNIT_BYTES = {"cpu": 2**20, "gpu": 2**27}
+# a minute of work for a CPU and seconds for a GPU: 32 MiB of text are 8 M tokens, about 2 GB while they are decoded
+_UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
 
 Watch = Callable[[Stats], None]
 

@@ -62,3 +62,12 @@ def test_an_entity_cut_by_a_window_is_whole(tmp_path: Path) -> None:
     assert [(e["start"], e["end"]) for e in answer(folder, [text], aggregation="first")["entities"][0].as_py()] == [
         (0, len(text))
     ]
+
+
+@pytest.mark.slow
+def test_a_text_of_10_megabytes_is_answered_to_its_end(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "model", ("I-PER", "B-PER"), layers=1, dim=16, heads=2, hidden_dim=16)
+    text = "lincoln met mary in washington " * (10_000_000 // 31) + "Springfield."
+    found = answer(folder, [text, "paris"], aggregation="simple")["entities"]
+    assert found[0][-1].as_py()["end"] == len(text)
+    assert len(found[1]) == 1

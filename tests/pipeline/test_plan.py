@@ -58,7 +58,7 @@ def test_hive_keys_become_columns_with_one_type_over_the_corpus() -> None:
     assert partition_values("/a/k=a%20b/v=__HIVE_DEFAULT_PARTITION__/f=1.parquet") == {"k": "a b", "v": None}
 
 
-@pytest.mark.parametrize("pattern", ["", "*.parquet", "[ab].parquet", "?.parquet"])
+@pytest.mark.parametrize("pattern", ["", "*.parquet", "[ab].parquet", "?.parquet", "*"])
 def test_a_folder_a_glob_and_a_file(tmp_path: Path, pattern: str) -> None:
     for name in "ab":
         write_shard(tmp_path / f"{name}.parquet", ["x"])
@@ -67,3 +67,10 @@ def test_a_folder_a_glob_and_a_file(tmp_path: Path, pattern: str) -> None:
     shards = survey(Source(uri=str(tmp_path / pattern))).shards
     assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]
     assert len(survey(Source(uri=[str(tmp_path / "b.parquet"), str(tmp_path / "a.parquet")])).shards) == 2
+
+
+def test_a_glob_of_folders_takes_what_is_in_them(tmp_path: Path) -> None:
+    for name in ("year=2023/a", "year=2024/month=1/b", "year=1999/c"):
+        write_shard(tmp_path / f"{name}.parquet", ["x"])
+    shards = survey(Source(uri=str(tmp_path / "year=202*"))).shards
+    assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]

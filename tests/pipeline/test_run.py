@@ -269,3 +269,33 @@ def test_only_scores_above_the_threshold_come_out(checkpoint: Path, tmp_path: Pa
     wrong = job.task.model_copy(update={"thresholds": {"PERSON": 0.5}})
     with pytest.raises(JobError, match="no label PERSON; it has LOC, ORG, PER"):
         execute(job.model_copy(update={"tasks": [wrong], "sink": Sink(uri=str(tmp_path / "out2"))}))
+
+
+def test_kept_columns_of_every_type_come_through(checkpoint: Path, tmp_path: Path) -> None:
+    columns = {
+        "when": pa.array([1, 2, None], pa.timestamp("us", "UTC")),
+        "price": pa.array(["1.50", None, "2.25"]).cast(pa.decimal128(9, 2)),
+        "tags": pa.array([["a", "b"], [], None]),
+        "meta": pa.array([{"x": 1}, None, {"x": 3}]),
+        "kind": pa.array(["u", "v", None]).dictionary_encode(),
+        "a.b": pa.array([1.5, None, 2.5]),
+        "raw": pa.array([b"\xff", None, b"\x00"]),
+    }
+    texts = pa.array(["Lincoln", "Paris", "x"])
+    pq.write_table(pa.table({"the.text": texts, **columns}), tmp_path / "all.parquet", row_group_size=2)
+    run = local_job(
+        tmp_path / "all.parquet", checkpoint, tmp_path / "out", text="the.text", keep=[*columns, "the.text"]
+    )
+    execute(run)
+    table = read_output(tmp_path / "out")
+    assert table["the.text"].to_pylist() == texts.to_pylist()
+    for name, column in columns.items():
+        assert table[name].to_pylist() == column.to_pylist(), name
+
+
+@pytest.mark.parametrize("name", ["with space", "per%cent", "hash#tag", "quest?ion", "\u00fcml\u00e4ut", "plus+and&"])
+def test_odd_names_of_files_and_folders(checkpoint: Path, tmp_path: Path, name: str) -> None:
+    write_shard(tmp_path / name / f"{name}.parquet", ["Lincoln"])
+    out = tmp_path / f"{name} out"
+    assert execute(local_job(tmp_path / name, checkpoint, out)).manifest["rows"] == 1
+    assert read_output(out)["shard"].to_pylist() == [str(tmp_path / name / f"{name}.parquet")]
