@@ -16,7 +16,10 @@ from distilray.pipeline.report import run
 from distilray.pipeline.run import check_task, make_plan
 from distilray.pipeline.sample import estimate_tokens
 
+UNFINISHED = 1
 USER_ERROR = 2
+INTERRUPTED = 130
+_AGAIN = "what is committed is kept; run the same command again to go on"
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 stopped in the middle (run it again), 2 the job cannot run as it is."""
+    """Exit codes: 0 done, 1 stopped in the middle (run it again), 2 the job cannot run as it is, 130 interrupted."""
     arguments = parser().parse_args(argv)
     try:
         job = load_job(arguments.job, arguments.overrides)
@@ -51,7 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
     except IncompleteError as error:
         print(f"distilray: {error}", file=sys.stderr)
-        return 1
+        return UNFINISHED
+    except KeyboardInterrupt:
+        print(f"distilray: stopped; {_AGAIN}", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        error.add_note(f"distilray: {_AGAIN}")
+        raise
     return 0
 
 

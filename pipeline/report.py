@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from distilray.operators import schema as s
+from distilray.operators.read import ShardError
 from distilray.operators.write import Stats
 from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.job import Job
-from distilray.pipeline.plan import Plan
+from distilray.pipeline.plan import Plan, explain
 from distilray.pipeline.run import Result, execute
 from distilray.pipeline.sample import sample_rows
 
@@ -98,8 +99,13 @@ def samples(result: Result) -> Iterator[Text]:
     """A few answered rows, a passage of each with its entities in colour."""
     output, labels = open_output(result.job.sink), sorted(result.manifest["labels"])
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
-    for unit, table in sample_rows(result.plan, units=_SAMPLES, rows=1):
-        text = table[s.TEXT][0].as_py()
+    try:
+        rows = sample_rows(result.plan, units=_SAMPLES, rows=1)
+    except (OSError, ShardError) as error:  # the corpus may be gone by now; the answers are there
+        yield Text(f"no sample rows: {explain(error)}", style="dim")
+        return
+    for unit, table in rows:
+        text = table[s.TEXT][0].as_py() if table.num_rows else None
         if text:
             address = f"{'/'.join(unit.uri.split('/')[-2:])} row {unit.first_row}"
             yield Text.assemble(

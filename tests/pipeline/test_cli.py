@@ -39,6 +39,9 @@ def test_run_says_what_was_done(job: Path, capsys: pytest.CaptureFixture[str], m
     assert len(duckdb.sql(query).fetchall()) == 10
     assert main(["run", str(job)]) == 0
     assert "nothing left to compute" in capsys.readouterr().out
+    (job.parent / "corpus/a.parquet").unlink()
+    assert main(["run", str(job)]) == 0
+    assert "no sample rows" in capsys.readouterr().out
 
 
 def test_plan_computes_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
