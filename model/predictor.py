@@ -12,7 +12,7 @@ from distilray.model.weights import load_model
 
 SPECIAL_TOKENS = 2  # [CLS] and [SEP] around every window
 # tokens a pass: enough to keep the device busy, few enough for its memory; measured, see docs/performance.md
-_TOKENS_PER_PACK = {"cpu": 4096, "cuda": 65536}
+_TOKENS_PER_PACK = {"cpu": 8192, "cuda": 65536}
 
 
 class Predictor:
