@@ -1,6 +1,9 @@
 """Fixtures that several test modules share."""
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,8 @@ import pytest
 import torch
 
 from tests.support import make_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 hypothesis.settings.register_profile("distilray", deadline=None)  # nothing here asserts a time
@@ -20,6 +25,16 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small token classifier, 512 positions, IOB2 labels."""
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The examples in a folder of their own, with the output of examples/jobs/ner.yaml in out/ner-yaml."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "examples", folder / "examples")
+    command = [sys.executable, "-m", "distilray.pipeline.cli", "run", "examples/jobs/ner.yaml"]
+    subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    return folder
 
 
 @pytest.fixture(scope="session")

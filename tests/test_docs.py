@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,17 +40,6 @@ def blocks(language: str) -> list[tuple[Path, str]]:
 def commands() -> list[str]:
     lines = [line.split("   #")[0].strip() for _, block in blocks("bash") for line in block.splitlines()]
     return list(dict.fromkeys(line for line in lines if line and line not in ELSEWHERE))
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The examples in a folder of their own, so that no command leaves anything in the repository."""
-    folder = tmp_path_factory.mktemp("docs")
-    shutil.copytree(ROOT / "examples", folder / "examples")
-    subprocess.run(
-        [sys.executable, "-m", "distilray.pipeline.cli", "run", "examples/jobs/ner.yaml"], cwd=folder, check=True
-    )
-    return folder
 
 
 @pytest.mark.parametrize("command", commands())

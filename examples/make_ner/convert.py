@@ -116,7 +116,7 @@ def write_tokenizer(pieces: list[str]) -> PreTrainedTokenizerBase:
     """The tokenizer of these pieces, once written to the model folder."""
     MODEL.mkdir(parents=True, exist_ok=True)
     (MODEL / "vocab.txt").write_text("".join(piece + "\n" for piece in pieces), encoding="utf-8")
-    settings = {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True, "model_max_length": 512}
+    settings = {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True, "model_max_length": 402}
     settings |= {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     (MODEL / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
     return AutoTokenizer.from_pretrained(MODEL)
