@@ -44,7 +44,8 @@ class Predictor:
     def __call__(self, input_ids: Ints, first: Ints, lengths: Ints) -> npt.NDArray[np.float32]:
         """Logits [sum(lengths), labels] of W windows' tokens, laid end to end in the windows' order.
 
-        input_ids: [N], without special tokens; first, lengths: [W], where each window lies in input_ids.
+        input_ids: [N], without special tokens; first, lengths: [W], where each window lies in input_ids. Raises
+        FloatingPointError for logits that are not finite.
         """
         order = np.argsort(lengths, kind="stable")
         lengths_sorted = lengths[order]
@@ -68,4 +69,6 @@ class Predictor:
         pack = make_pack(ids, lengths).to(self.device)
         self.computed_tokens += pack.input_ids.numel()
         logits: npt.NDArray[np.float32] = self.model(pack).float().cpu().numpy()
+        if not np.isfinite(logits).all():
+            raise FloatingPointError(f"NaN or infinite logits on {self.backend}; try dtype bfloat16 or float32")
         return logits

@@ -18,13 +18,36 @@ def open_folder(uri: str, storage_options: Mapping[str, Any]) -> tuple[AbstractF
 
 def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     """One object, whole or not at all: a single put on a store, a rename on a local disk."""
-    if not isinstance(fs, LocalFileSystem):
+    if isinstance(fs, LocalFileSystem):
+        os.replace(_draft(path, data), path)
+    else:
         fs.pipe_file(path, data)
-        return
+
+
+def put_first(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Like `put`, but only if nobody else has; whether it was us."""
+    try:
+        if isinstance(fs, LocalFileSystem):
+            draft = _draft(path, data)
+            try:
+                os.link(draft, path)  # fails if the path is taken, unlike a rename
+            finally:
+                os.remove(draft)
+        else:
+            fs.pipe_file(path, data, mode="create")
+    except OSError:
+        if fs.exists(path):
+            return False
+        raise
+    return True
+
+
+def _draft(path: str, data: bytes) -> str:
+    """The data under a hidden name beside `path`, safely on disk."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     draft = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{uuid.uuid4().hex}"
     with open(draft, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(draft, path)
+    return draft

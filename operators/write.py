@@ -76,6 +76,8 @@ class Write:
         if dead.num_rows:
             columns = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
             put(fs, f"{root}/dead/{unit}.parquet", _parquet(pa.table(columns, schema=s.DEAD), stats))
+        elif fs.exists(f"{root}/dead/{unit}.parquet"):  # an earlier try that did not come to its commit
+            fs.rm_file(f"{root}/dead/{unit}.parquet")
         schema = s.data_schema(self.columns, self.name, self.truncated)
         put(fs, f"{root}/data/{unit}.parquet", _parquet(data.select(schema.names).cast(schema), stats))
         return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})

@@ -11,10 +11,10 @@ from distilray import __version__
 from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS
 from distilray.pipeline.job import Job, load_job
-from distilray.pipeline.plan import survey
 from distilray.pipeline.report import run
 from distilray.pipeline.run import check_task, make_plan
 from distilray.pipeline.sample import estimate_tokens
+from distilray.pipeline.shards import survey
 
 UNFINISHED = 1
 USER_ERROR = 2

@@ -16,14 +16,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
-from fsspec.implementations.local import LocalFileSystem
 
 from distilray.operators.read import Read, Unit
-from distilray.operators.storage import open_folder, put
+from distilray.operators.storage import open_folder, put, put_first
 from distilray.operators.write import STATS_KEY, Stats
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Sink, Source
-from distilray.pipeline.plan import Plan, explain
+from distilray.pipeline.plan import Plan
+from distilray.pipeline.shards import explain
 
 _PLAN, _MANIFEST, _SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _PLAN_KEY = b"distilray.plan"
@@ -80,8 +80,11 @@ class Output:
         read = Read(source.text, kept, partitions, source.storage_options)
         return Plan(read, units, about["shards"], about["bytes"], about["text_bytes"])
 
-    def save_plan(self, plan: Plan, fingerprint: str) -> None:
-        """Put by the first run, so that every resume has the same units."""
+    def save_plan(self, plan: Plan, fingerprint: str) -> bool:
+        """Put by the first run, so that every other has the same units; False if another run was first.
+
+        Raises JobError if the sink cannot be written.
+        """
         about = {
             "fingerprint": fingerprint,
             "shards": plan.shards,
@@ -93,7 +96,10 @@ class Output:
         table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNIT)
         buffer = io.BytesIO()
         pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
-        put(self.fs, f"{self.root}/{_PLAN}", buffer.getvalue())
+        try:
+            return put_first(self.fs, f"{self.root}/{_PLAN}", buffer.getvalue())
+        except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
+            raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
     def committed(self) -> set[str]:
         """Names of the units whose object is there."""
@@ -126,8 +132,11 @@ class Output:
 
     def finish(self, plan: Plan, stats: Stats, about: Mapping[str, Any]) -> dict[str, Any]:
         """Manifest, then _SUCCESS, if planned = answered + dead; else IncompleteError and neither."""
-        missing = {unit.name for unit in plan.units} - self.committed()
+        committed, units = self.committed(), {unit.name for unit in plan.units}
+        missing = units - committed
         planned = plan.rows + plan.dead_shards
+        if foreign := committed - units:
+            raise IncompleteError(f"{self.uri}/data holds {len(foreign)} objects of no unit, such as {min(foreign)}")
         if missing or stats.rows + stats.dead_letters != planned:
             raise IncompleteError(
                 f"{planned} rows planned, {stats.rows} answered, {stats.dead_letters} dead letters, "
@@ -145,11 +154,21 @@ def open_output(sink: Sink) -> Output:
         fs, root = open_folder(sink.uri, sink.storage_options)
         fs.invalidate_cache()
         fs.exists(f"{root}/{_PLAN}")
-        if not isinstance(fs, LocalFileSystem) and not fs.exists(root.split("/")[0]):
-            raise FileNotFoundError("no such bucket; make it first")
+        if "s3" in fs.protocol:
+            _check_bucket(fs, root.split("/")[0])
     except Exception as error:  # every store has its own exceptions; all of them mean "unreachable"
         raise JobError(f"cannot reach sink {sink.uri}: {explain(error)}") from error
     return Output(fs, root, sink.uri)
+
+
+def _check_bucket(fs: AbstractFileSystem, bucket: str) -> None:
+    """FileNotFoundError for a missing bucket, which some servers would make at the first put."""
+    try:
+        fs.call_s3("head_bucket", Bucket=bucket)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no such bucket: {bucket}") from None
+    except PermissionError:
+        return  # a role may well be allowed to write to a folder, and to ask nothing about its bucket
 
 
 def total(stats: Iterable[Stats]) -> Stats:

@@ -67,7 +67,7 @@ def run_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[S
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
     rows = ray.data.read_datasource(
-        UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.tokenize.num_cpus
+        UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
     )
     tokens = _stage(rows, Tokenize, (work.task,), pools.tokenize)
     answers = _stage(tokens, Predict, (work.task, work.compute), pools.predict)

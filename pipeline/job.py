@@ -45,7 +45,7 @@ class _Frozen(BaseModel):
 class Source(_Frozen):
     """Parquet files: `uri` is a folder, a glob, a file, or a list of them."""
 
-    uri: Location | list[Location]
+    uri: Location | Annotated[list[Location], Field(min_length=1)]
     text: str = "text"
     keep: list[str] = []
     storage_options: StorageOptions
@@ -65,7 +65,7 @@ class TokenClassification(_Frozen):
 
     task: Literal["token-classification"] = "token-classification"
     model: Location
-    name: Annotated[str, Field(pattern=r"^[^_].*$")] = "entities"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "entities"
     aggregation: Aggregation = "first"
     compat: Literal["hf"] | None = None
     overlap: Annotated[int, Field(ge=0)] | None = None
@@ -163,8 +163,11 @@ def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
     """The job in a YAML file, with `a.b=c` overrides. Raises JobError with every problem in it."""
     try:
         raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except yaml.MarkedYAMLError as error:  # its text would quote the line, which may hold a secret
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise JobError(f"cannot read job {path}: line {line}: {error.problem}") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise JobError(f"cannot read job {path}: {error}") from error
+        raise JobError(f"cannot read job {path}: {type(error).__name__}") from None
     if not isinstance(raw, dict):
         raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
     for override in overrides:
@@ -179,8 +182,13 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         says = {"extra_forbidden": "unknown key", "missing": "this key is required"}
-        lines = [f"{'.'.join(map(str, p['loc'])) or 'job'}: {says.get(p['type'], p['msg'])}" for p in problems]
+        lines = [f"{_key(p['loc'])}: {says.get(p['type'], p['msg'])}" for p in problems]
         raise JobError("\n  ".join([f"{where}:", *lines])) from None
+
+
+def _key(loc: tuple[int | str, ...]) -> str:
+    """A place in the job; what pydantic adds for the members of a union is no key."""
+    return ".".join(str(part) for part in loc if not {"[", "("} & set(str(part))) or "job"
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

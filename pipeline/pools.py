@@ -21,16 +21,17 @@ class Workers:
 
 @dataclass(frozen=True)
 class Pools:
-    """The two actor pools; reading runs in the tokenizers, writing asks for nothing. threads: of a forward pass."""
+    """The two actor pools, the CPUs a reader asks for (a writer asks for none), and the threads of a forward pass."""
 
     tokenize: Workers
     predict: Workers
+    read_cpus: float
     threads: int
 
 
 def size_pools(compute: Compute, cpus: float, gpus: float) -> Pools:
-    """Pools that fit `cpus` and `gpus` with CPUs to spare. Raises JobError if their least sizes do not fit."""
-    share = min(0.5, cpus / 4)  # tokenizer + predictor + spare = 4 shares: even one CPU holds them
+    """Pools that fit `cpus` and `gpus` with CPUs to spare. Raises JobError if what is asked for does not fit."""
+    share = min(0.5, cpus / 4)  # reader + tokenizer + predictor = 4 shares: even one CPU holds them
     if gpus:
         predict = _workers(compute.predict.min, compute.predict.max, int(gpus), share, num_gpus=min(1.0, gpus))
         room = int((cpus - predict.max * share - share) / (2 * share))
@@ -41,14 +42,14 @@ def size_pools(compute: Compute, cpus: float, gpus: float) -> Pools:
         tokenize = _workers(compute.tokenize.min, compute.tokenize.max, wanted, share)
         room = int((cpus - tokenize.max * share - share) / (2 * share))
         predict = _workers(compute.predict.min, compute.predict.max, room, 2 * share)
-    needed = tokenize.min * tokenize.num_cpus + predict.min * predict.num_cpus
-    if needed > cpus or predict.min * predict.num_gpus > gpus:
+    needed = tokenize.max * tokenize.num_cpus + predict.max * predict.num_cpus + share
+    if needed > cpus or predict.max * predict.num_gpus > gpus:  # with no CPU left to read, all would wait for ever
         raise JobError(
-            f"compute: at least {tokenize.min} tokenize and {predict.min} predict actors need {needed:g} CPUs and "
-            f"{predict.min * predict.num_gpus:g} GPUs; the cluster has {cpus:g} and {gpus:g}"
+            f"compute: {tokenize.max} tokenize and {predict.max} predict actors and a reader need {needed:g} CPUs and "
+            f"{predict.max * predict.num_gpus:g} GPUs; the cluster has {cpus:g} and {gpus:g}; ask for fewer"
         )
     threads = compute.threads or max(1, round(cpus / predict.max))
-    return Pools(tokenize, predict, threads)
+    return Pools(tokenize, predict, share, threads)
 
 
 def _workers(least: int, most: int | None, wanted: int, num_cpus: float, num_gpus: float = 0.0) -> Workers:

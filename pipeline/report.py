@@ -1,5 +1,6 @@
 """What a person sees: one progress bar, then a short summary."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,9 +17,10 @@ from distilray.operators.read import ShardError
 from distilray.operators.write import Stats
 from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.job import Job
-from distilray.pipeline.plan import Plan, explain
+from distilray.pipeline.plan import Plan
 from distilray.pipeline.run import Result, execute
 from distilray.pipeline.sample import sample_rows
+from distilray.pipeline.shards import explain
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _SNIPPET = 220  # characters
@@ -140,7 +142,8 @@ def _marked(text: str, entities: list[dict[str, Any]], colours: Mapping[str, str
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split(" ")).replace("\n", " ").replace("\r", " ").replace("\t", " ")
+    """Without line ends and without control characters: strangers' text must not command the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text)
 
 
 def where_to_look(job: Job) -> Text:

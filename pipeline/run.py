@@ -16,6 +16,7 @@ from distilray.model.device import choose_dtype
 from distilray.model.weights import check_weights
 from distilray.operators.predict import scheme
 from distilray.operators.read import Unit
+from distilray.operators.schema import RESERVED
 from distilray.operators.task import ComputeSpec, TaskSpec
 from distilray.operators.tokenize import Tokenize
 from distilray.operators.work import Work
@@ -24,7 +25,9 @@ from distilray.pipeline import local
 from distilray.pipeline.commit import open_output, total
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
-from distilray.pipeline.plan import Corpus, Plan, survey
+from distilray.pipeline.plan import Plan, cut
+from distilray.pipeline.pools import size_pools
+from distilray.pipeline.shards import Corpus, survey
 
 # a minute of work for a CPU and seconds for a GPU: 32 MiB of text are 8 M tokens, about 2 GB while they are decoded
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
@@ -56,10 +59,12 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     plan = output.load_plan(job.source, fingerprint)
     if plan is None:
         plan = make_plan(job, survey(job.source))
-        output.save_plan(plan, fingerprint)
+        if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
+            plan = output.load_plan(job.source, fingerprint) or plan
     done = output.committed()
     todo = [unit for unit in plan.units if unit.name not in done]
-    before = output.stats(unit.name for unit in plan.units if unit.name in done)
+    manifest = output.manifest() if not todo else None
+    before = Stats() if manifest else output.stats(unit.name for unit in plan.units if unit.name in done)
     if on_start:
         on_start(plan, before)
     computed = Stats()
@@ -67,7 +72,6 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         computed += stats
         if on_unit:
             on_unit(stats)
-    manifest = output.manifest() if not todo else None
     if manifest is None:
         about = {"fingerprint": fingerprint, "job": job.description(), "versions": versions()}
         manifest = output.finish(plan, total([before, computed]), about)
@@ -85,15 +89,26 @@ def check_task(task: TaskSpec) -> str:
 
 
 def make_plan(job: Job, corpus: Corpus) -> Plan:
-    """Units for the device at hand. Raises BackendError if that device cannot do what the job asks for."""
+    """Units for the device at hand.
+
+    Raises BackendError if that device cannot do what the job asks for, JobError if the cluster is too small for it or
+    the corpus's hive keys clash with the output's columns.
+    """
     compute = job.compute
-    on_gpu = torch.cuda.is_available() if compute.engine == "local" else _ray().connect()[1] > 0
+    if taken := {*RESERVED, job.task.name} & set(corpus.read.partitions.names):
+        raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
+    if compute.engine == "local":
+        on_gpu = torch.cuda.is_available()
+    else:
+        cpus, gpus = _ray().connect()
+        size_pools(compute, cpus, gpus)
+        on_gpu = gpus > 0
     if not on_gpu:  # a GPU is on another machine: its workers check
         cpu = torch.device("cpu")
         choose_attention(
             compute.attention, cpu, choose_dtype(compute.dtype, cpu), job.task.spec().checkpoint.config.head_dim
         )
-    return corpus.plan(compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"])
+    return cut(corpus, compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"])
 
 
 def _ray() -> ModuleType:

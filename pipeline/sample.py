@@ -26,12 +26,11 @@ def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
 
 
 def estimate_tokens(plan: Plan, task: TaskSpec) -> int:
-    """Tokens of the whole corpus, from the tokens a byte of a sample; 0 for a corpus without text."""
+    """Tokens of the whole corpus, from the tokens a row of a sample; 0 for a corpus without text."""
     tokenize = Tokenize(task)
     tables = [table for _, table in sample_rows(plan, units=8, rows=32)]
     if not tables:
         return 0
     sample = pa.concat_tables(tables)
     tokens = pc.sum(pc.list_value_length(tokenize(sample)[s.INPUT_IDS])).as_py() or 0
-    size = pc.sum(pc.binary_length(sample[s.TEXT])).as_py() or 0
-    return round(plan.text_bytes * tokens / size) if size else 0
+    return int(plan.rows * tokens / max(sample.num_rows, 1))

@@ -64,6 +64,11 @@ def test_each_mistake_is_named_without_the_secret(path: Path, overrides: list[st
 
 
 def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("source: {storage_options: {secret: hunter2\n")
+    with pytest.raises(JobError, match="bad.yaml: line 2: expected") as caught:
+        load_job(tmp_path / "bad.yaml")
+    assert "hunter2" not in str(caught.value)
+    (tmp_path / "bad.yaml").unlink()
     for content in (None, "a: [", "- a list", "\xff"):
         if content is not None:
             (tmp_path / "bad.yaml").write_bytes(content.encode("latin-1"))

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from distilray.operators.read import Read
 from distilray.pipeline import Source
-from distilray.pipeline.plan import Corpus, Shard, infer_partitions, partition_values, survey
+from distilray.pipeline.plan import cut
+from distilray.pipeline.shards import Corpus, Shard, infer_partitions, partition_values, survey
 from tests.support import random_texts, write_shard
 
 READ = Read("text", pa.schema([]), pa.schema([]))
@@ -20,8 +21,8 @@ GROUPS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 5000)), max_size
 def test_every_row_is_in_exactly_one_unit(shards: list[list[tuple[int, int]]], unit_bytes: int) -> None:
     # a row group without rows has no bytes
     groups = [tuple((rows, size if rows else 0) for rows, size in shard) for shard in shards]
-    corpus = Corpus(READ, tuple(Shard(f"{i}.parquet", "v", 1, None, shard) for i, shard in enumerate(groups)))
-    plan = corpus.plan(unit_bytes)
+    corpus = Corpus(READ, tuple(Shard(f"{i}.parquet", "v", 1, groups=shard) for i, shard in enumerate(groups)))
+    plan = cut(corpus, unit_bytes)
     for i, shard in enumerate(groups):
         covered = []
         for unit in plan.units:
@@ -36,16 +37,16 @@ def test_every_row_is_in_exactly_one_unit(shards: list[list[tuple[int, int]]], u
     assert plan.rows == sum(rows for shard in groups for rows, _ in shard)
     names = [unit.name for unit in plan.units]
     assert names == sorted(set(names))
-    assert corpus.plan(unit_bytes) == plan
+    assert cut(corpus, unit_bytes) == plan
 
 
 def test_a_large_row_group_is_cut_into_row_ranges(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "one.parquet", random_texts(100, 1), row_group_size=100)
     corpus = survey(Source(uri=str(path)))
-    units = corpus.plan(2000).units
+    units = cut(corpus, 2000).units
     assert len(units) > 3
     assert [unit.row_groups for unit in units] == [(0, 1)] * len(units)
-    whole = corpus.read(corpus.plan(10**9).units[0])
+    whole = corpus.read(cut(corpus, 10**9).units[0])
     pieces = pa.concat_tables([corpus.read(unit) for unit in units])
     assert pieces["row"].equals(whole["row"])
     assert pieces["_text"].equals(whole["_text"])
@@ -67,6 +68,13 @@ def test_a_folder_a_glob_and_a_file(tmp_path: Path, pattern: str) -> None:
     shards = survey(Source(uri=str(tmp_path / pattern))).shards
     assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]
     assert len(survey(Source(uri=[str(tmp_path / "b.parquet"), str(tmp_path / "a.parquet")])).shards) == 2
+
+
+@pytest.mark.parametrize("pattern", ["**/*.parquet", "*/*.parquet", "*"])
+def test_a_glob_passes_by_what_is_hidden(tmp_path: Path, pattern: str) -> None:
+    for name in ("y=1/a", "_temporary/b", ".spark/c"):
+        write_shard(tmp_path / f"{name}.parquet", ["x"])
+    assert [Path(shard.uri).name for shard in survey(Source(uri=str(tmp_path / pattern))).shards] == ["a.parquet"]
 
 
 def test_a_glob_of_folders_takes_what_is_in_them(tmp_path: Path) -> None:

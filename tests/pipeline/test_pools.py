@@ -14,7 +14,7 @@ def test_the_largest_pools_leave_room(cpus: int, gpus: int) -> None:
         return  # fewer than two CPUs a GPU is no machine
     pools = size_pools(Compute(), cpus, gpus)
     both = (pools.tokenize, pools.predict)
-    assert sum(workers.max * workers.num_cpus for workers in both) < cpus
+    assert sum(workers.max * workers.num_cpus for workers in both) + pools.read_cpus <= cpus
     assert all(1 <= workers.min <= workers.max for workers in both)
     assert pools.predict.max * pools.predict.num_gpus == gpus
     assert 1 <= pools.threads <= max(cpus, 1)
@@ -23,7 +23,9 @@ def test_the_largest_pools_leave_room(cpus: int, gpus: int) -> None:
 def test_what_is_asked_for_is_met_or_refused() -> None:
     pools = size_pools(Compute(tokenize=Pool(min=2, max=3), predict=Pool(min=1, max=4), threads=2), 16, 0)
     assert (pools.tokenize.min, pools.tokenize.max, pools.predict.max, pools.threads) == (2, 3, 4, 2)
-    with pytest.raises(JobError, match="at least 1 tokenize and 9 predict actors need .* the cluster has 4"):
+    with pytest.raises(
+        JobError, match="1 tokenize and 9 predict actors and a reader need 10 CPUs .* the cluster has 4"
+    ):
         size_pools(Compute(predict=Pool(min=9)), 4, 0)
     with pytest.raises(JobError, match="9 GPUs; the cluster has 64 and 8"):
         size_pools(Compute(predict=Pool(min=9)), 64, 8)

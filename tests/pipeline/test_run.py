@@ -6,10 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
-from distilray.pipeline.commit import IncompleteError
-from distilray.pipeline.run import execute
+from distilray.pipeline.commit import IncompleteError, open_output
+from distilray.pipeline.plan import cut
+from distilray.pipeline.run import check_task, execute, make_plan
+from distilray.pipeline.shards import survey
 from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
 
@@ -299,3 +302,119 @@ def test_odd_names_of_files_and_folders(checkpoint: Path, tmp_path: Path, name: 
     out = tmp_path / f"{name} out"
     assert execute(local_job(tmp_path / name, checkpoint, out)).manifest["rows"] == 1
     assert read_output(out)["shard"].to_pylist() == [str(tmp_path / name / f"{name}.parquet")]
+
+
+def test_a_bad_kept_value_kills_its_row_only(checkpoint: Path, tmp_path: Path) -> None:
+    raw = pa.array([b"fine", b"\xff\xff", None], pa.binary())
+    lying = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2], raw.buffers()[0])
+    write_shard(tmp_path / "kept.parquet", ["Lincoln", "Paris", "x"], id=lying)
+    execute(local_job(tmp_path / "kept.parquet", checkpoint, tmp_path / "out", keep=["id"]))
+    assert dead_letters(tmp_path / "out") == {("kept.parquet", 1): "invalid_utf8"}
+    assert read_output(tmp_path / "out")["id"].to_pylist() == ["fine", None]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "kept"),
+    [
+        (pa.array([1], pa.int32()), pa.array([2**40]), [1, 2**40]),
+        (pa.array([0.5], pa.float32()), pa.array([0.1]), [0.5, 0.1]),
+        (pa.nulls(1), pa.array(["later"]), [None, "later"]),
+        (pa.array([{"a": 1}]), pa.array([{"a": 2, "b": 3}]), [{"a": 1, "b": None}, {"a": 2, "b": 3}]),
+        (pa.array([True]), pa.array([5]), None),
+        (pa.array([1]), pa.array(["007"]), None),
+        (pa.array([1]), pa.array([0.5]), None),
+        (pa.array([1]).cast(pa.timestamp("s")), pa.array([1]).cast(pa.timestamp("s", "UTC")), None),
+    ],
+)
+def test_types_that_differ_are_widened_without_loss_or_the_shard_is_dead(
+    checkpoint: Path, tmp_path: Path, first: pa.Array, second: pa.Array, kept: list[object] | None
+) -> None:
+    write_shard(tmp_path / "in/a.parquet", ["Lincoln"], id=first)
+    write_shard(tmp_path / "in/b.parquet", ["Paris"], id=second)
+    execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out", keep=["id"]))
+    if kept is None:
+        assert dead_letters(tmp_path / "out") == {("b.parquet", None): "schema_mismatch"}
+        assert read_output(tmp_path / "out")["id"].to_pylist() == first.to_pylist()
+    else:
+        assert read_output(tmp_path / "out")["id"].to_pylist() == kept
+
+
+def test_one_odd_shard_does_not_condemn_the_others(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "in/a.parquet", ["odd"], id=["text"])
+    for name in "bc":
+        write_shard(tmp_path / f"in/{name}.parquet", ["Lincoln"], id=[1])
+    execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out", keep=["id"]))
+    assert dead_letters(tmp_path / "out") == {("a.parquet", None): "schema_mismatch"}
+
+
+def test_a_shard_of_nulls_has_a_dead_letter_for_each_row(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "in/a.parquet", pa.nulls(3))
+    write_shard(tmp_path / "in/b.parquet", ["Lincoln"])
+    execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out"))
+    assert dead_letters(tmp_path / "out") == {("a.parquet", row): "null_text" for row in range(3)}
+
+
+def test_texts_repeated_by_a_dictionary_are_cut_into_units_by_rows(checkpoint: Path, tmp_path: Path) -> None:
+    texts = pa.DictionaryArray.from_arrays(pa.array([0] * 150_000, pa.int32()), pa.array(["a"]))
+    shard = write_shard(tmp_path / "d.parquet", texts, row_group_size=150_000)
+    units = cut(survey(Source(uri=str(shard))), 10**9).units
+    assert [unit.rows for unit in units] == [50_000] * 3
+
+
+def test_hive_keys_that_clash_with_the_output_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "in/entities=1/row=2/a.parquet", ["x"])
+    with pytest.raises(JobError, match="keys that the output needs itself: entities, row"):
+        execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_column_that_is_there_twice_kills_its_shard(checkpoint: Path, tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["text", "text"])
+    (tmp_path / "in").mkdir()
+    pq.write_table(table, tmp_path / "in/a.parquet")
+    write_shard(tmp_path / "in/b.parquet", ["Lincoln"])
+    execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out"))
+    assert dead_letters(tmp_path / "out") == {("a.parquet", None): "schema_mismatch"}
+
+
+def test_a_second_run_takes_the_plan_of_the_first(checkpoint: Path, tmp_path: Path) -> None:
+    """Two drivers on one sink, with units of other sizes: one plan, and each row once."""
+    write_shard(tmp_path / "corpus.parquet", random_texts(60, 6), row_group_size=10)
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    other = job.model_copy(update={"compute": job.compute.model_copy(update={"unit_bytes": 10**6})})
+    output = open_output(job.sink)
+    fingerprint = job.fingerprint(check_task(job.task.spec()))
+    assert output.save_plan(make_plan(job, survey(job.source)), fingerprint)
+    assert not output.save_plan(make_plan(other, survey(job.source)), fingerprint)
+    assert execute(other).manifest["units"] > 1
+    assert read_output(tmp_path / "out")["row"].to_pylist() == list(range(60))
+
+
+def test_an_object_of_no_unit_in_data_is_no_success(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", ["Lincoln"])
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    with pytest.raises(IncompleteError, match="1 objects of no unit, such as theirs"):
+        execute(job, on_unit=lambda _: write_shard(tmp_path / "out/data/theirs.parquet", ["x"]) and None)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_dead_letters_of_an_attempt_that_died_are_gone(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", ["Lincoln"])
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    execute(job)
+    name = next((tmp_path / "out/data").iterdir()).name
+    write_shard(tmp_path / "out/dead" / name, ["stale"])
+    (tmp_path / "out/data" / name).unlink()
+    execute(job)
+    assert not list((tmp_path / "out/dead").iterdir())
+
+
+def test_logits_that_are_no_numbers_stop_the_run(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "model")
+    tensors = load_file(model / "model.safetensors")
+    tensors["classifier.bias"][0] = float("nan")
+    save_file(tensors, model / "model.safetensors")
+    write_shard(tmp_path / "corpus.parquet", ["Lincoln"])
+    with pytest.raises(FloatingPointError, match="NaN or infinite logits on cpu, float32"):
+        execute(local_job(tmp_path / "corpus.parquet", model, tmp_path / "out"))
+    assert not list(tmp_path.glob("out/data/*"))

@@ -1,11 +1,15 @@
 """The same job with corpus, model and output on a real S3 server."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import s3fs
+import yaml
 
 from distilray.model.config import CheckpointError
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
@@ -82,20 +86,14 @@ def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3Fi
 
 @pytest.mark.cluster
 def test_credentials_from_the_environment_on_ray(
-    server: S3Server, bucket: s3fs.S3FileSystem, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: S3Server, bucket: s3fs.S3FileSystem, checkpoint: Path, tmp_path: Path
 ) -> None:
-    import ray
-
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
-    ray.init(
-        address="local", num_cpus=2, include_dashboard=False, log_to_driver=False
-    )  # its workers inherit the environment
-    try:
-        execute(s3_job("s3://out/environment", {}, engine="ray"))
-    finally:
-        ray.shutdown()
+    job = s3_job("s3://out/environment", {}, engine="ray").description()
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    environment = {**os.environ, **server.environment, "RAY_ADDRESS": "local"}  # its workers inherit it
+    command = [sys.executable, "-m", "distilray.pipeline.cli", "run", str(tmp_path / "job.yaml")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     assert_like_local(bucket, "out/environment", checkpoint, tmp_path)
 
 

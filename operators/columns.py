@@ -1,0 +1,91 @@
+"""Columns of a shard as a run wants them: plain types, valid UTF-8, and a reason for every row that is not."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distilray.operators.ragged import one_chunk
+
+TEXT_TYPES = "string, large_string, string_view, binary, large_binary, null, or a dictionary of one of them"
+# what Arrow raises for bytes that are no Parquet
+CORRUPT = (pa.ArrowException, OSError, UnicodeDecodeError)
+
+Dead = tuple[pa.Array, pa.Array]  # reason and message of each row, null for a living one
+
+
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type without its encoding: a dictionary's values, a view's strings."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_binary_view(kind) else kind
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold texts."""
+    plain = plain_type(kind)
+    return _is_string(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain) or pa.types.is_null(plain)
+
+
+def texts(column: pa.ChunkedArray) -> tuple[pa.Array, Dead]:
+    """Valid UTF-8 texts, null where a row is dead, and why it is."""
+    text, bad = _utf8(column)
+    null = pc.and_(pc.is_null(text), pc.invert(bad))
+    none = pa.scalar(None, pa.string())
+    which = pc.make_struct(null, bad)
+    reason = pc.case_when(which, "null_text", "invalid_utf8", none)
+    return text, (reason, pc.case_when(which, "the text is null", "the text is not valid UTF-8", none))
+
+
+def keep(column: pa.ChunkedArray, field: pa.Field, dead: Dead) -> tuple[pa.Array, Dead]:
+    """A kept column in its type, and `dead` with the rows added whose value is not valid UTF-8.
+
+    Raises ArrowInvalid for invalid UTF-8 inside a nested column.
+    """
+    if not _is_string(field.type):
+        column.validate(full=True)
+        return one_chunk(column.cast(plain_type(column.type)).cast(field.type)), dead
+    values, bad = _utf8(column)
+    reason, message = dead
+    bad = pc.and_(bad, pc.is_null(reason))
+    says = f"column {field.name} is not valid UTF-8"
+    return values.cast(field.type), (pc.if_else(bad, "invalid_utf8", reason), pc.if_else(bad, says, message))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _utf8(column: pa.ChunkedArray) -> tuple[pa.Array, pa.BooleanArray]:
+    """The column as strings, null where the bytes are not UTF-8, and where that is."""
+    raw = one_chunk(column.cast(plain_type(column.type)).cast(pa.binary()))
+    bad = _invalid_utf8(raw)
+    return pc.if_else(bad, pa.scalar(None, pa.binary()), raw).cast(pa.string()), bad
+
+
+def _invalid_utf8(raw: pa.Array) -> pa.BooleanArray:
+    """Bisects to the bad rows: one check for a clean column, a few more for each bad row."""
+    bad = np.zeros(len(raw), dtype=np.bool_)
+    pending = [(0, len(raw))]
+    while pending:
+        first, last = pending.pop()
+        try:
+            raw.slice(first, last - first).cast(pa.string())
+        except pa.ArrowInvalid:
+            if last - first == 1:
+                bad[first] = True
+            else:
+                middle = (first + last) // 2
+                pending += [(first, middle), (middle, last)]
+    return pa.array(bad)
+
+
+def constant(value: object, kind: pa.DataType, rows: int) -> pa.Array:
+    """`rows` times the same value."""
+    return pa.repeat(pa.scalar(value).cast(kind) if value is not None else pa.scalar(None, kind), rows)
+
+
+def all_dead(rows: int, reason: str, message: str) -> Dead:
+    """The same reason for every row."""
+    return constant(reason, pa.string(), rows), constant(message, pa.string(), rows)

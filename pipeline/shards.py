@@ -1,0 +1,229 @@
+"""The shards of a corpus: listed, their footers read, their schemas checked."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import unquote
+
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distilray.operators.columns import CORRUPT, TEXT_TYPES, is_text, plain_type
+from distilray.operators.read import Read, WatchedFile, version
+from distilray.pipeline.errors import JobError
+from distilray.pipeline.job import Source
+
+_FOOTER_THREADS = 32  # a footer is two small requests: many at once, or 100,000 shards take hours
+_PROBLEMS_SHOWN = 5
+_ENDINGS = (".parquet", ".parq", ".pq")
+_GLOB = "*?["
+_NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A file of the corpus. size: bytes; groups: (rows, uncompressed bytes of text) of each row group.
+
+    error: (reason, message) if its rows cannot be read at all.
+    """
+
+    uri: str
+    version: str
+    size: int
+    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    groups: tuple[tuple[int, int], ...] = ()
+    error: tuple[str, str] | None = None
+
+    @property
+    def rows(self) -> int:
+        return sum(rows for rows, _ in self.groups)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Every shard, checked, and how its rows are read."""
+
+    read: Read
+    shards: tuple[Shard, ...]
+
+
+def survey(source: Source) -> Corpus:
+    """Lists the shards, reads their footers and checks their schemas.
+
+    Raises JobError if there are no shards, if none can be read, or if a column that the job names is in none of
+    them. A single bad shard is no error: it becomes a dead letter.
+    """
+    found = list(list_shards(source))
+    if not found:
+        raise JobError(f"no .parquet files in {', '.join(source.uris)}")
+    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
+        shards = list(pool.map(lambda item: read_footer(source, *item), found))
+    partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
+    kept = _kept_schema(shards, source, partitions)
+    read = Read(source.text, kept, partitions, source.storage_options)
+    return Corpus(read, tuple(_check_schema(shard, source.text, kept) for shard in shards))
+
+
+def list_shards(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(URI, file info) of every Parquet file, sorted within each of the source's URIs.
+
+    Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a place cannot
+    be listed, or is named twice.
+    """
+    seen: set[str] = set()
+    for uri in source.uris:
+        try:
+            fs, path = fsspec.url_to_fs(uri, **source.storage_options)
+            fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
+            infos = _find(fs, path, uri)
+        except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
+            raise JobError(f"cannot list source {uri}: {explain(error)}") from error
+        for name in sorted(infos):
+            shard = fs.unstrip_protocol(name) if "://" in uri else name
+            if shard in seen:
+                raise JobError(f"{shard} is named twice by source.uri: its rows would be answered twice")
+            seen.add(shard)
+            yield shard, infos[name]
+
+
+def _find(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
+    """Files under a folder, those a glob matches (or has under a folder it matches), or the one file."""
+    try:
+        info = fs.info(path)
+    except FileNotFoundError:
+        if not any(mark in path for mark in _GLOB):
+            raise FileNotFoundError(f"no such file, folder or bucket: {uri}") from None
+    else:
+        return {path: info} if info["type"] == "file" else _files(fs, path)
+    matches = fs.glob(path, detail=True)
+    fixed = path[: min(path.find(mark) for mark in _GLOB if mark in path)].rpartition("/")[0]
+    seen = {name: info for name, info in matches.items() if not _is_hidden(name.removeprefix(fixed))}
+    files = {name: info for name, info in seen.items() if info["type"] == "file"}
+    folders = (name for name, info in seen.items() if info["type"] != "file")
+    return files | {name: info for folder in folders for name, info in _files(fs, folder).items()}
+
+
+def _files(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, Mapping[str, Any]]:
+    found = fs.find(folder, detail=True).items()
+    return {name: info for name, info in found if name.endswith(_ENDINGS) and not _is_hidden(name.removeprefix(folder))}
+
+
+def _is_hidden(path: str) -> bool:
+    """Whether any part of a path below the source is a marker, a draft, or a folder of such."""
+    return any(part.startswith(("_", ".")) for part in path.split("/"))
+
+
+def explain(error: Exception) -> str:
+    """One line for an exception of a store; the type tells what its text often does not."""
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+
+
+def read_footer(source: Source, uri: str, info: Mapping[str, Any]) -> Shard:
+    """The shard's schema and row groups; bytes that are no Parquet make a dead shard, a failing store a JobError."""
+    shard = Shard(uri, version(info), info["size"])
+    if shard.size == 0:
+        return replace(shard, error=("unreadable_shard", "the file is empty (0 bytes)"))
+    watched = None
+    try:
+        fs, path = fsspec.url_to_fs(uri, **source.storage_options)
+        with fs.open(path, "rb", cache_type="none") as file:
+            watched = WatchedFile(file)
+            metadata = pq.read_metadata(pa.PythonFile(watched, mode="r"))
+            return replace(shard, schema=metadata.schema.to_arrow_schema(), groups=_groups(metadata, source.text))
+    except CORRUPT as error:
+        if watched is None or watched.error is not None:
+            raise JobError(f"cannot read shard {uri}: {explain(error)}") from error
+        return replace(shard, error=("unreadable_shard", f"not a whole Parquet file: {explain(error)}"))
+
+
+def _groups(metadata: pq.FileMetaData, text: str) -> tuple[tuple[int, int], ...]:
+    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+    return tuple((group.num_rows, _text_size(group, text)) for group in groups)
+
+
+def _text_size(group: pq.RowGroupMetaData, text: str) -> int:
+    columns = (group.column(i) for i in range(group.num_columns))
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == text)
+
+
+def partition_values(uri: str) -> dict[str, str | None]:
+    """The hive keys in a path: ".../year=2024/part-0.parquet" gives {"year": "2024"}."""
+    pairs = (part.split("=", 1) for part in uri.split("/")[:-1] if "=" in part)
+    return {unquote(key): None if value == _NULL_PARTITION else unquote(value) for key, value in pairs}
+
+
+def infer_partitions(found: Sequence[Mapping[str, str | None]]) -> pa.Schema:
+    """One type a key over the whole corpus: int64 if every value is a whole number, else string."""
+    names = dict.fromkeys(name for values in found for name in values)
+    return pa.schema([(name, _partition_type({values.get(name) for values in found})) for name in names])
+
+
+def _partition_type(values: set[str | None]) -> pa.DataType:
+    whole = all(value is None or re.fullmatch(r"-?[0-9]{1,18}", value) for value in values)
+    return pa.int64() if whole and values != {None} else pa.string()
+
+
+def _kept_schema(shards: Sequence[Shard], source: Source, partitions: pa.Schema) -> pa.Schema:
+    """The kept columns, each with the type most shards have, widened where no value can change by it."""
+    wanted = [name for name in source.keep if name not in partitions.names]
+    problems = [shard.error[1] if shard.error else _schema_error(shard, source.text, wanted) for shard in shards]
+    usable = [shard.schema for shard, problem in zip(shards, problems, strict=True) if problem is None]
+    if not usable:
+        said = [f"{shard.uri}: {problem}" for shard, problem in zip(shards, problems, strict=True)]
+        raise JobError("\n  ".join([f"none of {len(shards)} shards can be used", *said[:_PROBLEMS_SHOWN]]))
+    types = {name: Counter(plain_type(schema.field(name).type) for schema in usable) for name in wanted}
+    return pa.schema(
+        [(name, _common_type([kind for kind, _ in counts.most_common()])) for name, counts in types.items()]
+    )
+
+
+def _common_type(types: Sequence[pa.DataType]) -> pa.DataType:
+    """The first type, widened to hold each of the others that it can be widened to."""
+    common, *others = types
+    for other in others:
+        common = _widened(common, other) or common
+    return common
+
+
+def _widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    """A type that holds the values of both unchanged, or None."""
+    try:
+        schemas = [pa.schema([("", kind)]) for kind in (a, b)]
+        wide = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        return None
+    whole_to_real = pa.types.is_floating(wide) and (pa.types.is_integer(a) or pa.types.is_integer(b))
+    return None if whole_to_real else wide
+
+
+def _schema_error(shard: Shard, text: str, wanted: Sequence[str]) -> str | None:
+    schema = shard.schema
+    names = list(dict.fromkeys([text, *wanted]))
+    if missing := [name for name in names if name not in schema.names]:
+        return f"column {', '.join(missing)} is missing; the shard has {', '.join(schema.names)}"
+    if twice := [name for name in names if schema.names.count(name) > 1]:
+        return f"column {', '.join(twice)} is there more than once"
+    if not is_text(schema.field(text).type):
+        return f"column {text} must be one of {TEXT_TYPES}; it is {schema.field(text).type}"
+    return None
+
+
+def _check_schema(shard: Shard, text: str, kept: pa.Schema) -> Shard:
+    """The shard, dead if its columns do not fit the others'."""
+    if shard.error:
+        return shard
+    problem = _schema_error(shard, text, kept.names) or _type_error(shard, kept)
+    return replace(shard, error=("schema_mismatch", problem), groups=()) if problem else shard
+
+
+def _type_error(shard: Shard, kept: pa.Schema) -> str | None:
+    for wanted in kept:
+        kind = shard.schema.field(wanted.name).type
+        if _widened(plain_type(kind), wanted.type) != wanted.type:
+            return f"column {wanted.name} is {kind}; the other shards have {wanted.type}"
+    return None
