@@ -41,7 +41,10 @@ class Checkpoint:
         """The bytes of file `name`; CheckpointError if it is missing."""
         data = self.read(name)
         if data is None:
-            raise CheckpointError(f"no {name} in {self.uri}: expected a folder with {', '.join(_FILES)}")
+            raise CheckpointError(
+                f"no {name} in {self.uri}: expected a folder with config.json, {WEIGHTS}, and vocab.txt or tokenizer.json "
+                "(local paths are relative to the working directory; names on a hub are not downloaded)"
+            )
         return data
 
     def where(self, name: str) -> str:

@@ -29,13 +29,13 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for name, text in (
         ("run", "answer every row of a corpus, or continue where an earlier run stopped"),
-        ("plan", "say what a run would do, from the footers and a sample; compute nothing"),
+        ("plan", "say what a first run would do, from the footers and a sample; compute nothing"),
     ):
         command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
         command.add_argument("job", help="the job as a YAML file")
         command.add_argument(
             "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
-            help="override a key of the job, such as compute.engine=local; may be repeated",
+            help="override a key of the job, such as compute.engine=local or tasks.0.threshold=0.9; may be repeated",
         )  # fmt: skip
     return top
 

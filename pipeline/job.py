@@ -144,6 +144,13 @@ class Job(_Frozen):
             raise ValueError(f"kept columns must not start with an underscore: {', '.join(hidden)}")
         return self
 
+    @model_validator(mode="after")
+    def _sink_is_outside(self) -> Self:
+        inside = [uri for uri in self.source.uris if f"{self.sink.uri.rstrip('/')}/".startswith(f"{uri.rstrip('/')}/")]
+        if inside:
+            raise ValueError(f"the sink must not lie in the source {inside[0]}: the next run would read its answers")
+        return self
+
     @property
     def task(self) -> TokenClassification:
         return self.tasks[0]

@@ -134,8 +134,10 @@ def _marked(text: str, entities: list[dict[str, Any]], colours: Mapping[str, str
     for entity in entities:
         if at <= entity["start"] and entity["end"] <= stop:
             marked.append(_one_line(text[at : entity["start"]]))
-            marked.append(_one_line(entity["text"]), style=f"bold {colours[entity['label']]}")
-            marked.append(f"[{entity['label']}]", style=colours[entity["label"]])
+            colour = colours[entity["label"]]
+            marked.append("[", style=colour)
+            marked.append(_one_line(entity["text"]), style=f"bold {colour}")
+            marked.append(f" {entity['label']}]", style=colour)
             at = entity["end"]
     marked.append(_one_line(text[at:stop]))
     return marked

@@ -27,7 +27,7 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan, cut
 from distilray.pipeline.pools import size_pools
-from distilray.pipeline.shards import Corpus, survey
+from distilray.pipeline.shards import Corpus, list_shards, survey
 
 # a minute of work for a CPU and seconds for a GPU: 32 MiB of text are 8 M tokens, about 2 GB while they are decoded
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
@@ -57,12 +57,15 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     fingerprint = job.fingerprint(check_task(task))
     output = open_output(job.sink)
     plan = output.load_plan(job.source, fingerprint)
+    resumed = plan is not None
     if plan is None:
         plan = make_plan(job, survey(job.source))
         if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
             plan = output.load_plan(job.source, fingerprint) or plan
     done = output.committed()
     todo = [unit for unit in plan.units if unit.name not in done]
+    if resumed:
+        _check_growth(job, plan, finished=not todo)
     manifest = output.manifest() if not todo else None
     before = Stats() if manifest else output.stats(unit.name for unit in plan.units if unit.name in done)
     if on_start:
@@ -132,6 +135,22 @@ def _engine(job: Job, plan: Plan, task: TaskSpec, todo: Sequence[Unit]) -> Itera
         return local.run_units(work, todo)
     stream: Iterator[Stats] = _ray().run_units(work, todo, c)
     return stream
+
+
+def _check_growth(job: Job, plan: Plan, finished: bool) -> None:
+    """JobError if the corpus has more shards than its plan: they would be neither answered nor dead letters."""
+    try:
+        listed = [uri for uri, _ in list_shards(job.source)]
+    except JobError:
+        if finished:  # a finished run needs its corpus no more
+            return
+        raise
+    if len(listed) > plan.shards:
+        new = sorted(set(listed) - {unit.uri for unit in plan.units})
+        raise JobError(
+            f"the corpus has {len(listed)} shards, the plan in {job.sink.uri} {plan.shards}; new is {', '.join(new[:3])}: "
+            "give new shards a sink of their own"
+        )
 
 
 def versions() -> dict[str, str]:

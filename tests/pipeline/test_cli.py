@@ -80,8 +80,8 @@ def test_the_summary_marks_the_entities_of_the_text(job: Path) -> None:
     ]
     text = "x" * 199 + " " + "y" * 99 + " Smith and  Berlin\nend"
     marked = report._marked(text, entities, {"PER": "red", "LOC": "blue"})
-    assert "Smith[PER]" in marked.plain
-    assert "Berlin[LOC] end" in marked.plain
+    assert "[Smith PER]" in marked.plain
+    assert "[Berlin LOC] end" in marked.plain
     assert {str(span.style) for span in marked.spans} == {"bold red", "red", "bold blue", "blue"}
 
 

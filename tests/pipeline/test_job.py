@@ -53,6 +53,7 @@ def test_set_overrides_a_key(path: Path) -> None:
         (["tasks.0.compat=hf", "tasks.0.aggregation=none", "tasks.0.overlap=8"], "no overlap with aggregation none"),
         (["tasks.7.name=x"], "--set tasks.7.name: there is no such place"),
         (["nonsense"], "--set expects a.b=value"),
+        (["sink.uri=s3://corpus/news/out"], "the sink must not lie in the source s3://corpus/news/"),
         (["sink=5"], "sink: Input should be a valid dictionary"),
     ],
 )

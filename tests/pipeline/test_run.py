@@ -194,6 +194,17 @@ def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path
     assert output_bytes(tmp_path / "out") == before
 
 
+def test_shards_that_came_later_are_not_passed_over_in_silence(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "in/a.parquet", ["Lincoln"])
+    write_shard(tmp_path / "in/empty.parquet", pa.array([], pa.string()))
+    job = local_job(tmp_path / "in", checkpoint, tmp_path / "out")
+    execute(job)
+    execute(job)
+    write_shard(tmp_path / "in/b.parquet", ["Paris"])
+    with pytest.raises(JobError, match="has 3 shards, the plan in .* 2; new is .*b.parquet"):
+        execute(job)
+
+
 def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(10, 7))
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
