@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 from distilray.model.activations import ACTIVATIONS
 
@@ -29,13 +29,16 @@ _DEFAULTS = {
 }
 
 
+ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used: what was expected, what came, in which file."""
 
 
 @dataclass(frozen=True)
 class Config:
-    """Shape of a DistilBERT; `labels` in the order of the classifier's outputs."""
+    """Shape of a DistilBERT; `labels` in the order of the classifier's outputs; `problem_type` as it is written."""
 
     vocab_size: int
     max_position_embeddings: int
@@ -46,7 +49,15 @@ class Config:
     activation: str
     sinusoidal_pos_embds: bool
     labels: tuple[str, ...]
+    problem_type: ProblemType | None
     architecture: str | None
+
+    @property
+    def problem(self) -> ProblemType:
+        """The problem type; where none is written, one label is a regression and several are a choice of one."""
+        if self.problem_type is not None:
+            return self.problem_type
+        return "regression" if len(self.labels) == 1 else "single_label_classification"
 
     @property
     def head_dim(self) -> int:
@@ -75,6 +86,7 @@ def parse_config(data: bytes, where: str) -> Config:
         activation=activation,
         sinusoidal_pos_embds=bool(raw.get("sinusoidal_pos_embds", False)),
         labels=_labels(raw, where),
+        problem_type=_problem_type(raw, where),
         architecture=_architecture(raw),
     )
 
@@ -100,6 +112,13 @@ def _size(raw: Mapping[str, Any], name: str, where: str) -> int:
 def _architecture(raw: Mapping[str, Any]) -> str | None:
     names = raw.get("architectures")
     return str(names[0]) if isinstance(names, list) and names else None
+
+
+def _problem_type(raw: Mapping[str, Any], where: str) -> ProblemType | None:
+    written: ProblemType | None = raw.get("problem_type")
+    if written is not None and written not in get_args(ProblemType):
+        raise CheckpointError(f"{where}: problem_type must be one of {get_args(ProblemType)}, got {written!r}")
+    return written
 
 
 def _labels(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:

@@ -1,5 +1,8 @@
 """The DistilBERT encoder over packs: hidden states stay [tokens, dim] from end to end."""
 
+from collections.abc import Collection
+from itertools import islice
+
 from torch import Tensor, nn
 
 from distilray.model.activations import ACTIVATIONS
@@ -19,15 +22,19 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Layer(config, attention) for _ in range(config.n_layers))
         self.max_seqlen = config.max_position_embeddings
 
-    def forward(self, pack: Pack) -> Tensor:
-        """Hidden states [T, dim]; ValueError if a sequence is longer than the position embeddings."""
+    def forward(self, pack: Pack, depths: Collection[int]) -> dict[int, Tensor]:
+        """Hidden states [T, dim] at the depths asked for: 0 is the embeddings, n_layers the last layer.
+
+        No layer above the deepest is computed. Raises ValueError if a sequence is longer than the position embeddings.
+        """
         if pack.max_seqlen > self.max_seqlen:
             raise ValueError(f"expected sequences of at most {self.max_seqlen} tokens, got one of {pack.max_seqlen}")
-        x = self.word_embeddings(pack.input_ids) + self.position_embeddings(pack.position_ids)
-        x = self.LayerNorm(x)
-        for layer in self.layers:
+        x = self.LayerNorm(self.word_embeddings(pack.input_ids) + self.position_embeddings(pack.position_ids))
+        hidden = {0: x} if 0 in depths else {}
+        for depth, layer in enumerate(islice(self.layers, max(depths, default=0)), 1):
             x = layer(x, pack)
-        hidden: Tensor = x
+            if depth in depths:
+                hidden[depth] = x
         return hidden
 
 

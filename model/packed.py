@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 Ints = npt.NDArray[np.integer]
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

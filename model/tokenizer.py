@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, pairwise
 
 import numpy as np
@@ -12,6 +13,7 @@ import tokenizers
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.config import CheckpointError
 from distilray.model.packed import offsets_of
+from distilray.model.sequences import Specials
 from distilray.model.tokenizer_spec import SpecialTokens, read_spec
 
 # texts are encoded in slices of this many characters, to bound the library's own memory (~300 bytes a token)
@@ -45,11 +47,17 @@ class Tokenizer:
             raise
         except Exception as error:  # the library raises bare Exception, and JSON may hold anything anywhere
             raise CheckpointError(f"{checkpoint.uri}: the tokenizer cannot be used: {error!r}") from error
-        self.cls_id, self.sep_id, self.unk_id = (
-            spec.ids[spec.special[role]] for role in ("cls_token", "sep_token", "unk_token")
-        )
+        cls_id, sep_id, self.unk_id = (spec.ids[spec.special[role]] for role in ("cls_token", "sep_token", "unk_token"))
+        self.specials = Specials(cls_id, sep_id)
+        self.mask_id = spec.ids.get(spec.special.get("mask_token", ""))
+        self.description = json.dumps(spec.description, sort_keys=True)  # equal for two tokenizers that agree
+        self.vocabulary = _vocabulary(spec.ids)
         self.max_length = spec.max_length
-        self.token_chars = _token_chars(spec.ids)
+
+    @cached_property
+    def token_chars(self) -> npt.NDArray[np.int32]:
+        """int32 [vocabulary]: how many characters each token's string has."""
+        return np.fromiter(map(len, self.vocabulary), dtype=np.int32, count=len(self.vocabulary))
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         """Tokens of all texts, whole, whatever their length."""
@@ -72,8 +80,9 @@ class Tokenizer:
         return lengths, ids, words, spans
 
 
-def _token_chars(ids: Mapping[str, int]) -> npt.NDArray[np.int32]:
-    """int32 [vocabulary]: how many characters each token's string has."""
-    chars = np.zeros(max(ids.values()) + 1, dtype=np.int32)
-    chars[list(ids.values())] = [len(token) for token in ids]
-    return chars
+def _vocabulary(ids: Mapping[str, int]) -> tuple[str, ...]:
+    """Each id's token; "" for an id that has none."""
+    tokens = [""] * (max(ids.values()) + 1)
+    for token, i in ids.items():
+        tokens[i] = token
+    return tuple(tokens)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.config import CheckpointError, parse_json_object
 
-SpecialTokens = Literal["text", "special"]
+SpecialTokens = Literal["text", "mask", "special"]
 
 _ROLES = {
     "unk_token": "[UNK]",
@@ -36,8 +36,8 @@ class TokenizerSpec:
 def read_spec(checkpoint: Checkpoint, special_tokens: SpecialTokens) -> TokenizerSpec:
     """From tokenizer.json or vocab.txt, and tokenizer_config.json.
 
-    special_tokens: whether a literal "[SEP]" in a text is the separator, as in Transformers, or text. Raises
-    CheckpointError for missing files and vocabularies that do not fit the model; a malformed file may raise anything.
+    special_tokens: what a literal "[SEP]" in a text is: text, the separator ("special", as in Transformers); "mask": only
+    the mask token is special. Raises CheckpointError for missing files and vocabularies that do not fit the model; a malformed file may raise anything.
     """
     model = checkpoint.config
     config = _config(checkpoint)
@@ -46,14 +46,18 @@ def read_spec(checkpoint: Checkpoint, special_tokens: SpecialTokens) -> Tokenize
     ids = {**description["model"]["vocab"], **{name: token["id"] for name, token in added.items()}}
     special = {role: _content(token) for role, default in _ROLES.items() if (token := config.get(role, default))}
     _check(ids, special, checkpoint)
-    if special_tokens == "text":
-        hidden = {*special.values(), *(name for name, token in added.items() if token["special"])}
+    flags = _FLAGS | {"normalized": False, "special": True}
+    roles = {"text": (), "mask": ("mask_token",), "special": tuple(special)}[special_tokens]
+    meant = {
+        name: flags | {"id": ids[name], "content": name}
+        for role in roles
+        if role in special and (name := special[role]) in ids
+    }
+    if special_tokens != "special":
+        hidden = {*special.values(), *(name for name, token in added.items() if token["special"])} - meant.keys()
         added = {name: token for name, token in added.items() if name not in hidden}
         description["model"] |= {"vocab": _unreachable(description["model"]["vocab"], hidden - {special["unk_token"]})}
-    else:
-        flags = _FLAGS | {"normalized": False, "special": True}
-        literal = {name: flags | {"id": ids[name], "content": name} for name in special.values() if name in ids}
-        added = literal | added
+    added = meant | added
     description["added_tokens"] = sorted(added.values(), key=lambda token: int(token["id"]))
     # a missing limit is written as 1e30 by some
     limit = min(config.get("model_max_length") or 1e30, model.max_position_embeddings)

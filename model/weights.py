@@ -1,23 +1,28 @@
-"""Checkpoint tensors into the packed model, strictly: a missing, extra or misshapen tensor is an error."""
+"""Checkpoint tensors into the packed encoder and its heads, strictly: a missing, extra or misshapen tensor is an error."""
 
+import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from distilray.model.attention import Attention, choose_attention
-from distilray.model.checkpoint import WEIGHTS, Checkpoint
+from distilray.model.checkpoint import Checkpoint
 from distilray.model.config import CheckpointError, Config
-from distilray.model.heads import TokenClassifier
+from distilray.model.encoder import Encoder
+from distilray.model.formats import load_tensors
+from distilray.model.heads import HeadName, make_head
+
+_Module = TypeVar("_Module", bound=nn.Module)
 
 # module here -> modules in the checkpoint; several are stacked along the output dimension
-_ENCODER = {
-    "encoder.word_embeddings": ("embeddings.word_embeddings",),
-    "encoder.position_embeddings": ("embeddings.position_embeddings",),
-    "encoder.LayerNorm": ("embeddings.LayerNorm",),
+_EMBEDDINGS = {
+    "word_embeddings": ("embeddings.word_embeddings",),
+    "position_embeddings": ("embeddings.position_embeddings",),
+    "LayerNorm": ("embeddings.LayerNorm",),
 }
 _LAYER = {
     "qkv_lin": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
@@ -27,89 +32,70 @@ _LAYER = {
     "lin2": ("ffn.lin2",),
     "output_layer_norm": ("output_layer_norm",),
 }
-_HEAD = {"classifier": ("classifier",)}
+_ENCODER = ("embeddings.", "transformer.")
+# heads of which only the encoder is used: a checkpoint's own head is no part of the answer then
+_HEADLESS: tuple[HeadName, ...] = ("first-token", "mean-pooling")
+_HEAD_MODULES = ("classifier", "pre_classifier", "qa_outputs", "vocab_transform", "vocab_layer_norm", "vocab_projector")
+_WORDS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
 
 
-def load_model(checkpoint: Checkpoint, attention: Attention, dtype: torch.dtype) -> TokenClassifier:
-    """The token classifier of `checkpoint`, on the CPU, in `dtype`, ready for inference.
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint's tensors by their canonical names, and the file they came from."""
 
-    Raises CheckpointError naming every tensor that is missing, unexpected or of the wrong shape.
-    """
+    config: Config
+    where: str
+    tensors: Mapping[str, Tensor]
+
+    def encoder_digest(self) -> str:
+        """sha256 of the encoder: equal for two checkpoints whose encoders compute the same."""
+        sha = hashlib.sha256(repr((self.config.n_heads, self.config.activation)).encode())
+        for name in sorted(name for name in self.tensors if name.startswith(_ENCODER)):
+            tensor = self.tensors[name].contiguous()
+            sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            sha.update(tensor.view(torch.uint8).numpy().data)
+        return sha.hexdigest()
+
+
+def read_weights(checkpoint: Checkpoint) -> Weights:
+    """Every tensor of a checkpoint; what old formats leave out is made: sinusoidal positions, tied embeddings."""
+    file, found = load_tensors(checkpoint)
+    tensors = dict(found)
+    config = checkpoint.config
+    if config.sinusoidal_pos_embds:
+        tensors.setdefault("embeddings.position_embeddings.weight", sinusoidal_positions(config))
+    if "vocab_projector.bias" in tensors:
+        for name, twin in ((_PROJECTOR, _WORDS), (_WORDS, _PROJECTOR)):
+            if twin in tensors:
+                tensors.setdefault(name, tensors[twin])
+    return Weights(config, checkpoint.where(file), tensors)
+
+
+def load_encoder(weights: Weights, attention: Attention, dtype: torch.dtype) -> Encoder:
+    """The encoder, on the CPU, in `dtype`, ready for inference. The weights must have been checked."""
     with torch.device("meta"):
-        model = TokenClassifier(checkpoint.config, attention)
-    tensors = read_tensors(checkpoint)
-    parts = _parts_of(model, checkpoint.config)
-    _check(parts, model, tensors, checkpoint)
-    state = {name: torch.cat([tensors[part].to(dtype) for part in names]) for name, names in parts.items()}
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+        encoder = Encoder(weights.config, attention)
+    return _load(encoder, _encoder_parts(encoder, weights.config), weights, dtype)
 
 
-def check_weights(checkpoint: Checkpoint) -> None:
-    """What `load_model` would raise, without keeping a model."""
+def load_head(name: HeadName, weights: Weights, dtype: torch.dtype) -> nn.Module:
+    """A head, on the CPU, in `dtype`, ready for inference. The weights must have been checked."""
     with torch.device("meta"):
-        model = TokenClassifier(
-            checkpoint.config, choose_attention("eager", torch.device("cpu"), torch.float32, checkpoint.config.head_dim)
-        )
-    _check(_parts_of(model, checkpoint.config), model, read_tensors(checkpoint), checkpoint)
+        head = make_head(name, weights.config)
+    return _load(head, _head_parts(head), weights, dtype)
 
 
-def read_tensors(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """The tensors of model.safetensors by their canonical names."""
-    try:
-        tensors = safetensors.torch.load(checkpoint.require(WEIGHTS))
-    except SafetensorError as error:
-        raise CheckpointError(f"{checkpoint.where(WEIGHTS)}: not a whole safetensors file ({error})") from error
-    named: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if name.endswith(".position_ids"):
-            continue
-        if _canonical(name) in named:
-            raise CheckpointError(
-                f"{checkpoint.where(WEIGHTS)}: {_canonical(name)} is there twice under different names"
-            )
-        if not tensor.is_floating_point():
-            raise CheckpointError(f"{checkpoint.where(WEIGHTS)}: expected floats in {name}, got {tensor.dtype}")
-        named[_canonical(name)] = tensor
-    if checkpoint.config.sinusoidal_pos_embds:
-        named.setdefault("embeddings.position_embeddings.weight", sinusoidal_positions(checkpoint.config))
-    return named
-
-
-def sinusoidal_positions(config: Config) -> Tensor:
-    """float32 [positions, dim]: sin on even, cos on odd columns (Vaswani et al. 2017)."""
-    position = np.arange(config.max_position_embeddings)[:, None]
-    column = np.arange(config.dim)[None]
-    angle = position / 10000 ** (2 * (column // 2) / config.dim)
-    return torch.from_numpy(np.where(column % 2, np.cos(angle), np.sin(angle)).astype(np.float32))
-
-
-def _canonical(name: str) -> str:
-    name = name.removeprefix("module.").removeprefix("distilbert.")
-    if "LayerNorm" in name or "layer_norm" in name:
-        name = name.replace(".gamma", ".weight").replace(".beta", ".bias")
-    return name
-
-
-def _parts_of(model: nn.Module, config: Config) -> dict[str, tuple[str, ...]]:
-    """Each parameter of the packed model -> the checkpoint tensors that make it up."""
-    table: dict[str, tuple[str, ...]] = {**_ENCODER, **_HEAD}
-    for i in range(config.n_layers):
-        for ours, parts in _LAYER.items():
-            table[f"encoder.layers.{i}.{ours}"] = tuple(f"transformer.layer.{i}.{part}" for part in parts)
-    names = (name.rpartition(".") for name in model.state_dict())
-    return {f"{module}.{leaf}": tuple(f"{part}.{leaf}" for part in table[module]) for module, _, leaf in names}
-
-
-def _check(
-    parts: Mapping[str, tuple[str, ...]], model: nn.Module, tensors: Mapping[str, Tensor], checkpoint: Checkpoint
-) -> None:
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    expected = {
-        part: (shapes[name][0] // len(names), *shapes[name][1:]) for name, names in parts.items() for part in names
-    }
+def check_weights(name: HeadName, weights: Weights) -> None:
+    """CheckpointError naming every tensor that is missing, unexpected or of the wrong shape for an encoder with a head."""
+    config = weights.config
+    eager = choose_attention("eager", torch.device("cpu"), torch.float32, config.head_dim)
+    with torch.device("meta"):
+        encoder, head = Encoder(config, eager), make_head(name, config)
+    expected = _shapes(encoder, _encoder_parts(encoder, config)) | _shapes(head, _head_parts(head))
+    tensors = weights.tensors
+    ignored = _HEAD_MODULES if name in _HEADLESS else ()
     missing = sorted(expected.keys() - tensors.keys())
-    unexpected = sorted(tensors.keys() - expected.keys())
+    unexpected = sorted(part for part in tensors.keys() - expected.keys() if part.rpartition(".")[0] not in ignored)
     misshapen = [
         f"{part} expected {list(shape)}, got {list(tensors[part].shape)}"
         for part, shape in expected.items()
@@ -121,7 +107,42 @@ def _check(
         if names
     ]
     if complaints:
+        outputs = f" with {len(config.labels)} labels" if name.endswith("-classification") else ""
         raise CheckpointError(
-            f"{checkpoint.where(WEIGHTS)} is not a DistilBERT token classifier with {len(checkpoint.config.labels)} "
-            f"labels (config.json says {checkpoint.config.architecture}): {'; '.join(complaints)}"
+            f"{weights.where} is not a DistilBERT for {name}{outputs} "
+            f"(config.json says {config.architecture}): {'; '.join(complaints)}"
         )
+
+
+def sinusoidal_positions(config: Config) -> Tensor:
+    """float32 [positions, dim]: sin on even, cos on odd columns (Vaswani et al. 2017)."""
+    position = np.arange(config.max_position_embeddings)[:, None]
+    column = np.arange(config.dim)[None]
+    angle = position / 10000 ** (2 * (column // 2) / config.dim)
+    return torch.from_numpy(np.where(column % 2, np.cos(angle), np.sin(angle)).astype(np.float32))
+
+
+def _encoder_parts(encoder: Encoder, config: Config) -> dict[str, tuple[str, ...]]:
+    """Each parameter of the packed encoder -> the checkpoint tensors that make it up."""
+    table: dict[str, tuple[str, ...]] = dict(_EMBEDDINGS)
+    for i in range(config.n_layers):
+        for ours, parts in _LAYER.items():
+            table[f"layers.{i}.{ours}"] = tuple(f"transformer.layer.{i}.{part}" for part in parts)
+    names = (name.rpartition(".") for name in encoder.state_dict())
+    return {f"{module}.{leaf}": tuple(f"{part}.{leaf}" for part in table[module]) for module, _, leaf in names}
+
+
+def _head_parts(head: nn.Module) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in head.state_dict()}
+
+
+def _shapes(module: nn.Module, parts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[int, ...]]:
+    """The shape each checkpoint tensor must have."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    return {part: (shapes[name][0] // len(names), *shapes[name][1:]) for name, names in parts.items() for part in names}
+
+
+def _load(module: _Module, parts: Mapping[str, tuple[str, ...]], weights: Weights, dtype: torch.dtype) -> _Module:
+    state = {name: torch.cat([weights.tensors[part].to(dtype) for part in names]) for name, names in parts.items()}
+    module.load_state_dict(state, assign=True)
+    return module.eval().requires_grad_(False)

@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from distilray.model.packed import offsets_of
 from distilray.operators.ragged import one_chunk
 
 TEXT_TYPES = "string, large_string, string_view, binary, large_binary, null, or a dictionary of one of them"
@@ -28,14 +29,36 @@ def is_text(kind: pa.DataType) -> bool:
     return _is_string(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain) or pa.types.is_null(plain)
 
 
-def texts(column: pa.ChunkedArray) -> tuple[pa.Array, Dead]:
-    """Valid UTF-8 texts, null where a row is dead, and why it is."""
+def texts(column: pa.ChunkedArray, called: str) -> tuple[pa.Array, Dead]:
+    """Valid UTF-8 texts, null where a row is dead, and why it is; called: what the column is in messages."""
     text, bad = _utf8(column)
-    null = pc.and_(pc.is_null(text), pc.invert(bad))
-    none = pa.scalar(None, pa.string())
-    which = pc.make_struct(null, bad)
+    return text, _dead(pc.and_(pc.is_null(text), pc.invert(bad)), bad, called)
+
+
+def text_lists(column: pa.ChunkedArray, called: str) -> tuple[pa.ListArray, Dead]:
+    """Lists of valid UTF-8 texts, null where a row is dead: because the list is null, or one of its texts is bad."""
+    lists = one_chunk(column.cast(pa.list_(column.type.value_type)))
+    counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+    text, bad = _utf8(pa.chunked_array([lists.flatten()]))
+    row = np.repeat(np.arange(len(lists)), counts)
+    null, bad = (
+        pa.array(np.bincount(row, values.to_numpy(zero_copy_only=False), minlength=len(lists)) > 0)
+        for values in (pc.and_(pc.is_null(text), pc.invert(bad)), bad)
+    )
+    dead = _dead(pc.or_(null, pc.is_null(lists)), bad, called)
+    offsets = pa.array(offsets_of(counts), pa.int32())
+    return pa.ListArray.from_arrays(offsets, text, mask=pc.is_valid(dead[0])), dead
+
+
+def _dead(null: pa.BooleanArray, bad: pa.BooleanArray, called: str) -> Dead:
+    none, which = pa.scalar(None, pa.string()), pc.make_struct(null, bad)
     reason = pc.case_when(which, "null_text", "invalid_utf8", none)
-    return text, (reason, pc.case_when(which, "the text is null", "the text is not valid UTF-8", none))
+    return reason, pc.case_when(which, f"{called} is null", f"{called} is not valid UTF-8", none)
+
+
+def either(dead: Dead, also: Dead) -> Dead:
+    """The first reason of two, where there is any."""
+    return pc.coalesce(dead[0], also[0]), pc.coalesce(dead[1], also[1])
 
 
 def keep(column: pa.ChunkedArray, field: pa.Field, dead: Dead) -> tuple[pa.Array, Dead]:
@@ -51,6 +74,12 @@ def keep(column: pa.ChunkedArray, field: pa.Field, dead: Dead) -> tuple[pa.Array
     bad = pc.and_(bad, pc.is_null(reason))
     says = f"column {field.name} is not valid UTF-8"
     return values.cast(field.type), (pc.if_else(bad, "invalid_utf8", reason), pc.if_else(bad, says, message))
+
+
+def is_text_list(kind: pa.DataType) -> bool:
+    """Whether a column of this type can hold lists of texts."""
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    return bool(is_list) and is_text(kind.value_type)
 
 
 def _is_string(kind: pa.DataType) -> bool:

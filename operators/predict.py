@@ -1,143 +1,135 @@
-"""Tokens to entities: one packed forward pass after another, then one vectorised decoding."""
+"""Tokens to answers: the sequences that the tasks ask for, each distinct one computed once, and every task's decoding."""
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
-from distilray.model.decode import token_classification as tc
-from distilray.model.packed import Ints, offsets_of, ragged_ranges
-from distilray.model.predictor import SPECIAL_TOKENS, Predictor
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.windows import Windows, best_window, word_starts
+from distilray.model.packed import Ints
+from distilray.model.predictor import Head, Predictor, Reading
+from distilray.model.sequences import Readout, union
+from distilray.model.weights import Weights, check_weights, read_weights
 from distilray.operators import schema as s
-from distilray.operators.ragged import flat, offsets, one_chunk, slice_characters
-from distilray.operators.task import ComputeSpec, TaskSpec
+from distilray.operators.batch import Batch, read_batch
+from distilray.operators.task import Answer, ComputeSpec, Request, Task, truncated_column
+from distilray.operators.tokenize import Tokenizing, tokenizings
 
 log = logging.getLogger(__name__)
 
-_INTERNAL = (s.TEXT, s.INPUT_IDS, s.WORD_IDS, s.START, s.END, s.WINDOW_START, s.WINDOW_END)
+
+@dataclass(frozen=True)
+class Pass:
+    """Tasks that share a tokenizer and an encoder, and so their sequences. tokenizing, tasks: numbers."""
+
+    tokenizing: int
+    tasks: tuple[int, ...]
+
+
+def passes(tokenizers: Sequence[Tokenizing], encoders: Sequence[str]) -> list[Pass]:
+    """The encoder passes that tasks need; encoders: what tells the encoder of each task from another."""
+    return [
+        Pass(number, tuple(i for i in tokenizing.tasks if encoders[i] == encoder))
+        for number, tokenizing in enumerate(tokenizers)
+        for encoder in dict.fromkeys(encoders[i] for i in tokenizing.tasks)
+    ]
+
+
+def read_models(tasks: Sequence[Task]) -> list[Weights]:
+    """Every task's weights, each checkpoint read once. Raises CheckpointError for those that do not fit their task."""
+    read: dict[str, Weights] = {}
+    for task in tasks:
+        if task.model not in read:
+            read[task.model] = read_weights(task.checkpoint)
+        check_weights(task.head_name(), read[task.model])
+    return [read[task.model] for task in tasks]
 
 
 @dataclass
 class Predict:
-    """Replaces text and tokens by the task's column and the token counts."""
+    """Replaces texts and tokens by the tasks' columns and the token counts."""
 
-    task: TaskSpec
+    tasks: Sequence[Task]
     compute: ComputeSpec
 
     def __post_init__(self) -> None:
-        """Loads the model; raises CheckpointError or BackendError."""
+        """Loads the models; raises CheckpointError or BackendError."""
         if self.compute.threads is not None:
             torch.set_num_threads(self.compute.threads)
-        self.tokenizer = Tokenizer(self.task.checkpoint)
-        self.predictor = Predictor(
-            self.task.checkpoint,
-            self.tokenizer.cls_id,
-            self.tokenizer.sep_id,
-            self.compute.dtype,
-            self.compute.attention,
-            self.compute.tokens_per_pack,
-        )
-        log.info("predicting on %s", self.predictor.backend)
-        self.scheme = scheme(self.task)
+        self.tokenizings = tokenizings(self.tasks)
+        weights = read_models(self.tasks)
+        self.configs = [w.config for w in weights]
+        self.passes = passes(self.tokenizings, [w.encoder_digest() for w in weights])
+        self.predictors = [self._predictor(each, weights) for each in self.passes]
+        log.info("predicting on %s", self.predictors[0].backend)
+
+    def _predictor(self, each: Pass, weights: Sequence[Weights]) -> Predictor:
+        heads = [Head(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(self.configs[i])) for i in each.tasks]
+        c = self.compute
+        specials = self.tokenizings[each.tokenizing].tokenizer.specials
+        return Predictor(heads[0].weights, heads, specials, c.dtype, c.attention, c.tokens_per_pack)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows with entities, in the same order; a dead row has none."""
-        batch = Batch.from_table(table)
-        before = self.predictor.computed_tokens
-        logits = self.predictor(batch.input_ids, batch.first, batch.windows.lengths)
-        computed = self.predictor.computed_tokens - before
-        spans = self._decode_hf(batch, logits) if self.task.hf else self._decode(batch, logits)
-        spans = tc.above(spans, self.task.threshold, self.task.thresholds)
-        lengths = np.diff(batch.offsets)
+        """Rows with answers, in the same order; what a task says of a dead row means nothing."""
+        batches = [read_batch(table, number, each.tokenizer) for number, each in enumerate(self.tokenizings)]
+        before = self.computed_tokens
+        answers: dict[int, Answer] = {}
+        window_tokens = 0
+        for each, predictor in zip(self.passes, self.predictors, strict=True):
+            requests = [self._request(i, batches[each.tokenizing]) for i in each.tasks]
+            sequences, where = union([request.sequences for request in requests])
+            window_tokens += int(sequences.lengths.sum())
+            readings = [_moved(request.reading, at) for request, at in zip(requests, where, strict=True)]
+            outputs = predictor(batches[each.tokenizing].pool.ids, sequences, readings)
+            for i, request, arrays in zip(each.tasks, requests, outputs, strict=True):
+                answers[i] = request.answer(arrays)
+        return self._rows(table, batches[0], answers, window_tokens, self.computed_tokens - before)
+
+    @property
+    def computed_tokens(self) -> int:
+        """Tokens that have gone through the encoders."""
+        return sum(predictor.computed_tokens for predictor in self.predictors)
+
+    def _request(self, i: int, batch: Batch) -> Request:
+        return self.tasks[i].request(batch, self.configs[i])
+
+    def _rows(
+        self, table: pa.Table, batch: Batch, answers: dict[int, Answer], window_tokens: int, computed_tokens: int
+    ) -> pa.Table:
+        table = _bury(table, [answers[i] for i in range(len(self.tasks))])
         columns = {
-            self.task.name: entities(spans, table[s.TEXT]),
-            s.TOKENS: pa.array(lengths),
-            s.WINDOW_TOKENS: pa.array(batch.window_tokens),
-            s.COMPUTED_TOKENS: pa.array(np.full(table.num_rows, computed)),
-            s.BACKEND: pa.repeat(self.predictor.backend, table.num_rows),
+            s.TOKENS: pa.array(batch.text.lengths),
+            s.WINDOW_TOKENS: pa.repeat(window_tokens, table.num_rows),
+            s.COMPUTED_TOKENS: pa.repeat(computed_tokens, table.num_rows),
+            s.BACKEND: pa.repeat(self.predictors[0].backend, table.num_rows),
         }
-        if self.task.cuts_texts:
-            columns[s.TRUNCATED] = pa.array(lengths > self.tokenizer.max_length - SPECIAL_TOKENS)
-        table = table.drop_columns(list(_INTERNAL))
+        for i, task in enumerate(self.tasks):
+            columns[task.name] = answers[i].column
+            if answers[i].truncated is not None:
+                columns[truncated_column(task)] = pa.array(answers[i].truncated)
+        table = table.select([name for name in table.column_names if not name.startswith(s.INTERNAL)])
         for name, column in columns.items():
             table = table.append_column(name, column)
         return table
 
-    def _decode(self, batch: "Batch", logits: npt.NDArray[np.float32]) -> tc.Spans:
-        """Ours: one prediction a token, from the window that sees most around it; then one decoding a text."""
-        logits = logits[best_window(batch.windows)]
-        starts = word_starts(batch.offsets, batch.word_ids)
-        return tc.decode(logits, batch.offsets, starts, batch.start, batch.end, self.scheme, self.task.aggregation)
 
-    def _decode_hf(self, batch: "Batch", logits: npt.NDArray[np.float32]) -> tc.Spans:
-        """Transformers': one decoding a window, then the spans merged."""
-        lengths = batch.windows.lengths
-        at = ragged_ranges(batch.first, lengths)
-        input_ids, start, end = batch.input_ids[at], batch.start[at], batch.end[at]
-        cu = offsets_of(lengths)
-        starts = tc.hf_word_starts(cu, input_ids, end - start, self.tokenizer.token_chars, self.tokenizer.unk_id)
-        spans = tc.decode(logits, cu, starts, start, end, self.scheme, self.task.aggregation)
-        return tc.hf_merge_windows(spans, batch.windows.text)
+def _moved(reading: Reading, at: Ints) -> Reading:
+    """The reading of sequences that were given other numbers."""
+    runs = reading.readout
+    return replace(reading, readout=Readout(at[runs.sequence], runs.start, runs.length))
 
 
-@dataclass(frozen=True)
-class Batch:
-    """The flat arrays of a tokenized table: R texts, N tokens, W windows.
-
-    offsets: [R + 1]; input_ids, word_ids, start, end: [N]; first: [W], where each window lies in input_ids.
-    """
-
-    offsets: Ints
-    input_ids: Ints
-    word_ids: Ints
-    start: Ints
-    end: Ints
-    windows: Windows
-    first: Ints
-
-    @property
-    def window_tokens(self) -> Ints:
-        """[R]: the tokens of each text's windows, [CLS], [SEP] and overlaps included."""
-        held = self.windows.lengths + SPECIAL_TOKENS
-        return np.bincount(self.windows.text, held, minlength=len(self.offsets) - 1).astype(np.int64)
-
-    @staticmethod
-    def from_table(table: pa.Table) -> "Batch":
-        """No copy is made of a table of one chunk."""
-        token_offsets = offsets(table[s.INPUT_IDS])
-        counts = np.diff(offsets(table[s.WINDOW_START]))
-        text = np.repeat(np.arange(table.num_rows), counts)
-        start, end = (flat(table[name]).astype(np.int64) for name in (s.WINDOW_START, s.WINDOW_END))
-        return Batch(
-            offsets=token_offsets,
-            input_ids=flat(table[s.INPUT_IDS]),
-            word_ids=flat(table[s.WORD_IDS]),
-            start=flat(table[s.START]),
-            end=flat(table[s.END]),
-            windows=Windows(text, start, end),
-            first=token_offsets[:-1][text] + start,
+def _bury(table: pa.Table, answers: Sequence[Answer]) -> pa.Table:
+    """Rows that any task cannot answer are dead; the first reason counts."""
+    stage, reason, message = (table[name].combine_chunks() for name in (s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE))
+    for death in (death for answer in answers for death in answer.deaths):
+        dies = pc.and_(pc.is_null(reason), pa.array(death.rows))
+        stage, reason, message = (
+            pc.if_else(dies, value, column)
+            for value, column in (("predict", stage), (death.reason, reason), (death.message, message))
         )
-
-
-def scheme(task: TaskSpec) -> tc.TagScheme:
-    """How the checkpoint's labels are read."""
-    labels = task.checkpoint.config.labels
-    if task.aggregation == "none":
-        return tc.token_scheme(labels)
-    return tc.hf_scheme(labels) if task.hf else tc.detect_scheme(labels)
-
-
-def entities(spans: tc.Spans, texts: pa.ChunkedArray) -> pa.ListArray:
-    """Spans as list<struct<start, end, label, score, text>>, a list a text."""
-    surface = slice_characters(one_chunk(texts), spans.text, spans.start, spans.end)
-    label = pa.array(spans.names, pa.string()).take(pa.array(spans.label))
-    values = pa.StructArray.from_arrays(
-        [pa.array(spans.start), pa.array(spans.end), label, pa.array(spans.score), surface], fields=list(s.ENTITY)
-    )
-    counts = np.bincount(spans.text, minlength=len(texts))
-    return pa.ListArray.from_arrays(pa.array(offsets_of(counts), pa.int32()), values)
+    for name, column in ((s.DEAD_STAGE, stage), (s.DEAD_REASON, reason), (s.DEAD_MESSAGE, message)):
+        table = table.set_column(table.column_names.index(name), name, column)
+    return table

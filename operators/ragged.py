@@ -1,32 +1,19 @@
 """Arrow list columns and the flat arrays inside them."""
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from distilray.model.packed import Ints, offsets_of, ragged_ranges
 
 
-def lists(offsets: Ints, values: Ints) -> pa.ListArray:
-    """A list<int32> column over flat values; offsets: [R + 1]."""
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values, pa.int32()))
-
-
-def flat(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
-    """The values of a list<int32> column, end to end; no copy for a column of one chunk."""
-    values: npt.NDArray[np.int32] = one_chunk(column).flatten().to_numpy()
-    return values
+def ragged(lengths: Ints, values: pa.Array) -> pa.ListArray:
+    """A list column over flat values; lengths: [R]."""
+    return pa.ListArray.from_arrays(pa.array(offsets_of(lengths), pa.int32()), values)
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
     """The column as one array; no copy if it is one already."""
     return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.nulls(0, column.type)])
-
-
-def offsets(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Where each row's values start in `flat(column)`: int64 [R + 1]."""
-    return offsets_of(pc.list_value_length(column).to_numpy())
 
 
 def slice_characters(texts: pa.StringArray, row: Ints, start: Ints, end: Ints) -> pa.StringArray:

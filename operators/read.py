@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distilray.operators import schema as s
-from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, keep, texts
+from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, either, keep, text_lists, texts
 from distilray.operators.storage import open_folder
 
 
@@ -39,10 +39,12 @@ class Unit:
 
 @dataclass(frozen=True)
 class Read:
-    """A unit to its rows. text: the column to predict on; kept: the other columns, with their types;
-    partitions: hive keys that come from the shard's path, with their types."""
+    """A unit to its rows. text: the column to predict on; inputs: others that tasks read, strings or lists of strings;
+    kept: the columns that go into the output, with their types; partitions: hive keys that come from the shard's path,
+    with their types."""
 
     text: str
+    inputs: pa.Schema
     kept: pa.Schema
     partitions: pa.Schema
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -53,7 +55,7 @@ class Read:
         return pa.schema([*self.kept, *self.partitions])
 
     def __call__(self, unit: Unit) -> pa.Table:
-        """Rows in order, in the schema `rows_schema(columns)`.
+        """Rows in order, in the schema `rows_schema(columns, inputs)`.
 
         Raises ShardError if the shard is another than was planned, and whatever the store raises.
         """
@@ -74,10 +76,16 @@ class Read:
 
     def _row_group(self, parquet: pq.ParquetFile, group: int, skip: int, rows: int, watched: "WatchedFile") -> pa.Table:
         """Text, kept columns and dead letter of rows of one row group; all dead if its bytes make no sense."""
-        names = list(dict.fromkeys([self.text, *self.kept.names]))
+        names = list(dict.fromkeys([self.text, *self.inputs.names, *self.kept.names]))
         try:
             raw = parquet.read_row_group(group, columns=names).slice(skip, rows)
-            text, dead = texts(raw[self.text])
+            text, dead = texts(raw[self.text], "the text")
+            inputs = []
+            for column in self.inputs:
+                read = texts if pa.types.is_string(column.type) else text_lists
+                values, also_dead = read(raw[column.name], f"column {column.name}")
+                inputs.append(values)
+                dead = either(dead, also_dead)
             kept = []
             for column in self.kept:
                 values, dead = keep(raw[column.name], column, dead)
@@ -86,17 +94,20 @@ class Read:
             if watched.error is not None:  # the store failed, not the bytes: not the rows' fault
                 raise watched.error from error
             message = f"row group {group}: {error}"
-            return self._piece(pa.nulls(rows, pa.string()), None, all_dead(rows, "unreadable_row_group", message))
-        return self._piece(text, kept, dead)
+            return self._unread(rows, "unreadable_row_group", message)
+        return self._piece([*kept, text, *inputs], dead)
 
-    def _piece(self, text: pa.Array, kept: list[pa.Array] | None, dead: Dead) -> pa.Table:
-        values = kept if kept is not None else [pa.nulls(len(text), f.type) for f in self.kept]
-        names = [*self.kept.names, s.TEXT, s.DEAD_REASON, s.DEAD_MESSAGE]
-        return pa.table([*values, text, *dead], names=names)
+    def _piece(self, values: list[pa.Array], dead: Dead) -> pa.Table:
+        inputs = [s.input_column(name) for name in self.inputs.names]
+        return pa.table([*values, *dead], names=[*self.kept.names, s.TEXT, *inputs, s.DEAD_REASON, s.DEAD_MESSAGE])
+
+    def _unread(self, rows: int, reason: str, message: str) -> pa.Table:
+        """Rows without anything but the reason of their death."""
+        kinds = [*self.kept.types, pa.string(), *self.inputs.types]
+        return self._piece([pa.nulls(rows, kind) for kind in kinds], all_dead(rows, reason, message))
 
     def _dead_shard(self, unit: Unit, reason: str, message: str) -> pa.Table:
-        piece = self._piece(pa.nulls(1, pa.string()), None, all_dead(1, reason, message))
-        return self._rows(unit, piece, pa.nulls(1, pa.int64()))
+        return self._rows(unit, self._unread(1, reason, message), pa.nulls(1, pa.int64()))
 
     def _rows(self, unit: Unit, table: pa.Table, numbers: pa.Array) -> pa.Table:
         rows = len(numbers)
@@ -111,11 +122,12 @@ class Read:
             s.UNIT: constant(unit.name, pa.string(), rows),
             s.UNIT_ROWS: constant(unit.rows, pa.int64(), rows),
             s.TEXT: table[s.TEXT],
+            **{s.input_column(name): table[s.input_column(name)] for name in self.inputs.names},
             s.DEAD_STAGE: stage,
             s.DEAD_REASON: table[s.DEAD_REASON],
             s.DEAD_MESSAGE: table[s.DEAD_MESSAGE],
         }
-        return pa.table(columns, schema=s.rows_schema(self.columns)).combine_chunks()
+        return pa.table(columns, schema=s.rows_schema(self.columns, self.inputs)).combine_chunks()
 
 
 def version(info: Mapping[str, Any]) -> str:

@@ -3,17 +3,22 @@
 import pyarrow as pa
 
 # columns of the output; docs/output.md describes them
-SHARD, ROW, TRUNCATED = "shard", "row", "truncated"
+SHARD, ROW = "shard", "row"
 STAGE, REASON, MESSAGE = "stage", "reason", "message"
-RESERVED = (SHARD, ROW, TRUNCATED)
+RESERVED = (SHARD, ROW)
 
-# columns that travel between operators only; the underscore keeps them apart from a corpus's own
+# columns that travel between operators only; the underscore keeps them apart from a corpus's own, and those that begin so
+# have done their work once there are answers
+INTERNAL = ("_text", "_in.", "_tokens.")
 UNIT, UNIT_ROWS, TEXT = "_unit", "_unit_rows", "_text"
 DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE = "_stage", "_reason", "_message"
-INPUT_IDS, WORD_IDS, START, END = "_input_ids", "_word_ids", "_start", "_end"
-WINDOW_START, WINDOW_END = "_window_start", "_window_end"
 TOKENS, WINDOW_TOKENS, COMPUTED_TOKENS = "_tokens", "_window_tokens", "_computed_tokens"
 BACKEND = "_backend"
+
+TEXTS = pa.list_(pa.string())
+
+# the tokens of a text, without [CLS] and [SEP]
+TOKEN = pa.struct([pa.field(name, pa.int32()) for name in ("input_ids", "word_ids", "start", "end")])
 
 ENTITY = pa.struct(
     [
@@ -26,6 +31,33 @@ ENTITY = pa.struct(
 )
 ENTITIES = pa.list_(ENTITY)
 
+LABEL = pa.struct([pa.field("label", pa.string()), pa.field("score", pa.float32())])
+
+CHOICE = pa.struct(
+    [pa.field("index", pa.int32()), pa.field("score", pa.float32()), pa.field("scores", pa.list_(pa.float32()))]
+)
+
+FILLED = pa.struct(
+    [
+        pa.field("mask", pa.int32()),
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+        pa.field("token_id", pa.int32()),
+        pa.field("token", pa.string()),
+        pa.field("score", pa.float32()),
+    ]
+)
+
+ANSWER = pa.struct(
+    [
+        pa.field("question", pa.string()),
+        pa.field("start", pa.int32()),
+        pa.field("end", pa.int32()),
+        pa.field("score", pa.float32()),
+        pa.field("text", pa.string()),
+    ]
+)
+
 DEAD = pa.schema(
     [
         pa.field(SHARD, pa.string()),
@@ -37,13 +69,24 @@ DEAD = pa.schema(
 )
 
 
-def rows_schema(kept: pa.Schema) -> pa.Schema:
-    """What `read` gives: an address, the kept columns, the text, and for a bad row why it is dead."""
+def input_column(name: str) -> str:
+    """Where a column that a task reads travels; the text itself travels as TEXT."""
+    return f"_in.{name}"
+
+
+def tokens_column(tokenizer: int, name: str) -> str:
+    """Where the tokens of a column travel; tokenizer: its number among the job's different ones."""
+    return f"_tokens.{tokenizer}.{name}"
+
+
+def rows_schema(kept: pa.Schema, inputs: pa.Schema) -> pa.Schema:
+    """What `read` gives: an address, the kept columns, what the tasks read, and for a bad row why it is dead."""
     address = [pa.field(SHARD, pa.string()), pa.field(ROW, pa.int64())]
     travel = [
         pa.field(UNIT, pa.string()),
         pa.field(UNIT_ROWS, pa.int64()),
         pa.field(TEXT, pa.string()),
+        *(pa.field(input_column(field.name), field.type) for field in inputs),
         pa.field(DEAD_STAGE, pa.string()),
         pa.field(DEAD_REASON, pa.string()),
         pa.field(DEAD_MESSAGE, pa.string()),
@@ -51,8 +94,6 @@ def rows_schema(kept: pa.Schema) -> pa.Schema:
     return pa.schema([*address, *kept, *travel])
 
 
-def data_schema(kept: pa.Schema, name: str, truncated: bool) -> pa.Schema:
-    """What `data/*.parquet` holds; `name` is the task's column."""
-    address = [pa.field(SHARD, pa.string()), pa.field(ROW, pa.int64())]
-    flag = [pa.field(TRUNCATED, pa.bool_())] if truncated else []
-    return pa.schema([*address, *kept, pa.field(name, ENTITIES), *flag])
+def data_schema(kept: pa.Schema, answers: pa.Schema) -> pa.Schema:
+    """What `data/*.parquet` holds; answers: the tasks' columns."""
+    return pa.schema([pa.field(SHARD, pa.string()), pa.field(ROW, pa.int64()), *kept, *answers])

@@ -1,33 +1,120 @@
-"""What the operators need to know of a task: plain data that travels to the workers."""
+"""What a task is: options that travel to the workers, and the way from a batch of texts to a column of answers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import pyarrow as pa
 
 from distilray.model.attention import AttentionName
 from distilray.model.checkpoint import Checkpoint
-from distilray.model.decode.token_classification import Aggregation
+from distilray.model.config import Config
 from distilray.model.device import DtypeName
+from distilray.model.heads import HeadName
+from distilray.model.packed import Bools
+from distilray.model.predictor import Arrays, Reading
+from distilray.model.sequences import Sequences
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.tokenizer_spec import SpecialTokens
+from distilray.operators.batch import Batch
+from distilray.operators.options import ColumnName, Frozen, Location, StorageOptions
+
+InputKind = Literal["text", "texts"]  # a column of strings, or of lists of strings
+
+
+class TaskError(ValueError):
+    """A task that cannot be done with its checkpoint: what was expected, what came, what to do."""
 
 
 @dataclass(frozen=True)
-class TaskSpec:
-    """Token classification with one checkpoint. hf: Transformers' rules instead of ours.
+class Death:
+    """Rows [R] that a task cannot answer, and why."""
 
-    overlap: tokens that neighbouring windows share; None: our default, or, with hf, no windows (texts are cut).
-    """
+    rows: Bools
+    reason: str
+    message: str
 
-    name: str
-    checkpoint: Checkpoint
-    aggregation: Aggregation
-    hf: bool
-    overlap: int | None
-    threshold: float
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+@dataclass(frozen=True)
+class Answer:
+    """A task's column. truncated: rows whose text was cut, or None for a task that cuts none."""
+
+    column: pa.Array
+    truncated: Bools | None = None
+    deaths: tuple[Death, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a task wants of the model for a batch, and how it makes an answer of what it gets."""
+
+    sequences: Sequences
+    reading: Reading
+    answer: Callable[[Arrays], Answer]
+
+
+class Task(Frozen, ABC):
+    """Options common to all tasks: a checkpoint, and the name of the output column."""
+
+    model: Location
+    name: ColumnName
+    storage_options: StorageOptions
+
+    head: ClassVar[HeadName]
 
     @property
-    def cuts_texts(self) -> bool:
-        """Whether texts longer than the model are cut, as Transformers does."""
-        return self.hf and self.overlap is None
+    def checkpoint(self) -> Checkpoint:
+        return Checkpoint(self.model, self.storage_options)
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """What a literal "[SEP]" in a text is."""
+        return "text"
+
+    @property
+    def truncates(self) -> bool:
+        """Whether the output has a column that tells which texts were cut."""
+        return False
+
+    @property
+    def columns(self) -> dict[str, InputKind]:
+        """The columns that the task reads beside the text."""
+        return {}
+
+    def head_name(self) -> HeadName:
+        """The head that reads the encoder."""
+        return self.head
+
+    def depth(self, config: Config) -> int:
+        """The layer that the head reads; 0 is the embeddings."""
+        return config.n_layers
+
+    @abstractmethod
+    def check(self, config: Config, tokenizer: Tokenizer) -> None:
+        """Raises TaskError or WindowError if the options do not fit the checkpoint."""
+
+    @abstractmethod
+    def kind(self, config: Config) -> pa.DataType:
+        """The type of the column of answers."""
+
+    @abstractmethod
+    def request(self, batch: Batch, config: Config) -> Request:
+        """What to compute for a batch."""
+
+    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray | None:
+        """The labels to count for the manifest; None for a task that has none."""
+
+
+def schema_of(task: Task, config: Config) -> pa.Schema:
+    """The columns that a task adds to the output."""
+    fields = [pa.field(task.name, task.kind(config))]
+    return pa.schema([*fields, pa.field(truncated_column(task), pa.bool_())] if task.truncates else fields)
+
+
+def truncated_column(task: Task) -> str:
+    """The column that tells which texts a task cut."""
+    return f"{task.name}_truncated"
 
 
 @dataclass(frozen=True)

@@ -1,57 +1,62 @@
-"""Texts to ragged tokens and windows."""
+"""Texts to ragged tokens, once for each tokenizer that differs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distilray.model.packed import offsets_of
-from distilray.model.predictor import SPECIAL_TOKENS
 from distilray.model.tokenizer import Tokenizer
-from distilray.model.windows import split, split_hf
 from distilray.operators import schema as s
-from distilray.operators.ragged import lists
-from distilray.operators.task import TaskSpec
+from distilray.operators.ragged import one_chunk, ragged
+from distilray.operators.task import InputKind, Task
 
-DEFAULT_OVERLAP = 64  # 32 tokens or more around every token, for 14 % more compute on long texts
+
+@dataclass(frozen=True)
+class Tokenizing:
+    """A tokenizer, the numbers of the tasks that share it, and the columns that they read beside the text."""
+
+    tokenizer: Tokenizer
+    tasks: tuple[int, ...]
+    columns: dict[str, InputKind]
+
+
+def tokenizings(tasks: Sequence[Task]) -> list[Tokenizing]:
+    """The different tokenizers of the tasks, in order. Raises CheckpointError for one that cannot be read."""
+    tokenizers = [Tokenizer(task.checkpoint, task.special_tokens) for task in tasks]
+    keys = [(tokenizer.description, tokenizer.specials) for tokenizer in tokenizers]
+    groups = [tuple(i for i, other in enumerate(keys) if other == key) for key in dict.fromkeys(keys)]
+    return [
+        Tokenizing(tokenizers[group[0]], group, {name: kind for i in group for name, kind in tasks[i].columns.items()})
+        for group in groups
+    ]
 
 
 @dataclass
 class Tokenize:
-    """Adds the token columns of operators/schema.py; a dead row has no tokens."""
+    """Adds a column of tokens for each tokenizer and each column that it reads; a dead row has no tokens."""
 
-    task: TaskSpec
+    tasks: Sequence[Task]
 
     def __post_init__(self) -> None:
-        """Raises CheckpointError for a tokenizer that cannot be read, WindowError for an overlap that cannot be met."""
-        self.tokenizer = Tokenizer(self.task.checkpoint, "special" if self.task.hf else "text")
-        self.capacity = self.tokenizer.max_length - SPECIAL_TOKENS
-        split_hf(np.zeros(1, dtype=np.int64), self.capacity, self.task.overlap)
-        if not self.task.hf:
-            split(np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int32), self.capacity, self.overlap)
-
-    @property
-    def overlap(self) -> int:
-        """Tokens that neighbouring windows of our own share."""
-        return min(DEFAULT_OVERLAP, self.capacity // 4) if self.task.overlap is None else self.task.overlap
+        """Raises CheckpointError for a tokenizer that cannot be read."""
+        self.tokenizings = tokenizings(self.tasks)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The rows with the list columns input_ids, word_ids, start, end and the windows over them."""
-        tokens = self.tokenizer(pc.fill_null(table[s.TEXT], "").to_pylist())
-        if self.task.hf:
-            windows = split_hf(tokens.offsets, self.capacity, self.task.overlap)
-        else:
-            windows = split(tokens.offsets, tokens.word_ids, self.capacity, self.overlap)
-        in_text = offsets_of(np.bincount(windows.text, minlength=table.num_rows))
-        columns = {
-            s.INPUT_IDS: lists(tokens.offsets, tokens.input_ids),
-            s.WORD_IDS: lists(tokens.offsets, tokens.word_ids),
-            s.START: lists(tokens.offsets, tokens.start),
-            s.END: lists(tokens.offsets, tokens.end),
-            s.WINDOW_START: lists(in_text, windows.start),
-            s.WINDOW_END: lists(in_text, windows.end),
-        }
-        for name, column in columns.items():
-            table = table.append_column(name, column)
+        """The rows with list<TOKEN> columns, or list<list<TOKEN>> for columns of lists."""
+        for number, tokenizing in enumerate(self.tokenizings):
+            columns = {s.TEXT: table[s.TEXT]} | {name: table[s.input_column(name)] for name in tokenizing.columns}
+            for name, column in columns.items():
+                table = table.append_column(s.tokens_column(number, name), _tokens(tokenizing.tokenizer, column))
         return table
+
+
+def _tokens(tokenizer: Tokenizer, column: pa.ChunkedArray) -> pa.ListArray:
+    values = one_chunk(column)
+    if pa.types.is_list(values.type):
+        counts = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
+        return ragged(counts, _tokens(tokenizer, pa.chunked_array([values.flatten()])))
+    tokens = tokenizer(pc.fill_null(values, "").to_pylist())
+    arrays = [pa.array(array, pa.int32()) for array in (tokens.input_ids, tokens.word_ids, tokens.start, tokens.end)]
+    return ragged(np.diff(tokens.offsets), pa.StructArray.from_arrays(arrays, fields=list(s.TOKEN)))

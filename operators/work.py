@@ -1,9 +1,10 @@
 """Everything a worker must know to take a unit from its shard to its commit."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distilray.operators.read import Read
-from distilray.operators.task import ComputeSpec, TaskSpec
+from distilray.operators.task import ComputeSpec, Task
 from distilray.operators.write import Write
 
 
@@ -12,6 +13,6 @@ class Work:
     """Plain, picklable data: models, tokenizers and files are opened from it where they are used."""
 
     read: Read
-    task: TaskSpec
+    tasks: Sequence[Task]
     compute: ComputeSpec
     write: Write

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from distilray.model.metrics import merge
 from distilray.operators import schema as s
 from distilray.operators.storage import open_folder, put
+from distilray.operators.task import Task, truncated_column
 
 STATS_KEY = b"distilray.stats"
 
@@ -22,18 +24,18 @@ class UnitError(RuntimeError):
 
 @dataclass(frozen=True)
 class Stats:
-    """What a unit, or a run, answered. tokens: of the corpus; computed_tokens: counted where the model runs;
-    window_tokens: what the windows hold, [CLS] and [SEP] and overlaps included; dead, labels: counts by
-    name; backends: units by what computed them."""
+    """What a unit, or a run, answered. tokens: of the texts; computed_tokens: counted where the model runs;
+    window_tokens: what the windows hold, [CLS] and [SEP] and overlaps included; truncated: rows by task;
+    dead: rows by reason; labels: counts by task and label; backends: units by what computed them."""
 
     units: int = 0
     rows: int = 0
     tokens: int = 0
     window_tokens: int = 0
     computed_tokens: int = 0
-    truncated: int = 0
+    truncated: Mapping[str, int] = field(default_factory=dict)
     dead: Mapping[str, int] = field(default_factory=dict)
-    labels: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     backends: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -46,14 +48,7 @@ class Stats:
         return sum(self.dead.values())
 
     def __add__(self, other: "Stats") -> "Stats":
-        mine, theirs = asdict(self), asdict(other)
-        return Stats(**{name: _add(mine[name], theirs[name]) for name in mine})
-
-
-def _add(a: Any, b: Any) -> Any:
-    if isinstance(a, Mapping):
-        return {key: a.get(key, 0) + b.get(key, 0) for key in sorted(a.keys() | b.keys())}
-    return a + b
+        return Stats(**merge(asdict(self), asdict(other)))
 
 
 @dataclass(frozen=True)
@@ -61,9 +56,9 @@ class Write:
     """Commits the one unit a table holds; gives a table of one row: the unit's name and its Stats as JSON."""
 
     uri: str
-    name: str
+    tasks: Sequence[Task]
     columns: pa.Schema
-    truncated: bool
+    answers: pa.Schema
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -71,14 +66,14 @@ class Write:
         unit = _whole_unit(table)
         is_dead = pc.is_valid(table[s.DEAD_REASON])
         dead, data = table.filter(is_dead), table.filter(pc.invert(is_dead))
-        stats = _stats(data, dead, self.name)
+        stats = _stats(data, dead, self.tasks)
         fs, root = open_folder(self.uri, self.storage_options)
         if dead.num_rows:
             columns = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
             put(fs, f"{root}/dead/{unit}.parquet", _parquet(pa.table(columns, schema=s.DEAD), stats))
         elif fs.exists(f"{root}/dead/{unit}.parquet"):  # an earlier try that did not come to its commit
             fs.rm_file(f"{root}/dead/{unit}.parquet")
-        schema = s.data_schema(self.columns, self.name, self.truncated)
+        schema = s.data_schema(self.columns, self.answers)
         put(fs, f"{root}/data/{unit}.parquet", _parquet(data.select(schema.names).cast(schema), stats))
         return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})
 
@@ -98,18 +93,19 @@ def _whole_unit(table: pa.Table) -> str:
     return str(units[0])
 
 
-def _stats(data: pa.Table, dead: pa.Table, name: str) -> Stats:
-    labels = pc.struct_field(pc.list_flatten(data[name]), "label")
+def _stats(data: pa.Table, dead: pa.Table, tasks: Sequence[Task]) -> Stats:
     every = pa.concat_tables([data, dead])
+    labels = {task.name: task.counted(data[task.name]) for task in tasks}
+    cut = {task.name: pc.sum(data[truncated_column(task)]).as_py() or 0 for task in tasks if task.truncates}
     return Stats(
         units=1,
         rows=data.num_rows,
         tokens=pc.sum(data[s.TOKENS]).as_py() or 0,
-        window_tokens=pc.sum(data[s.WINDOW_TOKENS]).as_py() or 0,
+        window_tokens=every[s.WINDOW_TOKENS][0].as_py(),
         computed_tokens=every[s.COMPUTED_TOKENS][0].as_py(),
-        truncated=(pc.sum(data[s.TRUNCATED]).as_py() or 0) if s.TRUNCATED in data.column_names else 0,
+        truncated=cut,
         dead=_counts(dead[s.DEAD_REASON]),
-        labels=_counts(labels),
+        labels={name: _counts(column) for name, column in labels.items() if column is not None},
         backends={every[s.BACKEND][0].as_py(): 1},
     )
 

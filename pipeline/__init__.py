@@ -5,9 +5,19 @@
 
 from distilray.model.attention import BackendError
 from distilray.model.config import CheckpointError
+from distilray.operators.task import TaskError
+from distilray.operators.tasks import (
+    Embeddings,
+    FillMask,
+    MultipleChoice,
+    QuestionAnswering,
+    TextClassification,
+    TokenClassification,
+    ZeroShotClassification,
+)
 from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.job import Compute, Job, Pool, Sink, Source, TokenClassification, load_job
+from distilray.pipeline.job import Compute, Job, Pool, Sink, Source, load_job
 from distilray.pipeline.report import run
 from distilray.pipeline.run import Result
 
@@ -15,14 +25,21 @@ __all__ = [
     "BackendError",
     "CheckpointError",
     "Compute",
+    "Embeddings",
+    "FillMask",
     "IncompleteError",
     "Job",
     "JobError",
+    "MultipleChoice",
     "Pool",
+    "QuestionAnswering",
     "Result",
     "Sink",
     "Source",
+    "TaskError",
+    "TextClassification",
     "TokenClassification",
+    "ZeroShotClassification",
     "load_job",
     "run",
 ]

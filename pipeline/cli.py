@@ -12,7 +12,7 @@ from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS
 from distilray.pipeline.job import Job, load_job
 from distilray.pipeline.report import run
-from distilray.pipeline.run import check_task, make_plan
+from distilray.pipeline.run import check_tasks, make_plan
 from distilray.pipeline.sample import estimate_tokens
 from distilray.pipeline.shards import survey
 
@@ -66,10 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def print_plan(job: Job) -> None:
     """Shards, rows, units and bytes from the footers, tokens from a sample."""
-    task = job.task.spec()
-    check_task(task)
+    check_tasks(job.tasks)
     here = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local"})})  # start no cluster
-    plan = make_plan(here, survey(job.source))
+    plan = make_plan(here, survey(job.source, job.inputs))
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_row(
         "shards", f"{plan.shards:,}" + (f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else "")
@@ -77,7 +76,7 @@ def print_plan(job: Job) -> None:
     table.add_row("rows", f"{plan.rows:,}")
     table.add_row("units", f"{len(plan.units):,}")
     table.add_row("bytes", f"{plan.bytes:,}, {plan.text_bytes:,} of text uncompressed")
-    table.add_row("tokens", f"about {estimate_tokens(plan, task):,}")
+    table.add_row("tokens", f"about {estimate_tokens(plan, job.tasks):,}")
     Console(highlight=False).print(table)
 
 

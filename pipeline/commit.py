@@ -56,7 +56,7 @@ class Output:
     root: str
     uri: str
 
-    def load_plan(self, source: Source, fingerprint: str) -> Plan | None:
+    def load_plan(self, source: Source, inputs: pa.Schema, fingerprint: str) -> Plan | None:
         """The plan of an earlier run of the same job; None in a new folder.
 
         Raises JobError if another job, or something else, has written here.
@@ -77,7 +77,7 @@ class Output:
             )
         kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
         units = tuple(_unit(row) for row in table.to_pylist())
-        read = Read(source.text, kept, partitions, source.storage_options)
+        read = Read(source.text, inputs, kept, partitions, source.storage_options)
         return Plan(read, units, about["shards"], about["bytes"], about["text_bytes"])
 
     def save_plan(self, plan: Plan, fingerprint: str) -> bool:

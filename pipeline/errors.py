@@ -4,10 +4,11 @@ from distilray.model.attention import BackendError
 from distilray.model.config import CheckpointError
 from distilray.model.windows import WindowError
 from distilray.operators.read import ShardError
+from distilray.operators.task import TaskError
 
 
 class JobError(ValueError):
     """A job that cannot run as it is written: what was expected, what came, where, and what to do."""
 
 
-USER_ERRORS = (JobError, CheckpointError, BackendError, WindowError, ShardError)
+USER_ERRORS = (JobError, TaskError, CheckpointError, BackendError, WindowError, ShardError)

@@ -69,8 +69,8 @@ def run_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[S
     rows = ray.data.read_datasource(
         UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
     )
-    tokens = _stage(rows, Tokenize, (work.task,), pools.tokenize)
-    answers = _stage(tokens, Predict, (work.task, work.compute), pools.predict)
+    tokens = _stage(rows, Tokenize, (work.tasks,), pools.tokenize)
+    answers = _stage(tokens, Predict, (work.tasks, work.compute), pools.predict)
     commits = answers.map_batches(
         work.write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=_WRITERS)
     )

@@ -2,47 +2,32 @@
 
 import hashlib
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self, get_args
 
+import pyarrow as pa
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from distilray.model.attention import AttentionName
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.decode.token_classification import Aggregation
 from distilray.model.device import DtypeName
-from distilray.operators.schema import RESERVED
-from distilray.operators.task import TaskSpec
+from distilray.operators import schema as s
+from distilray.operators.options import Frozen, Location, Positive, StorageOptions
+from distilray.operators.task import truncated_column
+from distilray.operators.tasks import (
+    Embeddings,
+    FillMask,
+    MultipleChoice,
+    QuestionAnswering,
+    TextClassification,
+    TokenClassification,
+    ZeroShotClassification,
+)
 from distilray.pipeline.errors import JobError
 
 
-def _location(uri: str) -> str:
-    """A URI, or a local path made absolute: workers have another working directory."""
-    if not uri:
-        raise ValueError("expected a path or a URI, got an empty string")
-    if "://" not in uri:
-        return os.path.abspath(os.path.expanduser(uri))
-    if urlsplit(uri).password is not None:
-        raise ValueError("a URI must hold no password; put credentials into storage_options or the environment")
-    return uri
-
-
-Location = Annotated[str, AfterValidator(_location)]
-# s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
-StorageOptions = Annotated[dict[str, Any], Field(default_factory=dict, repr=False, exclude=True)]
-Score = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[int, Field(ge=1)]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class Source(_Frozen):
+class Source(Frozen):
     """Parquet files: `uri` is a folder, a glob, a file, or a list of them."""
 
     uri: Location | Annotated[list[Location], Field(min_length=1)]
@@ -55,51 +40,14 @@ class Source(_Frozen):
         return [self.uri] if isinstance(self.uri, str) else self.uri
 
 
-class TokenClassification(_Frozen):
-    """Entities with a token classification checkpoint.
-
-    aggregation: how tokens become words and spans. compat "hf": exactly Transformers' rules, which cut texts longer
-    than the model unless `overlap` (their "stride") is given. overlap: tokens that neighbouring windows share.
-    threshold, thresholds: least score of an entity, for all labels and by label.
-    """
-
-    task: Literal["token-classification"] = "token-classification"
-    model: Location
-    name: Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")] = "entities"
-    aggregation: Aggregation = "first"
-    compat: Literal["hf"] | None = None
-    overlap: Annotated[int, Field(ge=0)] | None = None
-    threshold: Score = 0.0
-    thresholds: dict[str, Score] = {}
-    storage_options: StorageOptions
-
-    @model_validator(mode="after")
-    def _hf_rules(self) -> Self:
-        if self.compat == "hf" and self.aggregation == "none" and self.overlap is not None:
-            raise ValueError("compat hf has no overlap with aggregation none; choose another aggregation")
-        return self
-
-    def spec(self) -> TaskSpec:
-        """What the workers get."""
-        return TaskSpec(
-            name=self.name,
-            checkpoint=Checkpoint(self.model, self.storage_options),
-            aggregation=self.aggregation,
-            hf=self.compat == "hf",
-            overlap=self.overlap,
-            threshold=self.threshold,
-            thresholds=self.thresholds,
-        )
-
-
-class Sink(_Frozen):
+class Sink(Frozen):
     """The folder that gets data/, dead/ and the manifest."""
 
     uri: Location
     storage_options: StorageOptions
 
 
-class Pool(_Frozen):
+class Pool(Frozen):
     """Least and most workers of a stage."""
 
     min: Positive = 1
@@ -112,7 +60,7 @@ class Pool(_Frozen):
         return self
 
 
-class Compute(_Frozen):
+class Compute(Frozen):
     """How to compute; nothing here changes the answers but dtype."""
 
     engine: Literal["ray", "local"] = "ray"
@@ -125,20 +73,32 @@ class Compute(_Frozen):
     attention: AttentionName = "auto"
 
 
-class Job(_Frozen):
+AnyTask = Annotated[
+    TokenClassification
+    | TextClassification
+    | ZeroShotClassification
+    | QuestionAnswering
+    | FillMask
+    | MultipleChoice
+    | Embeddings,
+    Field(discriminator="task"),
+]
+
+
+class Job(Frozen):
     """One pass over a corpus."""
 
     source: Source
-    tasks: Annotated[list[TokenClassification], Field(min_length=1, max_length=1)]
+    tasks: Annotated[list[AnyTask], Field(min_length=1)]
     sink: Sink
     compute: Compute = Compute()
 
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> Self:
-        names = [*RESERVED, *self.source.keep, *(task.name for task in self.tasks)]
+        names = [*s.RESERVED, *self.source.keep, *self.answer_columns]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
-                f"column names must differ in the output: {', '.join(twice)} (reserved: {', '.join(RESERVED)})"
+                f"column names must differ in the output: {', '.join(twice)} (reserved: {', '.join(s.RESERVED)})"
             )
         if hidden := [name for name in self.source.keep if name.startswith("_")]:
             raise ValueError(f"kept columns must not start with an underscore: {', '.join(hidden)}")
@@ -151,19 +111,37 @@ class Job(_Frozen):
             raise ValueError(f"the sink must not lie in the source {inside[0]}: the next run would read its answers")
         return self
 
+    @model_validator(mode="after")
+    def _inputs_agree(self) -> Self:
+        kinds = [(name, kind) for task in self.tasks for name, kind in task.columns.items()]
+        if clash := sorted({name for name, kind in kinds if (name, "texts") in kinds and kind == "text"}):
+            raise ValueError(f"one task reads {', '.join(clash)} as text, another as lists of texts")
+        return self
+
     @property
-    def task(self) -> TokenClassification:
-        return self.tasks[0]
+    def answer_columns(self) -> list[str]:
+        """What the tasks add to the output."""
+        truncated = [truncated_column(task) for task in self.tasks if task.truncates]
+        return [*(task.name for task in self.tasks), *truncated]
+
+    @property
+    def inputs(self) -> pa.Schema:
+        """The columns that tasks read beside the text."""
+        kinds = {name: kind for task in self.tasks for name, kind in task.columns.items()}
+        return pa.schema([(name, pa.string() if kind == "text" else s.TEXTS) for name, kind in kinds.items()])
 
     def description(self) -> dict[str, Any]:
         """The job as plain data, without secrets."""
         return self.model_dump(mode="json")
 
-    def fingerprint(self, model_digest: str) -> str:
+    def fingerprint(self, digests: Sequence[str]) -> str:
         """Equal for two jobs that give the same answers: where they run and how fast is not part of it."""
         said = self.description()
-        answers = [said["source"], said["tasks"], said["compute"]["dtype"], model_digest]
+        answers = [said["source"], said["tasks"], said["compute"]["dtype"], *digests]
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
+
+
+_TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args(get_args(AnyTask)[0])]
 
 
 def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
@@ -188,14 +166,18 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
         return Job.model_validate(raw)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
-        says = {"extra_forbidden": "unknown key", "missing": "this key is required"}
+        says = {
+            "extra_forbidden": "unknown key",
+            "missing": "this key is required",
+            "union_tag_not_found": f"task: this key is required; one of {', '.join(_TASKS)}",
+        }
         lines = [f"{_key(p['loc'])}: {says.get(p['type'], p['msg'])}" for p in problems]
         raise JobError("\n  ".join([f"{where}:", *lines])) from None
 
 
 def _key(loc: tuple[int | str, ...]) -> str:
     """A place in the job; what pydantic adds for the members of a union is no key."""
-    return ".".join(str(part) for part in loc if not {"[", "("} & set(str(part))) or "job"
+    return ".".join(str(part) for part in loc if not {"[", "("} & set(str(part)) and part not in _TASKS) or "job"
 
 
 def _override(raw: dict[str, Any], override: str) -> None:

@@ -11,6 +11,6 @@ from distilray.operators.write import Stats, written
 
 def run_units(work: Work, units: Iterable[Unit]) -> Iterator[Stats]:
     """Answers and commits the units one after another; yields what each one held."""
-    tokenize, predict = Tokenize(work.task), Predict(work.task, work.compute)
+    tokenize, predict = Tokenize(work.tasks), Predict(work.tasks, work.compute)
     for unit in units:
         yield from written(work.write(predict(tokenize(work.read(unit)))))

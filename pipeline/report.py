@@ -14,6 +14,8 @@ from rich.text import Text
 
 from distilray.operators import schema as s
 from distilray.operators.read import ShardError
+from distilray.operators.task import Task
+from distilray.operators.tasks import QuestionAnswering, TokenClassification
 from distilray.operators.write import Stats
 from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.job import Job
@@ -83,12 +85,12 @@ def summary(result: Result) -> Table:
     table.add_row("tokens", f"{manifest['tokens']:,}; this run {computed.tokens:,} in {result.seconds:.1f} s, {speed}")
     table.add_row("backend", "; ".join(manifest["backends"]))
     table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
-    table.add_row("entities", _counts(manifest["labels"]))
+    for name, counts in manifest["labels"].items():
+        table.add_row(name, _counts(counts))
     table.add_row("dead letters", _counts(manifest["dead"]))
-    if manifest["truncated"]:
-        table.add_row(
-            "truncated", f"{manifest['truncated']:,} rows were cut, as compat hf does; overlap reads them whole"
-        )
+    for name, rows in manifest["truncated"].items():
+        if rows:
+            table.add_row("truncated", f"{name}: {rows:,} rows were cut, as the task asks for")
     return table
 
 
@@ -98,8 +100,8 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def samples(result: Result) -> Iterator[Text]:
-    """A few answered rows, a passage of each with its entities in colour."""
-    output, labels = open_output(result.job.sink), sorted(result.manifest["labels"])
+    """A few answered rows: a passage of each with its entities in colour, and the answers of other tasks."""
+    output, labels = open_output(result.job.sink), sorted({n for c in result.manifest["labels"].values() for n in c})
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     try:
         rows = sample_rows(result.plan, units=_SAMPLES, rows=1)
@@ -108,19 +110,42 @@ def samples(result: Result) -> Iterator[Text]:
         return
     for unit, table in rows:
         text = table[s.TEXT][0].as_py() if table.num_rows else None
-        if text:
+        answers = _answers(output, unit.name, unit.first_row, result.job)
+        if text and answers is not None:
             address = f"{'/'.join(unit.uri.split('/')[-2:])} row {unit.first_row}"
-            yield Text.assemble(
-                (f"{address}: ", "dim"), _marked(text, _entities(output, unit.name, result.job), colours)
-            )
+            yield Text.assemble((f"{address}: ", "dim"), _sample(text, answers, colours))
 
 
-def _entities(output: Output, unit: str, job: Job) -> list[dict[str, Any]]:
-    """The entities of a unit's first row, which lives: it has a text."""
+def _answers(output: Output, unit: str, row: int, job: Job) -> dict[str, Any] | None:
+    """What the tasks say of a unit's first row; None if it is dead."""
     with output.fs.open(f"{output.root}/data/{unit}.parquet", "rb") as file:
-        column = pq.ParquetFile(file).read_row_group(0, columns=[job.task.name])[job.task.name]
-    entities: list[dict[str, Any]] = column[0].as_py()
-    return entities
+        parquet = pq.ParquetFile(file)
+        if not parquet.num_row_groups:
+            return None
+        columns = [s.ROW, *(task.name for task in job.tasks)]
+        answers: dict[str, Any] = parquet.read_row_group(0, columns=columns).slice(0, 1).to_pylist()[0]
+    return answers if answers.pop(s.ROW) == row else None
+
+
+def _sample(text: str, answers: Mapping[str, Any], colours: Mapping[str, str]) -> Text:
+    """The text with its entities if there are any, and then every other answer, shortened."""
+    entities: list[dict[str, Any]] = next((answer for answer in answers.values() if _are_entities(answer)), [])
+    line = _marked(text, entities, colours)
+    for name, answer in answers.items():
+        if answer is not entities:
+            line.append(f"\n    {name}: ", style="dim")
+            line.append(_one_line(str(answer))[:_SNIPPET])
+    return line
+
+
+def _are_entities(answer: Any) -> bool:
+    """Whether a task's answer is a list of labelled spans."""
+    return (
+        isinstance(answer, list)
+        and bool(answer)
+        and isinstance(answer[0], dict)
+        and {"start", "label"} <= answer[0].keys()
+    )
 
 
 def _marked(text: str, entities: list[dict[str, Any]], colours: Mapping[str, str]) -> Text:
@@ -150,8 +175,17 @@ def _one_line(text: str) -> str:
 
 def where_to_look(job: Job) -> Text:
     """Where the output lies and a query for it."""
-    uri = job.sink.uri.rstrip("/")
-    name = job.task.name
-    spans = f"SELECT unnest({name}) AS e FROM '{uri}/data/*.parquet'"  # noqa: S608
-    query = f"SELECT e.label, e.text, count(*) AS n FROM ({spans}) GROUP BY ALL ORDER BY n DESC LIMIT 10"  # noqa: S608
-    return Text(f'output        {uri}/data/*.parquet\nquery         duckdb -c "{query}"')
+    data = f"{job.sink.uri.rstrip('/')}/data/*.parquet"
+    return Text(f'output        {data}\nquery         duckdb -c "{_query(job.tasks[0], data)}"')
+
+
+def _query(task: Task, data: str) -> str:
+    """A first look at the answers of a task."""
+    name = task.name
+    match task:
+        case TokenClassification() | QuestionAnswering():
+            label = "label" if isinstance(task, TokenClassification) else "question"
+            spans = f"SELECT unnest({name}) AS e FROM '{data}'"  # noqa: S608  a hint for a person
+            return f"SELECT e.{label}, e.text, count(*) AS n FROM ({spans}) GROUP BY ALL ORDER BY n DESC LIMIT 10"  # noqa: S608
+        case _:
+            return f"SELECT shard, row, {name} FROM '{data}' LIMIT 10"  # noqa: S608

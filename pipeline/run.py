@@ -8,17 +8,17 @@ from importlib.metadata import version
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from distilray import __version__
 from distilray.model.attention import choose_attention
 from distilray.model.device import choose_dtype
-from distilray.model.weights import check_weights
-from distilray.operators.predict import scheme
+from distilray.operators.predict import read_models
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED
-from distilray.operators.task import ComputeSpec, TaskSpec
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.task import ComputeSpec, Task, schema_of
+from distilray.operators.tokenize import tokenizings
 from distilray.operators.work import Work
 from distilray.operators.write import Stats, Write
 from distilray.pipeline import local
@@ -53,15 +53,15 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost.
     """
     started = time.monotonic()
-    task = job.task.spec()
-    fingerprint = job.fingerprint(check_task(task))
+    answers, digests = check_tasks(job.tasks)
+    fingerprint = job.fingerprint(digests)
     output = open_output(job.sink)
-    plan = output.load_plan(job.source, fingerprint)
+    plan = output.load_plan(job.source, job.inputs, fingerprint)
     resumed = plan is not None
     if plan is None:
-        plan = make_plan(job, survey(job.source))
+        plan = make_plan(job, survey(job.source, job.inputs))
         if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
-            plan = output.load_plan(job.source, fingerprint) or plan
+            plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
     done = output.committed()
     todo = [unit for unit in plan.units if unit.name not in done]
     if resumed:
@@ -71,7 +71,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     if on_start:
         on_start(plan, before)
     computed = Stats()
-    for stats in _engine(job, plan, task, todo):
+    for stats in _engine(job, plan, answers, todo):
         computed += stats
         if on_unit:
             on_unit(stats)
@@ -81,14 +81,17 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     return Result(job, plan, manifest, computed, time.monotonic() - started)
 
 
-def check_task(task: TaskSpec) -> str:
-    """The checkpoint's digest. Raises CheckpointError or JobError if the task cannot be done with it."""
-    Tokenize(task)
-    check_weights(task.checkpoint)
-    names = scheme(task).entity_names
-    if unknown := sorted(task.thresholds.keys() - set(names)):
-        raise JobError(f"thresholds: the model has no label {', '.join(unknown)}; it has {', '.join(names)}")
-    return task.checkpoint.digest()
+def check_tasks(tasks: Sequence[Task]) -> tuple[pa.Schema, list[str]]:
+    """The columns of the tasks' answers, and each checkpoint's digest.
+
+    Raises CheckpointError, TaskError or WindowError if a task cannot be done with its checkpoint.
+    """
+    configs = [weights.config for weights in read_models(tasks)]
+    tokenizers = {i: each.tokenizer for each in tokenizings(tasks) for i in each.tasks}
+    for i, (task, config) in enumerate(zip(tasks, configs, strict=True)):
+        task.check(config, tokenizers[i])
+    fields = [field for task, config in zip(tasks, configs, strict=True) for field in schema_of(task, config)]
+    return pa.schema(fields), [task.checkpoint.digest() for task in tasks]
 
 
 def make_plan(job: Job, corpus: Corpus) -> Plan:
@@ -98,7 +101,7 @@ def make_plan(job: Job, corpus: Corpus) -> Plan:
     the corpus's hive keys clash with the output's columns.
     """
     compute = job.compute
-    if taken := {*RESERVED, job.task.name} & set(corpus.read.partitions.names):
+    if taken := {*RESERVED, *job.answer_columns} & set(corpus.read.partitions.names):
         raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
     if compute.engine == "local":
         on_gpu = torch.cuda.is_available()
@@ -108,9 +111,8 @@ def make_plan(job: Job, corpus: Corpus) -> Plan:
         on_gpu = gpus > 0
     if not on_gpu:  # a GPU is on another machine: its workers check
         cpu = torch.device("cpu")
-        choose_attention(
-            compute.attention, cpu, choose_dtype(compute.dtype, cpu), job.task.spec().checkpoint.config.head_dim
-        )
+        for task in job.tasks:
+            choose_attention(compute.attention, cpu, choose_dtype(compute.dtype, cpu), task.checkpoint.config.head_dim)
     return cut(corpus, compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"])
 
 
@@ -121,15 +123,15 @@ def _ray() -> ModuleType:
     return graph
 
 
-def _engine(job: Job, plan: Plan, task: TaskSpec, todo: Sequence[Unit]) -> Iterator[Stats]:
+def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit]) -> Iterator[Stats]:
     if not todo:
         return iter(())
     c = job.compute
     work = Work(
         read=plan.read,
-        task=task,
+        tasks=job.tasks,
         compute=ComputeSpec(c.dtype, c.attention, c.tokens_per_pack, c.threads),
-        write=Write(job.sink.uri, task.name, plan.read.columns, task.cuts_texts, job.sink.storage_options),
+        write=Write(job.sink.uri, job.tasks, plan.read.columns, answers, job.sink.storage_options),
     )
     if c.engine == "local":
         return local.run_units(work, todo)

@@ -1,5 +1,6 @@
 """A look at a corpus without computing it: a few rows from places spread over all of it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pyarrow.compute as pc
 
 from distilray.operators import schema as s
 from distilray.operators.read import Unit
-from distilray.operators.task import TaskSpec
+from distilray.operators.task import Task
 from distilray.operators.tokenize import Tokenize
 from distilray.pipeline.plan import Plan
 
@@ -25,12 +26,12 @@ def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
     return plan.read(replace(unit, row_groups=(first, first + 1), rows=min(rows, unit.rows)))
 
 
-def estimate_tokens(plan: Plan, task: TaskSpec) -> int:
-    """Tokens of the whole corpus, from the tokens a row of a sample; 0 for a corpus without text."""
-    tokenize = Tokenize(task)
+def estimate_tokens(plan: Plan, tasks: Sequence[Task]) -> int:
+    """Tokens of all texts, from the tokens a row of a sample; 0 for a corpus without text."""
+    tokenize = Tokenize(tasks[:1])
     tables = [table for _, table in sample_rows(plan, units=8, rows=32)]
     if not tables:
         return 0
     sample = pa.concat_tables(tables)
-    tokens = pc.sum(pc.list_value_length(tokenize(sample)[s.INPUT_IDS])).as_py() or 0
+    tokens = pc.sum(pc.list_value_length(tokenize(sample)[s.tokens_column(0, s.TEXT)])).as_py() or 0
     return int(plan.rows * tokens / max(sample.num_rows, 1))

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distilray.operators.columns import CORRUPT, TEXT_TYPES, is_text, plain_type
+from distilray.operators.columns import CORRUPT, TEXT_TYPES, is_text, is_text_list, plain_type
 from distilray.operators.read import Read, WatchedFile, version
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Source
@@ -51,8 +51,8 @@ class Corpus:
     shards: tuple[Shard, ...]
 
 
-def survey(source: Source) -> Corpus:
-    """Lists the shards, reads their footers and checks their schemas.
+def survey(source: Source, inputs: pa.Schema) -> Corpus:
+    """Lists the shards, reads their footers and checks their schemas; inputs: what tasks read beside the text.
 
     Raises JobError if there are no shards, if none can be read, or if a column that the job names is in none of
     them. A single bad shard is no error: it becomes a dead letter.
@@ -61,11 +61,11 @@ def survey(source: Source) -> Corpus:
     if not found:
         raise JobError(f"no .parquet files in {', '.join(source.uris)}")
     with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        shards = list(pool.map(lambda item: read_footer(source, *item), found))
+        shards = list(pool.map(lambda item: read_footer(source, inputs, *item), found))
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
-    kept = _kept_schema(shards, source, partitions)
-    read = Read(source.text, kept, partitions, source.storage_options)
-    return Corpus(read, tuple(_check_schema(shard, source.text, kept) for shard in shards))
+    kept = _kept_schema(shards, source, inputs, partitions)
+    read = Read(source.text, inputs, kept, partitions, source.storage_options)
+    return Corpus(read, tuple(_check_schema(shard, source.text, inputs, kept) for shard in shards))
 
 
 def list_shards(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -123,7 +123,7 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def read_footer(source: Source, uri: str, info: Mapping[str, Any]) -> Shard:
+def read_footer(source: Source, inputs: pa.Schema, uri: str, info: Mapping[str, Any]) -> Shard:
     """The shard's schema and row groups; bytes that are no Parquet make a dead shard, a failing store a JobError."""
     shard = Shard(uri, version(info), info["size"])
     if shard.size == 0:
@@ -134,21 +134,23 @@ def read_footer(source: Source, uri: str, info: Mapping[str, Any]) -> Shard:
         with fs.open(path, "rb", cache_type="none") as file:
             watched = WatchedFile(file)
             metadata = pq.read_metadata(pa.PythonFile(watched, mode="r"))
-            return replace(shard, schema=metadata.schema.to_arrow_schema(), groups=_groups(metadata, source.text))
+            return replace(
+                shard, schema=metadata.schema.to_arrow_schema(), groups=_groups(metadata, {source.text, *inputs.names})
+            )
     except CORRUPT as error:
         if watched is None or watched.error is not None:
             raise JobError(f"cannot read shard {uri}: {explain(error)}") from error
         return replace(shard, error=("unreadable_shard", f"not a whole Parquet file: {explain(error)}"))
 
 
-def _groups(metadata: pq.FileMetaData, text: str) -> tuple[tuple[int, int], ...]:
+def _groups(metadata: pq.FileMetaData, texts: Collection[str]) -> tuple[tuple[int, int], ...]:
     groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return tuple((group.num_rows, _text_size(group, text)) for group in groups)
+    return tuple((group.num_rows, _text_size(group, texts)) for group in groups)
 
 
-def _text_size(group: pq.RowGroupMetaData, text: str) -> int:
+def _text_size(group: pq.RowGroupMetaData, texts: Collection[str]) -> int:
     columns = (group.column(i) for i in range(group.num_columns))
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema == text)
+    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] in texts)
 
 
 def partition_values(uri: str) -> dict[str, str | None]:
@@ -168,10 +170,12 @@ def _partition_type(values: set[str | None]) -> pa.DataType:
     return pa.int64() if whole and values != {None} else pa.string()
 
 
-def _kept_schema(shards: Sequence[Shard], source: Source, partitions: pa.Schema) -> pa.Schema:
+def _kept_schema(shards: Sequence[Shard], source: Source, inputs: pa.Schema, partitions: pa.Schema) -> pa.Schema:
     """The kept columns, each with the type most shards have, widened where no value can change by it."""
     wanted = [name for name in source.keep if name not in partitions.names]
-    problems = [shard.error[1] if shard.error else _schema_error(shard, source.text, wanted) for shard in shards]
+    problems = [
+        shard.error[1] if shard.error else _schema_error(shard, source.text, inputs, wanted) for shard in shards
+    ]
     usable = [shard.schema for shard, problem in zip(shards, problems, strict=True) if problem is None]
     if not usable:
         said = [f"{shard.uri}: {problem}" for shard, problem in zip(shards, problems, strict=True)]
@@ -201,23 +205,27 @@ def _widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     return None if whole_to_real else wide
 
 
-def _schema_error(shard: Shard, text: str, wanted: Sequence[str]) -> str | None:
+def _schema_error(shard: Shard, text: str, inputs: pa.Schema, wanted: Sequence[str]) -> str | None:
     schema = shard.schema
-    names = list(dict.fromkeys([text, *wanted]))
+    names = list(dict.fromkeys([text, *inputs.names, *wanted]))
     if missing := [name for name in names if name not in schema.names]:
         return f"column {', '.join(missing)} is missing; the shard has {', '.join(schema.names)}"
     if twice := [name for name in names if schema.names.count(name) > 1]:
         return f"column {', '.join(twice)} is there more than once"
-    if not is_text(schema.field(text).type):
-        return f"column {text} must be one of {TEXT_TYPES}; it is {schema.field(text).type}"
+    for column in [pa.field(text, pa.string()), *inputs]:
+        kind = schema.field(column.name).type
+        if pa.types.is_string(column.type) and not is_text(kind):
+            return f"column {column.name} must be one of {TEXT_TYPES}; it is {kind}"
+        if pa.types.is_list(column.type) and not is_text_list(kind):
+            return f"column {column.name} must be a list of one of {TEXT_TYPES}; it is {kind}"
     return None
 
 
-def _check_schema(shard: Shard, text: str, kept: pa.Schema) -> Shard:
+def _check_schema(shard: Shard, text: str, inputs: pa.Schema, kept: pa.Schema) -> Shard:
     """The shard, dead if its columns do not fit the others'."""
     if shard.error:
         return shard
-    problem = _schema_error(shard, text, kept.names) or _type_error(shard, kept)
+    problem = _schema_error(shard, text, inputs, kept.names) or _type_error(shard, kept)
     return replace(shard, error=("schema_mismatch", problem), groups=()) if problem else shard
 
 

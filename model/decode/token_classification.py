@@ -8,12 +8,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from distilray.model.packed import Ints, offsets_of, ragged_arange
+from distilray.model.decode.scores import softmax
+from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_arange
 from distilray.model.windows import word_starts
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
-Floats = npt.NDArray[np.float32]
-Bools = npt.NDArray[np.bool_]
 
 _PREFIX = re.compile(r"([BIEMLSU])[-_](.+)", re.DOTALL)
 # the letters of IO, IOB1/IOB2, BIOES, BILOU, BMES; each must hold one of the letters after the bar
@@ -152,15 +151,6 @@ def decode(
         scheme.names,
     )
     return spans.take(~scheme.outside[label[head]])
-
-
-def softmax(logits: Floats) -> Floats:
-    """Over the last axis, in float32."""
-    exps = logits.T.copy("C")  # numpy reduces a short last axis slowly
-    exps -= exps.max(axis=0)
-    np.exp(exps, out=exps)
-    exps /= exps.sum(axis=0)
-    return np.ascontiguousarray(exps.T)
 
 
 def _top(probabilities: Floats) -> tuple[npt.NDArray[np.int64], Floats]:

@@ -1,0 +1,93 @@
+"""What a model is given, as slices of a pool of tokens, and where its outputs are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from distilray.model.packed import Ints, offsets_of, ragged_ranges
+
+SINGLE, PAIR = 2, 3  # special tokens of [CLS] a [SEP] and of [CLS] a [SEP] b [SEP]
+_NO_PAIR = -1
+
+
+class Specials(NamedTuple):
+    """The ids that stand around texts."""
+
+    cls_id: int
+    sep_id: int
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """S model inputs, [CLS] a [SEP] or [CLS] a [SEP] b [SEP], whose texts are slices of one pool of tokens.
+
+    first, length, pair_first, pair_length: int64 [S]; a pair_length of -1: no second text.
+    """
+
+    first: Ints
+    length: Ints
+    pair_first: Ints
+    pair_length: Ints
+
+    @property
+    def lengths(self) -> Ints:
+        """Tokens of each, special ones included."""
+        return self.length + SINGLE + np.where(self.pair_length < 0, 0, self.pair_length + PAIR - SINGLE)
+
+    def take(self, which: Ints) -> "Sequences":
+        """The chosen sequences, by index."""
+        return Sequences(self.first[which], self.length[which], self.pair_first[which], self.pair_length[which])
+
+    def assemble(self, pool: Ints, specials: Specials) -> Ints:
+        """The token ids of all sequences end to end."""
+        cu = offsets_of(self.lengths)
+        ids = np.full(cu[-1], specials.sep_id, dtype=np.int64)
+        ids[cu[:-1]] = specials.cls_id
+        ids[ragged_ranges(cu[:-1] + 1, self.length)] = pool[ragged_ranges(self.first, self.length)]
+        pair_length = np.maximum(self.pair_length, 0)
+        second = ragged_ranges(cu[:-1] + 2 + self.length, pair_length)
+        ids[second] = pool[ragged_ranges(self.pair_first, pair_length)]
+        return ids
+
+
+def single(first: Ints, length: Ints) -> Sequences:
+    """[CLS] a [SEP]."""
+    return pair(first, length, np.zeros_like(length), np.full_like(length, _NO_PAIR))
+
+
+def pair(first: Ints, length: Ints, pair_first: Ints, pair_length: Ints) -> Sequences:
+    """[CLS] a [SEP] b [SEP]."""
+    return Sequences(*(np.asarray(values, dtype=np.int64) for values in (first, length, pair_first, pair_length)))
+
+
+def join(parts: Sequence[Sequences]) -> Sequences:
+    """All sequences, part by part."""
+    fields = ("first", "length", "pair_first", "pair_length")
+    return Sequences(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
+
+
+def union(parts: Sequence[Sequences]) -> tuple[Sequences, list[Ints]]:
+    """Each distinct sequence once, and for each part where its sequences are among them."""
+    if len(parts) == 1:
+        return parts[0], [np.arange(len(parts[0].first))]
+    every = join(parts)
+    rows = np.stack([every.first, every.length, every.pair_first, every.pair_length], axis=1)
+    distinct, index = np.unique(rows, axis=0, return_inverse=True)
+    bounds = np.cumsum([len(p.first) for p in parts])[:-1]
+    return Sequences(*distinct.T.copy()), np.split(index.reshape(-1), bounds)
+
+
+@dataclass(frozen=True)
+class Readout:
+    """R runs of positions, that may not overlap: sequence, first position in it, and number of positions, int64 [R]."""
+
+    sequence: Ints
+    start: Ints
+    length: Ints
+
+
+def read_first(count: int) -> Readout:
+    """[CLS] of each of `count` sequences."""
+    return Readout(np.arange(count), np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.int64))

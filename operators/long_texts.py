@@ -1,0 +1,74 @@
+"""Texts that may be longer than a model, for tasks that give one answer a text."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from distilray.model.packed import Bools, Floats, Ints
+from distilray.model.tokenizer import Tokens
+from distilray.model.windows import Windows, split, split_hf
+from distilray.operators.task import Death
+
+# what becomes of a text longer than the model: a dead letter, its beginning only, or all of it in windows
+LongTexts = Literal["error", "truncate", "mean", "max"]
+
+TOO_LONG = "text_too_long"
+
+
+def default_overlap(capacity: int | Ints) -> Ints:
+    """32 tokens or more around every token, for 14 % more compute on long texts."""
+    overlap: Ints = np.minimum(64, np.asarray(capacity) // 4)
+    return overlap
+
+
+@dataclass(frozen=True)
+class Laid:
+    """Windows of R texts, one or more of each. beyond: the texts that do not fit one, [R]."""
+
+    windows: Windows
+    beyond: Bools
+
+    @property
+    def truncated(self) -> Bools:
+        return self.beyond
+
+    def deaths(self, long_texts: LongTexts, capacity: int) -> tuple[Death, ...]:
+        """The texts that are too long, if that is an error."""
+        if long_texts != "error":
+            return ()
+        says = (
+            f"the text has more than the {capacity} tokens that fit the model; choose long_texts truncate, mean or max"
+        )
+        return (Death(self.beyond, TOO_LONG, says),)
+
+    def pooled(self, values: Floats, long_texts: LongTexts) -> Floats:
+        """Values [W, ...] of the windows as one of each text, [R, ...]: their largest, or their mean."""
+        if long_texts == "max":
+            return np.maximum.reduceat(values, self._first, axis=0) if len(values) else values
+        return self.averaged(values, np.ones(len(values)))
+
+    def averaged(self, values: Floats, weights: npt.NDArray[np.number]) -> Floats:
+        """Values [W, D] of the windows, weighted by [W], as one of each text, [R, D]."""
+        first = self._first
+        if len(first) == len(values):
+            return values
+        share = weights / np.repeat(np.add.reduceat(weights, first), np.diff(np.append(first, len(values))))
+        mean: Floats = np.add.reduceat(values * share[:, None], first, axis=0).astype(np.float32)
+        return mean
+
+    @property
+    def _first(self) -> Ints:
+        """The first window of each text."""
+        return np.flatnonzero(np.diff(self.windows.text, prepend=-1))
+
+
+def lay(tokens: Tokens, capacity: int | Ints, long_texts: LongTexts) -> Laid:
+    """Windows of at most `capacity` tokens (of every text, or [R] of each) as asked for; a text without tokens gets one."""
+    capacity = np.maximum(capacity, 1)
+    if long_texts in ("mean", "max"):
+        windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity), least=1)
+    else:
+        windows = split_hf(tokens.offsets, capacity, None, least=1)
+    return Laid(windows, np.diff(tokens.offsets) > capacity)

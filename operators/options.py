@@ -1,0 +1,33 @@
+"""The kinds of values that options of jobs and tasks have."""
+
+import os
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _location(uri: str) -> str:
+    """A URI, or a local path made absolute: workers have another working directory."""
+    if not uri:
+        raise ValueError("expected a path or a URI, got an empty string")
+    if "://" not in uri:
+        return os.path.abspath(os.path.expanduser(uri))
+    if urlsplit(uri).password is not None:
+        raise ValueError("a URI must hold no password; put credentials into storage_options or the environment")
+    return uri
+
+
+Location = Annotated[str, AfterValidator(_location)]
+# s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
+StorageOptions = Annotated[dict[str, Any], Field(default_factory=dict, repr=False, exclude=True)]
+ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+Score = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Frozen(BaseModel):
+    """Plain data that cannot change; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -1,0 +1,87 @@
+"""Embeddings: a vector for each text."""
+
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+from pydantic import model_validator
+
+from distilray.model.config import Config
+from distilray.model.heads import HeadName
+from distilray.model.packed import Floats
+from distilray.model.predictor import Arrays, Reading
+from distilray.model.sequences import SINGLE, read_first, single
+from distilray.model.tokenizer import Tokenizer
+from distilray.operators.batch import Batch
+from distilray.operators.long_texts import LongTexts, lay
+from distilray.operators.options import Count
+from distilray.operators.task import Answer, Death, Request, Task, TaskError
+
+
+class Embeddings(Task):
+    """Vectors of fixed size from the encoder of any DistilBERT checkpoint; its head, if it has one, is not used.
+
+    pooling: the mean over all tokens of a text, [CLS] and [SEP] among them, as sentence-transformers takes it, or the
+    hidden state of [CLS]. long_texts: what becomes of texts longer than the model; mean weighs windows by their tokens.
+    layer: which hidden states; 0 is the embedding layer, None the last. normalize: to length 1.
+    """
+
+    task: Literal["embeddings"] = "embeddings"
+    name: str = "embedding"
+    pooling: Literal["mean", "cls"] = "mean"
+    layer: Count | None = None
+    normalize: bool = False
+    dtype: Literal["float32", "float16"] = "float32"
+    long_texts: LongTexts = "error"
+
+    head: ClassVar[HeadName] = "mean-pooling"
+
+    @model_validator(mode="after")
+    def _long_texts(self) -> Self:
+        if self.long_texts == "max":
+            raise ValueError("long_texts max has no meaning for embeddings; choose mean, truncate or error")
+        return self
+
+    @property
+    def truncates(self) -> bool:
+        return self.long_texts == "truncate"
+
+    def head_name(self) -> HeadName:
+        return "mean-pooling" if self.pooling == "mean" else "first-token"
+
+    def depth(self, config: Config) -> int:
+        return config.n_layers if self.layer is None else self.layer
+
+    def check(self, config: Config, tokenizer: Tokenizer) -> None:
+        if self.depth(config) > config.n_layers:
+            raise TaskError(f"layer: the model has layers 0 to {config.n_layers}, got {self.layer}")
+
+    def kind(self, config: Config) -> pa.DataType:
+        return pa.list_(pa.float16() if self.dtype == "float16" else pa.float32(), config.dim)
+
+    def request(self, batch: Batch, config: Config) -> Request:
+        capacity = batch.tokenizer.max_length - SINGLE
+        laid = lay(batch.text.tokens, capacity, self.long_texts)
+        windows = laid.windows
+
+        def answer(outputs: Arrays) -> Answer:
+            weights = windows.lengths + SINGLE if self.pooling == "mean" else np.ones_like(windows.lengths)
+            vectors = laid.averaged(outputs[0], weights)
+            if self.normalize:
+                vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
+            deaths = (*laid.deaths(self.long_texts, capacity), self._overflow(vectors))
+            limit = np.finfo(self.dtype).max
+            values = pa.array(np.clip(vectors, -limit, limit).astype(self.dtype).reshape(-1))
+            column = pa.FixedSizeListArray.from_arrays(values, type=self.kind(config))
+            return Answer(column, laid.beyond if self.truncates else None, deaths)
+
+        sequences = single(batch.text.first[windows.text] + windows.start, windows.lengths)
+        return Request(sequences, Reading(read_first(len(windows.text))), answer)
+
+    def _overflow(self, vectors: Floats) -> Death:
+        limit = np.finfo(self.dtype).max
+        return Death(
+            np.any(np.abs(vectors) > limit, axis=1),
+            "embedding_overflow",
+            f"a component is larger than {limit:g}, the most a {self.dtype} holds; choose dtype float32, or normalize",
+        )

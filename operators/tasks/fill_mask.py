@@ -1,0 +1,110 @@
+"""Fill-mask: the tokens that a masked language model puts in the place of "[MASK]"."""
+
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from distilray.model.config import Config
+from distilray.model.heads import HeadName
+from distilray.model.packed import Floats, Ints
+from distilray.model.predictor import Arrays, Reading
+from distilray.model.sequences import SINGLE, Readout, single
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.tokenizer_spec import SpecialTokens
+from distilray.model.windows import owned, split
+from distilray.operators import schema as s
+from distilray.operators.batch import Batch
+from distilray.operators.long_texts import TOO_LONG, default_overlap
+from distilray.operators.options import Positive
+from distilray.operators.ragged import ragged
+from distilray.operators.task import Answer, Death, Request, Task, TaskError
+
+
+class FillMask(Task):
+    """The best tokens for every mask in a text, each mask by itself, with a masked language model.
+
+    A text longer than the model is read in windows, and only those with a mask are computed. targets: choose among these
+    only; their probabilities are those over the whole vocabulary. compat "hf": Transformers' rules: "[SEP]" in a text is
+    the separator, a target that is no token stands for its first piece, and a long text is a dead letter.
+    """
+
+    task: Literal["fill-mask"] = "fill-mask"
+    name: str = "masks"
+    top_k: Positive = 5
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    compat: Literal["hf"] | None = None
+
+    head: ClassVar[HeadName] = "masked-lm"
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        return "special" if self.compat == "hf" else "mask"
+
+    def check(self, config: Config, tokenizer: Tokenizer) -> None:
+        if tokenizer.mask_id is None:
+            raise TaskError("the tokenizer has no mask token")
+        self._target_ids(tokenizer)
+
+    def kind(self, config: Config) -> pa.DataType:
+        return pa.list_(s.FILLED)
+
+    def request(self, batch: Batch, config: Config) -> Request:
+        tokens, capacity = batch.text.tokens, batch.tokenizer.max_length - SINGLE
+        windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity))
+        mask = np.flatnonzero(tokens.input_ids == batch.tokenizer.mask_id)
+        begin = tokens.offsets[:-1][windows.text]
+        # each token is read in the window that sees most around it; of those, only the ones with masks are computed
+        used, sequence = np.unique(np.searchsorted(begin + owned(windows)[0], mask, "right") - 1, return_inverse=True)
+        within = begin[used] + windows.start[used]
+        readout = Readout(sequence, 1 + mask - within[sequence], np.ones_like(mask))
+        row = np.searchsorted(tokens.offsets, mask, "right") - 1
+        targets = self._target_ids(batch.tokenizer)
+        counts = np.bincount(row, minlength=batch.rows)
+        deaths = [Death(counts == 0, "no_mask", "the text has no mask token")]
+        if self.compat == "hf":
+            deaths.append(Death(batch.text.lengths > capacity, TOO_LONG, f"the text has more than {capacity} tokens"))
+
+        def reduce(logits: Tensor, _: Ints) -> tuple[Tensor, ...]:
+            scores = logits.softmax(-1)
+            among = scores if targets is None else scores[:, torch.from_numpy(targets).to(scores.device)]
+            return tuple(among.topk(min(self.top_k, among.shape[1])))
+
+        def answer(outputs: Arrays) -> Answer:
+            scores, best = outputs
+            ids = best if targets is None else targets[best]
+            return Answer(_column(batch, mask, counts, scores, ids), deaths=tuple(deaths))
+
+        sequences = single(within, windows.lengths[used])
+        return Request(sequences, Reading(readout, reduce), answer)
+
+    def _target_ids(self, tokenizer: Tokenizer) -> Ints | None:
+        """The ids of the targets; TaskError for one that is no token."""
+        if self.targets is None:
+            return None
+        known = {token: i for i, token in enumerate(tokenizer.vocabulary)}
+        if unknown := [target for target in self.targets if target not in known]:
+            pieces = tokenizer(unknown)
+            if self.compat != "hf" or not np.diff(pieces.offsets).all():
+                raise TaskError(f"targets: not in the vocabulary: {', '.join(unknown)}")
+            known |= dict(zip(unknown, pieces.input_ids[pieces.offsets[:-1]].tolist(), strict=True))
+        return np.unique([known[target] for target in self.targets])
+
+
+def _column(batch: Batch, mask: Ints, counts: Ints, scores: Floats, ids: Ints) -> pa.ListArray:
+    """list<FILLED>: the candidates of every mask of a row, mask by mask, best first; scores, ids: [masks, k]."""
+    number = np.arange(len(mask)) - np.repeat(np.cumsum(counts) - counts, counts)
+    tokens, k = batch.text.tokens, ids.shape[1]
+    where = (np.repeat(values, k) for values in (number, tokens.start[mask], tokens.end[mask]))
+    flat = ids.reshape(-1)
+    words = pa.array(batch.tokenizer.vocabulary, pa.string()).take(pa.array(flat))
+    values = [
+        *(pa.array(v, pa.int32()) for v in where),
+        pa.array(flat, pa.int32()),
+        words,
+        pa.array(scores.reshape(-1)),
+    ]
+    return ragged(counts * k, pa.StructArray.from_arrays(values, fields=list(s.FILLED)))

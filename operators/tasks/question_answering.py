@@ -1,0 +1,189 @@
+"""Extractive question answering: spans of the text that answer questions asked of it."""
+
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from distilray.model.config import Config
+from distilray.model.decode.question_answering import Answers, AskWindows, decode, hf_candidates, hf_merge
+from distilray.model.heads import HeadName
+from distilray.model.packed import Floats, Ints, ragged_ranges
+from distilray.model.predictor import Arrays, Reading
+from distilray.model.sequences import PAIR, Readout, pair
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.tokenizer_spec import SpecialTokens
+from distilray.model.windows import Windows, split, split_hf
+from distilray.operators import schema as s
+from distilray.operators.batch import Batch
+from distilray.operators.options import Count, Positive
+from distilray.operators.ragged import ragged, slice_characters
+from distilray.operators.task import Answer, Death, InputKind, Request, Task, TaskError
+
+
+class QuestionAnswering(Task):
+    """Answers with a question answering checkpoint; the text is the context, read whole, in windows.
+
+    questions: one or more, asked of every text; question_column: the column with each text's own. top_k: answers a
+    question. no_answer: whether "" may be an answer; null_threshold: by how much its logits must beat the best span's.
+    max_answer_len: tokens of an answer. align_to_words: no answer begins or ends inside a word. max_seq_len: tokens of a
+    window with the question; None: what the model holds (hf: 384 at most). overlap: tokens that neighbouring windows share
+    (hf: its doc_stride). compat "hf": the rules of Transformers 4.57, the last with this pipeline.
+    """
+
+    task: Literal["question-answering"] = "question-answering"
+    name: str = "answers"
+    questions: Annotated[list[str], Field(min_length=1)] | None = None
+    question_column: str | None = None
+    top_k: Positive = 1
+    no_answer: bool = False
+    null_threshold: float = 0.0
+    max_answer_len: Positive = 15
+    align_to_words: bool = True
+    max_seq_len: Positive | None = None
+    overlap: Count | None = None
+    compat: Literal["hf"] | None = None
+
+    head: ClassVar[HeadName] = "question-answering"
+
+    @model_validator(mode="after")
+    def _rules(self) -> Self:
+        if (self.questions is None) == (self.question_column is None):
+            raise ValueError("give either questions, asked of every text, or question_column")
+        if self.questions is not None and not all(question.strip() for question in self.questions):
+            raise ValueError("a question must not be empty")
+        if self.null_threshold and (self.compat == "hf" or not self.no_answer):
+            raise ValueError("null_threshold: only with no_answer, and not one of Transformers' rules")
+        return self
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        return "special" if self.compat == "hf" else "text"
+
+    @property
+    def columns(self) -> dict[str, InputKind]:
+        return {self.question_column: "text"} if self.question_column else {}
+
+    def check(self, config: Config, tokenizer: Tokenizer) -> None:
+        if len(config.labels) != 2:
+            raise TaskError(f"expected 2 labels, start and end, got {len(config.labels)}")
+        if self.max_seq_len is not None and self.max_seq_len > tokenizer.max_length:
+            raise TaskError(f"max_seq_len: the model holds {tokenizer.max_length} tokens, got {self.max_seq_len}")
+        room = self._limit(tokenizer) - PAIR - np.diff(tokenizer(self.questions or [""]).offsets)
+        overlap = self._overlap(tokenizer, room)
+        if room.min() < 1 or np.any(overlap > self._most_overlap(room)):
+            raise TaskError(
+                f"windows of {self._limit(tokenizer)} tokens leave {room.min()} for the text beside the longest question: "
+                f"too few for an overlap of {overlap.max()}"
+            )
+
+    def kind(self, config: Config) -> pa.DataType:
+        return pa.list_(s.ANSWER)
+
+    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+        text = pc.struct_field(pc.list_flatten(answers), "text")
+        return pc.if_else(pc.equal(text, ""), "no answer", "answer")
+
+    def request(self, batch: Batch, config: Config) -> Request:
+        questions = batch.others[self.question_column] if self.question_column else batch.add(self.questions or [])
+        each = 1 if self.question_column else len(self.questions or [])
+        room = self._limit(batch.tokenizer) - PAIR - questions.lengths
+        windows, ask = self._windows(batch, room, each)
+        question = ask if self.question_column else ask % each
+        length = np.minimum(questions.lengths, self._limit(batch.tokenizer) - PAIR - 1)[
+            question
+        ]  # longer ones are dead
+        context = batch.text.first[windows.text] + windows.start
+        number, one = np.arange(len(ask)), np.ones_like(ask)
+        readout = Readout(  # [CLS] of every window, then every window's part of the text
+            np.tile(number, 2), np.append(0 * one, 2 + length), np.append(one, windows.lengths)
+        )
+
+        def answer(outputs: Arrays) -> Answer:
+            answers = self._answers(batch, windows, ask, outputs[0])
+            return Answer(self._column(batch, answers), deaths=self._deaths(batch, room))
+
+        return Request(pair(questions.first[question], length, context, windows.lengths), Reading(readout), answer)
+
+    def _limit(self, tokenizer: Tokenizer) -> int:
+        """Tokens of a window, question and special tokens included."""
+        if self.max_seq_len is not None:
+            return self.max_seq_len
+        return min(tokenizer.max_length, 384) if self.compat == "hf" else tokenizer.max_length
+
+    def _most_overlap(self, room: Ints) -> Ints:
+        return room - 1 if self.compat == "hf" else room // 2
+
+    def _overlap(self, tokenizer: Tokenizer, room: Ints) -> Ints:
+        if self.overlap is not None:
+            return np.broadcast_to(self.overlap, room.shape)
+        limit = self._limit(tokenizer)
+        return np.full_like(room, min(limit // 2, 128)) if self.compat == "hf" else np.minimum(128, room // 2)
+
+    def _windows(self, batch: Batch, room: Ints, each: int) -> tuple[Windows, Ints]:
+        """The windows of every ask, a row with a question, and the ask of each: rows in order, and their questions."""
+        parts = [self._split(batch, np.asarray(tokens)) for tokens in ([room] if self.question_column else room)]
+        asks = np.concatenate([part.text * each + number for number, part in enumerate(parts)])
+        order = np.argsort(asks, kind="stable")
+        every = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("text", "start", "end"))
+        return Windows(*every), asks[order]
+
+    def _split(self, batch: Batch, room: Ints) -> Windows:
+        """The windows of every text; room: tokens of all texts, or of each."""
+        tokens = batch.text.tokens
+        fits = np.maximum(room, 1)
+        overlap = np.minimum(
+            self._overlap(batch.tokenizer, fits), self._most_overlap(fits)
+        )  # less in rows that are dead
+        if self.compat == "hf":
+            return split_hf(tokens.offsets, fits, overlap, least=1)
+        return split(tokens.offsets, tokens.word_ids, fits, overlap, least=1)
+
+    def _deaths(self, batch: Batch, room: Ints) -> tuple[Death, ...]:
+        """Rows whose own question is too long; one that is asked of every text was checked before."""
+        if self.question_column is None:
+            return ()
+        overlap = self._overlap(batch.tokenizer, room) if self.compat == "hf" or self.overlap is not None else 0 * room
+        says = f"the question leaves too little room for the text in windows of {self._limit(batch.tokenizer)} tokens"
+        return (Death((room < 1) | (overlap > self._most_overlap(room)), "question_too_long", says),)
+
+    def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats) -> Answers:
+        tokens, count = batch.text.tokens, len(ask)
+        at = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
+        start, end = logits[count:].T
+        null_start, null_end = logits[:count].T
+        where = (tokens.start[at], tokens.end[at], tokens.word_ids[at])
+        asked = AskWindows(ask, windows.lengths, start, end, null_start, null_end, *where)
+        if self.compat is None:
+            return decode(
+                asked,
+                max_answer_len=self.max_answer_len,
+                top_k=self.top_k,
+                align_to_words=self.align_to_words,
+                handle_impossible_answer=self.no_answer,
+                null_threshold=self.null_threshold,
+            )
+        found, nulls = hf_candidates(
+            asked, max_answer_len=self.max_answer_len, top_k=self.top_k, align_to_words=self.align_to_words
+        )
+        surface = slice_characters(batch.texts, self._row(found.ask), found.start, found.end).dictionary_encode()
+        lower = np.array([text.lower() for text in surface.dictionary.to_pylist()])  # Arrow's differs for a few letters
+        key = np.unique(lower, return_inverse=True)[1][surface.indices.to_numpy()]
+        return hf_merge(found, key, nulls if self.no_answer else None, top_k=self.top_k)
+
+    def _row(self, ask: Ints) -> Ints:
+        return ask // (len(self.questions) if self.questions else 1)
+
+    def _column(self, batch: Batch, answers: Answers) -> pa.ListArray:
+        """list<ANSWER>: question by question, best first."""
+        row = self._row(answers.ask)
+        if self.questions:
+            question = pa.array(self.questions, pa.string()).take(pa.array(answers.ask % len(self.questions)))
+        else:
+            question = batch.input(self.question_column or "").take(pa.array(row))
+        surface = slice_characters(batch.texts, row, answers.start, answers.end)
+        values = [question, pa.array(answers.start), pa.array(answers.end), pa.array(answers.score), surface]
+        counts = np.bincount(row, minlength=batch.rows)
+        return ragged(counts, pa.StructArray.from_arrays(values, fields=list(s.ANSWER)))

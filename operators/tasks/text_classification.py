@@ -1,0 +1,139 @@
+"""Sequence classification: a label, several labels, or a number for a text or a pair of texts."""
+
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import model_validator
+
+from distilray.model.config import Config, ProblemType
+from distilray.model.decode.scores import Function, apply
+from distilray.model.heads import HeadName
+from distilray.model.packed import Floats, Ints
+from distilray.model.predictor import Arrays, Reading
+from distilray.model.sequences import PAIR, SINGLE, Sequences, pair, read_first, single
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.tokenizer_spec import SpecialTokens
+from distilray.model.windows import Windows
+from distilray.operators import schema as s
+from distilray.operators.batch import Batch
+from distilray.operators.long_texts import LongTexts, lay
+from distilray.operators.options import Positive, Score
+from distilray.operators.ranking import best_labels, ranked_labels
+from distilray.operators.task import Answer, Death, InputKind, Request, Task, TaskError
+
+PAIR_TOO_LONG = "text_pair_too_long"
+
+
+class TextClassification(Task):
+    """Labels with a sequence classification checkpoint.
+
+    text_pair: the column with the second text of each pair. top_k: that many labels, best first; None: the best, or, of a
+    multi-label model, all that reach their threshold (by default 0.5). function: how logits become scores; None: as the
+    checkpoint's problem type says. long_texts: what becomes of texts longer than the model; mean and max combine the logits
+    of their windows. compat "hf": Transformers' rules.
+    """
+
+    task: Literal["text-classification"] = "text-classification"
+    name: str = "label"
+    text_pair: str | None = None
+    top_k: Positive | Literal["all"] | None = None
+    function: Function | None = None
+    long_texts: LongTexts = "error"
+    threshold: Score | None = None
+    thresholds: dict[str, Score] = {}
+    compat: Literal["hf"] | None = None
+
+    head: ClassVar[HeadName] = "sequence-classification"
+
+    @model_validator(mode="after")
+    def _hf_rules(self) -> Self:
+        if self.compat == "hf" and (
+            self.long_texts in ("mean", "max") or self.threshold is not None or self.thresholds
+        ):
+            raise ValueError("compat hf knows neither windows nor thresholds")
+        return self
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        return "special" if self.compat == "hf" else "text"
+
+    @property
+    def truncates(self) -> bool:
+        return self.long_texts == "truncate"
+
+    @property
+    def columns(self) -> dict[str, InputKind]:
+        return {self.text_pair: "text"} if self.text_pair else {}
+
+    def check(self, config: Config, tokenizer: Tokenizer) -> None:
+        if unknown := sorted(self.thresholds.keys() - set(config.labels)):
+            known = ", ".join(config.labels)
+            raise TaskError(f"thresholds: the model has no label {', '.join(unknown)}; it has {known}")
+        if (self.thresholds or self.threshold is not None) and not self._many(config):
+            raise TaskError(f"threshold: only for multi-label models; this one is for {config.problem}")
+
+    def kind(self, config: Config) -> pa.DataType:
+        return pa.list_(s.LABEL) if self.top_k is not None or self._many(config) else s.LABEL
+
+    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+        labels = pc.list_flatten(answers) if pa.types.is_list(answers.type) else answers
+        return pc.struct_field(labels, "label")
+
+    def request(self, batch: Batch, config: Config) -> Request:
+        capacity, deaths = self._capacity(batch)
+        laid = lay(batch.text.tokens, capacity, self.long_texts)
+        deaths += laid.deaths(self.long_texts, batch.tokenizer.max_length)
+
+        def answer(outputs: Arrays) -> Answer:
+            scores = apply(self._function(config), laid.pooled(outputs[0], self.long_texts))
+            return Answer(self._column(scores, config), laid.beyond if self.truncates else None, deaths)
+
+        windows = laid.windows
+        return Request(self._sequences(batch, windows), Reading(read_first(len(windows.text))), answer)
+
+    def _capacity(self, batch: Batch) -> tuple[int | Ints, tuple[Death, ...]]:
+        """Tokens of each text that fit, and the rows whose second text leaves room for none."""
+        limit = batch.tokenizer.max_length
+        if self.text_pair is None:
+            return limit - SINGLE, ()
+        capacity = limit - PAIR - batch.others[self.text_pair].lengths
+        says = f"column {self.text_pair} leaves no room for the text within the model's {limit} tokens"
+        return capacity, (Death(capacity < 1, PAIR_TOO_LONG, says),)
+
+    def _sequences(self, batch: Batch, windows: Windows) -> Sequences:
+        first, row = batch.text.first[windows.text] + windows.start, windows.text
+        if self.text_pair is None:
+            return single(first, windows.lengths)
+        second = batch.others[self.text_pair]
+        most = batch.tokenizer.max_length - PAIR - 1  # of a row that is dead already
+        return pair(first, windows.lengths, second.first[row], np.minimum(second.lengths, most)[row])
+
+    def _column(self, scores: Floats, config: Config) -> pa.Array:
+        if self._many(config):
+            limit = 0.5 if self.threshold is None else self.threshold
+            limits = np.array([self.thresholds.get(label, limit) for label in config.labels], dtype=np.float32)
+            return ranked_labels(scores, config.labels, None, scores >= limits)
+        if self.top_k is not None:
+            return ranked_labels(scores, config.labels, None if self.top_k == "all" else self.top_k)
+        return best_labels(scores, config.labels)
+
+    def _many(self, config: Config) -> bool:
+        """Whether a text has any number of labels."""
+        return config.problem == "multi_label_classification" and self.compat is None and self.top_k is None
+
+    def _function(self, config: Config) -> Function:
+        if self.function is not None:
+            return self.function
+        one = len(config.labels) == 1 and config.problem_type != "regression"
+        if self.compat == "hf" and one:
+            return "sigmoid"
+        return _FUNCTIONS[config.problem]
+
+
+_FUNCTIONS: dict[ProblemType, Function] = {
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "none",
+}

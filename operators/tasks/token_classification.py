@@ -1,0 +1,131 @@
+"""Token classification: entity spans."""
+
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import model_validator
+
+from distilray.model.config import Config
+from distilray.model.decode import token_classification as tc
+from distilray.model.heads import HeadName
+from distilray.model.packed import Floats, offsets_of, ragged_ranges
+from distilray.model.predictor import Arrays, Reading
+from distilray.model.sequences import SINGLE, Readout, single
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.tokenizer_spec import SpecialTokens
+from distilray.model.windows import Windows, check_windows, owned, split, split_hf, word_starts
+from distilray.operators import schema as s
+from distilray.operators.batch import Batch
+from distilray.operators.long_texts import default_overlap
+from distilray.operators.options import Count, Score
+from distilray.operators.ragged import slice_characters
+from distilray.operators.task import Answer, Request, Task, TaskError
+
+
+class TokenClassification(Task):
+    """Entities with a token classification checkpoint.
+
+    aggregation: how tokens become words and spans. compat "hf": exactly Transformers' rules, which cut texts longer
+    than the model unless `overlap` (their "stride") is given. overlap: tokens that neighbouring windows share.
+    viterbi: labels by the best path that the tag scheme allows. threshold, thresholds: least score of an entity, for all
+    labels and by label.
+    """
+
+    task: Literal["token-classification"] = "token-classification"
+    name: str = "entities"
+    aggregation: tc.Aggregation = "first"
+    compat: Literal["hf"] | None = None
+    overlap: Count | None = None
+    viterbi: bool = False
+    threshold: Score = 0.0
+    thresholds: dict[str, Score] = {}
+
+    head: ClassVar[HeadName] = "token-classification"
+
+    @model_validator(mode="after")
+    def _hf_rules(self) -> Self:
+        if self.compat == "hf" and self.aggregation == "none" and self.overlap is not None:
+            raise ValueError("compat hf has no overlap with aggregation none; choose another aggregation")
+        if self.viterbi and (self.compat == "hf" or self.aggregation == "none"):
+            raise ValueError("viterbi is not one of Transformers' rules, and needs an aggregation")
+        return self
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        return "special" if self.compat == "hf" else "text"
+
+    @property
+    def truncates(self) -> bool:
+        return self.compat == "hf" and self.overlap is None
+
+    def check(self, config: Config, tokenizer: Tokenizer) -> None:
+        capacity = tokenizer.max_length - SINGLE
+        most = capacity - 1 if self.compat == "hf" else capacity // 2
+        check_windows(capacity, self.overlap or 0, most)
+        names = self._scheme(config).entity_names
+        if unknown := sorted(self.thresholds.keys() - set(names)):
+            raise TaskError(f"thresholds: the model has no label {', '.join(unknown)}; it has {', '.join(names)}")
+
+    def kind(self, config: Config) -> pa.DataType:
+        return s.ENTITIES
+
+    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+        return pc.struct_field(pc.list_flatten(answers), "label")
+
+    def request(self, batch: Batch, config: Config) -> Request:
+        text, capacity = batch.text, batch.tokenizer.max_length - SINGLE
+        if self.compat == "hf":
+            windows = split_hf(text.tokens.offsets, capacity, self.overlap)
+            first, last = windows.start, windows.end
+        else:
+            overlap = default_overlap(capacity) if self.overlap is None else self.overlap
+            windows = split(text.tokens.offsets, text.tokens.word_ids, capacity, overlap)
+            first, last = owned(windows)  # one prediction a token, from the window that sees most around it
+        readout = Readout(np.arange(len(first)), 1 + first - windows.start, last - first)
+
+        def answer(outputs: Arrays) -> Answer:
+            hf = self.compat == "hf"
+            spans = (
+                self._decode_hf(batch, config, windows, outputs[0]) if hf else self._decode(batch, config, outputs[0])
+            )
+            spans = tc.above(spans, self.threshold, self.thresholds)
+            cut = text.lengths > capacity if self.truncates else None
+            return Answer(entities(spans, batch.texts), cut)
+
+        sequences = single(text.first[windows.text] + windows.start, windows.lengths)
+        return Request(sequences, Reading(readout), answer)
+
+    def _scheme(self, config: Config) -> tc.TagScheme:
+        """How the checkpoint's labels are read."""
+        if self.aggregation == "none":
+            return tc.token_scheme(config.labels)
+        return tc.hf_scheme(config.labels) if self.compat == "hf" else tc.detect_scheme(config.labels)
+
+    def _decode(self, batch: Batch, config: Config, logits: Floats) -> tc.Spans:
+        """Ours: one decoding a text."""
+        t = batch.text.tokens
+        starts = word_starts(t.offsets, t.word_ids)
+        return tc.decode(logits, t.offsets, starts, t.start, t.end, self._scheme(config), self.aggregation)
+
+    def _decode_hf(self, batch: Batch, config: Config, windows: Windows, logits: Floats) -> tc.Spans:
+        """Transformers': one decoding a window, then the spans merged."""
+        t, tokenizer = batch.text.tokens, batch.tokenizer
+        at = ragged_ranges(t.offsets[:-1][windows.text] + windows.start, windows.lengths)
+        input_ids, start, end = t.input_ids[at], t.start[at], t.end[at]
+        cu = offsets_of(windows.lengths)
+        starts = tc.hf_word_starts(cu, input_ids, end - start, tokenizer.token_chars, tokenizer.unk_id)
+        spans = tc.decode(logits, cu, starts, start, end, self._scheme(config), self.aggregation)
+        return tc.hf_merge_windows(spans, windows.text)
+
+
+def entities(spans: tc.Spans, texts: pa.StringArray) -> pa.ListArray:
+    """Spans as list<struct<start, end, label, score, text>>, a list a text."""
+    surface = slice_characters(texts, spans.text, spans.start, spans.end)
+    label = pa.array(spans.names, pa.string()).take(pa.array(spans.label))
+    values = pa.StructArray.from_arrays(
+        [pa.array(spans.start), pa.array(spans.end), label, pa.array(spans.score), surface], fields=list(s.ENTITY)
+    )
+    counts = np.bincount(spans.text, minlength=len(texts))
+    return pa.ListArray.from_arrays(pa.array(offsets_of(counts), pa.int32()), values)
