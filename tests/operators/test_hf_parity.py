@@ -3,16 +3,12 @@
 import warnings
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 import transformers
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.operators import schema as s
-from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec, TaskSpec
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tasks import TokenClassification
+from tests.operators.harness import answers
 from tests.support import HARD_TEXTS, IOB2, make_checkpoint, random_texts
 
 BIOES = ("O", *(f"{prefix}-{kind}" for kind in ("PER", "LOC") for prefix in "BIES"))
@@ -23,11 +19,7 @@ SCORE_GATE = 2e-5
 
 def entities(folder: Path, texts: list[str], **options: object) -> list[list[dict]]:
     """Our entities, through the operators."""
-    options = {"aggregation": "first", "hf": True, "overlap": None, "threshold": 0.0} | options
-    task = TaskSpec(name="entities", checkpoint=Checkpoint(str(folder)), **options)
-    columns = {s.TEXT: pa.array(texts, pa.string())}
-    table = Predict(task, ComputeSpec(dtype="float32"))(Tokenize(task)(pa.table(columns)))
-    return table["entities"].to_pylist()
+    return answers(TokenClassification(model=str(folder), compat="hf", **options), texts)["entities"].to_pylist()
 
 
 def hf_entities(folder: Path, texts: list[str], strategy: str, stride: int | None = None) -> list[list[dict]]:
@@ -43,10 +35,9 @@ def hf_entities(folder: Path, texts: list[str], strategy: str, stride: int | Non
             device="cpu",
             **options,
         )
-        answers = [ner(text) for text in texts]
+        found = [ner(text) for text in texts]
     return [
-        [{**entity, "label": entity.get("entity", entity.get("entity_group"))} for entity in answer]
-        for answer in answers
+        [{**entity, "label": entity.get("entity", entity.get("entity_group"))} for entity in answer] for answer in found
     ]
 
 

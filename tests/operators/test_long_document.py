@@ -7,22 +7,15 @@ import pyarrow as pa
 import pytest
 
 from distilray.model.checkpoint import Checkpoint
+from distilray.model.tokenizer import Tokenizer
 from distilray.operators import schema as s
-from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec, TaskSpec
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tasks import TokenClassification
+from tests.operators.harness import answers
 from tests.support import make_checkpoint, random_texts
 
 
-def task(folder: Path, **options: object) -> TaskSpec:
-    options = {"aggregation": "none", "hf": False, "overlap": None, "threshold": 0.0} | options
-    return TaskSpec(name="entities", checkpoint=Checkpoint(str(folder)), **options)
-
-
 def answer(folder: Path, texts: list[str], **options: object) -> pa.Table:
-    spec = task(folder, **options)
-    columns = {s.TEXT: pa.array(texts, pa.string())}
-    return Predict(spec, ComputeSpec(dtype="float32"))(Tokenize(spec)(pa.table(columns)))
+    return answers(TokenClassification(model=str(folder), **{"aggregation": "none"} | options), texts)
 
 
 def every_token_is_an_entity(path: Path, **options: int) -> Path:
@@ -36,11 +29,9 @@ def test_every_token_is_decoded_once_to_the_last_sentence(tmp_path: Path, words:
     draw = np.random.default_rng(0)
     vocabulary = np.array(["lincoln", "paris", "of", "washingtons", "qzx", "u.s.", "\u5317\u4eac"])
     text = " ".join(vocabulary[draw.integers(0, len(vocabulary), words)]) + " The end: Springfield."
-    spec = task(folder)
-    tokens = Tokenize(spec)(pa.table({s.TEXT: [text]}))
+    tokens = Tokenizer(Checkpoint(str(folder)))([text])
     found = answer(folder, [text])["entities"][0].as_py()
-    starts, ends = tokens[s.START][0].as_py(), tokens[s.END][0].as_py()
-    assert [(e["start"], e["end"]) for e in found] == list(zip(starts, ends, strict=True))
+    assert [(e["start"], e["end"]) for e in found] == list(zip(tokens.start, tokens.end, strict=True))
     assert found[-1]["end"] == len(text)
     assert all(e["text"] == text[e["start"] : e["end"]] for e in found[:: len(found) // 500 or 1])
 
@@ -52,7 +43,8 @@ def test_a_text_that_fits_one_window_is_the_same_with_and_without_windows(tmp_pa
     with_windows = answer(wide, texts, aggregation=aggregation)
     without = answer(wide, texts, aggregation=aggregation, overlap=0)
     assert with_windows["entities"].to_pylist() == without["entities"].to_pylist()
-    assert with_windows[s.WINDOW_TOKENS].to_pylist() == [n + 2 if n else 0 for n in with_windows[s.TOKENS].to_pylist()]
+    counts = with_windows[s.TOKENS].to_pylist()
+    assert with_windows[s.WINDOW_TOKENS][0].as_py() == sum(n + 2 if n else 0 for n in counts)
 
 
 def test_an_entity_cut_by_a_window_is_whole(tmp_path: Path) -> None:

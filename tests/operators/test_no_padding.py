@@ -7,43 +7,45 @@ import pyarrow as pa
 import pytest
 import torch
 
-from distilray.model.checkpoint import Checkpoint
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.windows import split
 from distilray.operators import schema as s
 from distilray.operators.predict import Predict
-from distilray.operators.ragged import flat
-from distilray.operators.task import ComputeSpec, TaskSpec
+from distilray.operators.task import ComputeSpec
+from distilray.operators.tasks import TokenClassification
 from distilray.operators.tokenize import Tokenize
+from tests.operators.harness import rows
 from tests.support import random_texts
 
 
 @pytest.mark.parametrize("tokens_per_pack", [512, 4096])
 def test_the_model_sees_each_token_and_no_other(checkpoint: Path, tokens_per_pack: int) -> None:
-    task = TaskSpec("entities", Checkpoint(str(checkpoint)), "first", hf=False, overlap=None, threshold=0.0)
+    tasks = [TokenClassification(model=str(checkpoint))]
     texts = [*random_texts(60, 1), "", *random_texts(3, 2, words=(900, 1000))]
-    tokens = Tokenize(task)(pa.table({s.TEXT: pa.array(texts)}))
-    predict = Predict(task, ComputeSpec(tokens_per_pack=tokens_per_pack))
+    predict = Predict(tasks, ComputeSpec(tokens_per_pack=tokens_per_pack))
     seen = []
 
     def watch(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
         assert output.ndim == 2  # [tokens, dim]: there is no axis to pad
         seen.append(inputs[0])
 
-    predict.predictor.model.encoder.word_embeddings.register_forward_hook(watch)
-    answers = predict(tokens)
+    predict.predictors[0].encoder.word_embeddings.register_forward_hook(watch)
+    answers = predict(Tokenize(tasks)(rows(texts)))
     computed = torch.cat(seen).numpy()
-    windows = flat(tokens[s.WINDOW_END]) - flat(tokens[s.WINDOW_START])
+    tokenizer = Tokenizer(tasks[0].checkpoint)
+    tokens = tokenizer(texts)
+    windows = split(tokens.offsets, tokens.word_ids, 510, 64).lengths
     assert len(computed) == windows.sum() + 2 * len(windows) == answers[s.COMPUTED_TOKENS][0].as_py()
-    assert answers[s.COMPUTED_TOKENS][0].as_py() == sum(answers[s.WINDOW_TOKENS].to_pylist())
-    content = computed[~np.isin(computed, (predict.tokenizer.cls_id, predict.tokenizer.sep_id))]
-    assert set(content) == set(flat(tokens[s.INPUT_IDS]))
+    assert answers[s.COMPUTED_TOKENS][0].as_py() == answers[s.WINDOW_TOKENS][0].as_py()
+    content = computed[~np.isin(computed, tokenizer.specials)]
+    assert set(content) == set(tokens.input_ids)
     assert all(len(pack) <= max(tokens_per_pack, 512) for pack in seen)
 
 
 def test_what_leaves_the_tokenizer_is_ragged(checkpoint: Path) -> None:
-    task = TaskSpec("entities", Checkpoint(str(checkpoint)), "first", hf=False, overlap=None, threshold=0.0)
     texts = ["lincoln", "", " ".join(["paris"] * 2000)]
-    table = Tokenize(task)(pa.table({s.TEXT: pa.array(texts)}))
-    for name in (s.INPUT_IDS, s.WORD_IDS, s.START, s.END):
-        assert table.schema.field(name).type == pa.list_(pa.int32())
-        assert pa.compute.list_value_length(table[name]).to_pylist() == [1, 0, 2000]
+    table = Tokenize([TokenClassification(model=str(checkpoint))])(rows(texts))
+    tokens = table[s.tokens_column(0, s.TEXT)]
+    assert tokens.type == pa.list_(s.TOKEN)
+    assert pa.compute.list_value_length(tokens).to_pylist() == [1, 0, 2000]
     assert table.nbytes < 2001 * 4 * 4 + len("".join(texts)) + 500

@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilray.operators.ragged import flat, lists, offsets, slice_characters
+from distilray.operators.ragged import ragged, slice_characters
 
 
 @given(st.data())
@@ -21,10 +21,7 @@ def test_slices_are_those_of_python(data: st.DataObject) -> None:
     assert sliced == [texts[skipped + i][a:b] for i, (a, b) in zip(row, spans, strict=True)]
 
 
-@given(st.lists(st.lists(st.integers(0, 1000), max_size=5), min_size=1, max_size=8), st.integers(0, 7))
-def test_flat_and_offsets_are_those_of_the_lists(values: list[list[int]], skipped: int) -> None:
-    skipped = min(skipped, len(values) - 1)
-    column = pa.chunked_array([pa.array(values, pa.list_(pa.int32())).slice(skipped)])
-    assert flat(column).tolist() == [x for value in values[skipped:] for x in value]
-    assert offsets(column).tolist() == np.cumsum([0, *map(len, values[skipped:])]).tolist()
-    assert lists(offsets(column), flat(column)).to_pylist() == values[skipped:]
+@given(st.lists(st.lists(st.integers(0, 1000), max_size=5), min_size=1, max_size=8))
+def test_ragged_lists_are_made_of_lengths_and_values(values: list[list[int]]) -> None:
+    lengths, flat = np.array([len(value) for value in values]), [x for value in values for x in value]
+    assert ragged(lengths, pa.array(flat, pa.int32())).to_pylist() == values
