@@ -3,63 +3,20 @@
 import json
 import random
 import string
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from transformers import DistilBertConfig, DistilBertForTokenClassification
-
-from distilray.model.packed import make_pack
+import transformers
 
 IOB2 = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = [
-    "the",
-    "of",
-    "and",
-    "to",
-    "in",
-    "that",
-    "is",
-    "was",
-    "for",
-    "on",
-    "with",
-    "as",
-    "his",
-    "her",
-    "at",
-    "by",
-    "from",
-    "president",
-    "congress",
-    "united",
-    "states",
-    "america",
-    "new",
-    "york",
-    "war",
-    "peace",
-    "lincoln",
-    "washington",
-    "senate",
-    "john",
-    "mary",
-    "paris",
-    "london",
-    "said",
-    "new",
-    "government",
-    "people",
-    "country",
-    "year",
-    "bank",
-    "treasury",
-]
+WORDS = (
+    "the of and to in that is was for on with as his her at by from president congress united states america new york war "
+    "peace lincoln washington senate john mary paris london said new government people country year bank treasury"
+).split()
 PIECES = ("##s", "##ing", "##ed", "##er", "##ton", "##land", "##ia", "##an", "##al", "##ly")
 
 HARD_TEXTS = (
@@ -90,10 +47,27 @@ def vocabulary() -> list[str]:
     return list(dict.fromkeys([*SPECIAL, *lower, *(f"##{c}" for c in lower), *WORDS, *PIECES]))
 
 
+HeadKind = Literal[
+    "token-classification", "sequence-classification", "multiple-choice", "question-answering", "masked-lm", "base"
+]
+ARCHITECTURES: dict[HeadKind, str] = {
+    "token-classification": "DistilBertForTokenClassification",
+    "sequence-classification": "DistilBertForSequenceClassification",
+    "multiple-choice": "DistilBertForMultipleChoice",
+    "question-answering": "DistilBertForQuestionAnswering",
+    "masked-lm": "DistilBertForMaskedLM",
+    "base": "DistilBertModel",
+}
+WITHOUT_LABELS = ("multiple-choice", "question-answering", "masked-lm", "base")
+
+
 def make_checkpoint(
     folder: Path,
     labels: tuple[str, ...] = IOB2,
     *,
+    head: HeadKind = "token-classification",
+    problem_type: str | None = None,
+    tie_word_embeddings: bool = True,
     seed: int = 0,
     std: float = 0.3,
     layers: int = 2,
@@ -105,10 +79,15 @@ def make_checkpoint(
     lower: bool = True,
     vocab: list[str] | None = None,
 ) -> Path:
-    """A token classifier with weights that show every bug: wide, with random biases and LayerNorms (distilbert.md 4)."""
+    """A DistilBERT with weights that show every bug: wide, with random biases and LayerNorms (distilbert.md 4).
+
+    Checkpoints of one seed and one size have equal encoders, whatever their heads. labels: of the two classification
+    heads; problem_type: of sequence-classification; tie_word_embeddings: of masked-lm.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     vocab = vocab or vocabulary()
-    config = DistilBertConfig(
+    named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    config = transformers.DistilBertConfig(
         vocab_size=len(vocab),
         max_position_embeddings=positions,
         n_layers=layers,
@@ -116,10 +95,11 @@ def make_checkpoint(
         dim=dim,
         hidden_dim=hidden_dim,
         activation=activation,
-        id2label=dict(enumerate(labels)),
-        label2id={label: i for i, label in enumerate(labels)},
+        problem_type=problem_type,
+        tie_word_embeddings=tie_word_embeddings,
+        **({} if head in WITHOUT_LABELS else named),
     )
-    model = DistilBertForTokenClassification(config)
+    model = getattr(transformers, ARCHITECTURES[head])(config)
     randomise(model, seed, std)
     model.save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
@@ -175,37 +155,3 @@ def output_bytes(folder: Path | str) -> dict[str, bytes]:
     """Every object under data/ and dead/, by name."""
     files = [*Path(folder, "data").glob("*.parquet"), *Path(folder, "dead").glob("*.parquet")]
     return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
-
-
-def ragged_lengths(seed: int, count: int, longest: int) -> np.ndarray:
-    """Lengths from 1 to `longest`, both ends included."""
-    return np.append(np.random.default_rng(seed).integers(1, longest + 1, count), [1, longest])
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """B sequences of token ids laid end to end; a pack wants them in order of length. ids: [sum(lengths)]; lengths: [B]."""
-
-    ids: np.ndarray
-    lengths: np.ndarray
-
-
-def random_sequences(lengths: Sequence[int] | np.ndarray, vocabulary_size: int, seed: int = 0) -> Sequences:
-    """Any ids of the vocabulary, [PAD] and the other specials among them."""
-    ids = np.random.default_rng(seed).integers(0, vocabulary_size, int(np.sum(lengths)))
-    return Sequences(ids, np.sort(lengths))
-
-
-@torch.inference_mode()
-def hf_logits(folder: Path | str, batch: Sequences) -> torch.Tensor:
-    """Transformers' fp32 logits [T, labels], one call for each sequence, so that no padding plays a part."""
-    model = DistilBertForTokenClassification.from_pretrained(folder, dtype=torch.float32).eval()
-    sequences = torch.from_numpy(batch.ids).split(batch.lengths.tolist())
-    return torch.cat([model(ids[None]).logits[0] for ids in sequences])
-
-
-@torch.inference_mode()
-def packed_logits(model: torch.nn.Module, batch: Sequences, device: str = "cpu") -> torch.Tensor:
-    """Our logits [T, labels] in fp32, all sequences in one pack."""
-    pack = make_pack(batch.ids, batch.lengths).to(torch.device(device))
-    return model.to(device)(pack).float().cpu()
