@@ -59,9 +59,9 @@ class Weights:
 
 def read_weights(checkpoint: Checkpoint) -> Weights:
     """Every tensor of a checkpoint; what old formats leave out is made: sinusoidal positions, tied embeddings."""
+    config = checkpoint.config  # first: it says best what is no checkpoint
     file, found = load_tensors(checkpoint)
     tensors = dict(found)
-    config = checkpoint.config
     if config.sinusoidal_pos_embds:
         tensors.setdefault("embeddings.position_embeddings.weight", sinusoidal_positions(config))
     if "vocab_projector.bias" in tensors:

@@ -77,7 +77,7 @@ def test_every_job_is_valid(page: Path, block: str) -> None:
 def test_every_job_key_is_documented() -> None:
     text = (ROOT / "docs/jobs.md").read_text()
     schema = parse_job(
-        {"source": {"uri": "x"}, "tasks": [{"model": "x"}], "sink": {"uri": "y"}}, "x"
+        {"source": {"uri": "x"}, "tasks": [{"task": "token-classification", "model": "x"}], "sink": {"uri": "y"}}, "x"
     ).model_json_schema()
     keys = {key for part in [schema, *schema["$defs"].values()] for key in part.get("properties", {})}
     assert not [key for key in keys if not re.search(rf"\b{key}:", text)]

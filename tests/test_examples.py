@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.dataset as ds
 
-from distilray.model.checkpoint import Checkpoint
 from distilray.operators import schema as s
 from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec, TaskSpec
+from distilray.operators.task import ComputeSpec
+from distilray.operators.tasks import TokenClassification
 from distilray.operators.tokenize import Tokenize
+from tests.operators.harness import rows
 from tests.support import read_output
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,12 +32,12 @@ def test_f1_on_the_hand_labelled_sentences(checkout: Path) -> None:
 def test_bfloat16_finds_what_float32_finds() -> None:
     """The gate of 16-bit labels on a trained model: at least 99.9 % of the tokens' labels agree."""
     texts = ds.dataset(ROOT / "examples/corpus").to_table(columns=["text"])["text"].slice(0, 6)
-    task = TaskSpec("entities", Checkpoint(str(ROOT / "examples/models/ner")), "none", False, None, 0.0)
-    tokens = Tokenize(task)(pa.table({s.TEXT: texts}))
+    tasks = [TokenClassification(model=str(ROOT / "examples/models/ner"), aggregation="none")]
+    tokens = Tokenize(tasks)(rows(texts.to_pylist()))
     answers = []
     for dtype in ("float32", "bfloat16"):
-        lists = Predict(task, ComputeSpec(dtype=dtype))(tokens)["entities"].to_pylist()
+        lists = Predict(tasks, ComputeSpec(dtype=dtype))(tokens)["entities"].to_pylist()
         answers.append({(i, e["start"], e["label"]) for i, row in enumerate(lists) for e in row})
-    total = sum(map(len, tokens[s.INPUT_IDS].to_pylist()))
+    total = sum(map(len, tokens[s.tokens_column(0, s.TEXT)].to_pylist()))
     assert len(answers[0]) > 500
     assert len(answers[0] ^ answers[1]) / 2 <= total / 1000

@@ -60,7 +60,7 @@ def test_plan_computes_nothing(job: Path, capsys: pytest.CaptureFixture[str]) ->
         ("tasks.0.model=/nowhere/at/all", "no config.json in /nowhere/at/all"),
         ("compute.attention=flash", "attention 'flash' needs a CUDA device"),
         ("compute.nodes=3", "compute.nodes: unknown key"),
-        ("tasks.0.overlap=400", "overlap must lie between 0 and half of the window's 510 tokens, got 400"),
+        ("tasks.0.overlap=400", "overlap must lie between 0 and 255 in windows of 510 tokens, got 400"),
     ],
 )
 def test_a_job_that_cannot_run_exits_with_2_and_one_line(

@@ -34,7 +34,7 @@ def test_yaml_and_python_are_the_same_job(path: Path) -> None:
 
 def test_set_overrides_a_key(path: Path) -> None:
     job = load_job(path, ["compute.engine=ray", "tasks.0.aggregation=max", "compute.predict.max=3", "source.keep=[id]"])
-    assert (job.compute.engine, job.task.aggregation, job.compute.predict.max) == ("ray", "max", 3)
+    assert (job.compute.engine, job.tasks[0].aggregation, job.compute.predict.max) == ("ray", "max", 3)
     assert job.source.keep == ["id"]
 
 
@@ -79,7 +79,7 @@ def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
 
 def test_all_mistakes_are_named_at_once() -> None:
     with pytest.raises(JobError) as caught:
-        parse_job({"source": {"url": "x"}, "tasks": [{"model": "m"}]}, "job")
+        parse_job({"source": {"url": "x"}, "tasks": [{"task": "token-classification", "model": "m"}]}, "job")
     assert str(caught.value).splitlines() == [
         "job:",
         "  source.uri: this key is required",
@@ -92,7 +92,7 @@ def test_secrets_are_in_no_description(path: Path) -> None:
     job = load_job(path)
     assert "hunter2" not in repr(job)
     assert "hunter2" not in str(job.description())
-    assert "hunter2" not in repr(job.task.spec())
+    assert "hunter2" not in repr(job.tasks[0].checkpoint)
 
 
 def test_the_fingerprint_is_of_the_answers(path: Path) -> None:

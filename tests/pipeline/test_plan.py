@@ -13,7 +13,7 @@ from distilray.pipeline.plan import cut
 from distilray.pipeline.shards import Corpus, Shard, infer_partitions, partition_values, survey
 from tests.support import random_texts, write_shard
 
-READ = Read("text", pa.schema([]), pa.schema([]))
+READ = Read("text", pa.schema([]), pa.schema([]), pa.schema([]))
 GROUPS = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 5000)), max_size=12)
 
 
@@ -42,7 +42,7 @@ def test_every_row_is_in_exactly_one_unit(shards: list[list[tuple[int, int]]], u
 
 def test_a_large_row_group_is_cut_into_row_ranges(tmp_path: Path) -> None:
     path = write_shard(tmp_path / "one.parquet", random_texts(100, 1), row_group_size=100)
-    corpus = survey(Source(uri=str(path)))
+    corpus = survey(Source(uri=str(path)), pa.schema([]))
     units = cut(corpus, 2000).units
     assert len(units) > 3
     assert [unit.row_groups for unit in units] == [(0, 1)] * len(units)
@@ -65,20 +65,24 @@ def test_a_folder_a_glob_and_a_file(tmp_path: Path, pattern: str) -> None:
         write_shard(tmp_path / f"{name}.parquet", ["x"])
     write_shard(tmp_path / "_hidden/c.parquet", ["x"])
     write_shard(tmp_path / ".hidden.parquet", ["x"]) if not pattern else None
-    shards = survey(Source(uri=str(tmp_path / pattern))).shards
+    shards = survey(Source(uri=str(tmp_path / pattern)), pa.schema([])).shards
     assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]
-    assert len(survey(Source(uri=[str(tmp_path / "b.parquet"), str(tmp_path / "a.parquet")])).shards) == 2
+    assert (
+        len(survey(Source(uri=[str(tmp_path / "b.parquet"), str(tmp_path / "a.parquet")]), pa.schema([])).shards) == 2
+    )
 
 
 @pytest.mark.parametrize("pattern", ["**/*.parquet", "*/*.parquet", "*"])
 def test_a_glob_passes_by_what_is_hidden(tmp_path: Path, pattern: str) -> None:
     for name in ("y=1/a", "_temporary/b", ".spark/c"):
         write_shard(tmp_path / f"{name}.parquet", ["x"])
-    assert [Path(shard.uri).name for shard in survey(Source(uri=str(tmp_path / pattern))).shards] == ["a.parquet"]
+    assert [Path(shard.uri).name for shard in survey(Source(uri=str(tmp_path / pattern)), pa.schema([])).shards] == [
+        "a.parquet"
+    ]
 
 
 def test_a_glob_of_folders_takes_what_is_in_them(tmp_path: Path) -> None:
     for name in ("year=2023/a", "year=2024/month=1/b", "year=1999/c"):
         write_shard(tmp_path / f"{name}.parquet", ["x"])
-    shards = survey(Source(uri=str(tmp_path / "year=202*"))).shards
+    shards = survey(Source(uri=str(tmp_path / "year=202*")), pa.schema([])).shards
     assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]

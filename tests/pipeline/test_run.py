@@ -8,10 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.torch import load_file, save_file
 
-from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
+from distilray.pipeline import Compute, Job, JobError, Sink, Source, TaskError, TokenClassification
 from distilray.pipeline.commit import IncompleteError, open_output
 from distilray.pipeline.plan import cut
-from distilray.pipeline.run import check_task, execute, make_plan
+from distilray.pipeline.run import check_tasks, execute, make_plan
 from distilray.pipeline.shards import survey
 from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
@@ -211,8 +211,8 @@ def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_p
     execute(job)
     other = make_checkpoint(tmp_path / "other", seed=9)
     for changed in (
-        job.model_copy(update={"tasks": [job.task.model_copy(update={"aggregation": "max"})]}),
-        job.model_copy(update={"tasks": [job.task.model_copy(update={"model": str(other)})]}),
+        job.model_copy(update={"tasks": [job.tasks[0].model_copy(update={"aggregation": "max"})]}),
+        job.model_copy(update={"tasks": [job.tasks[0].model_copy(update={"model": str(other)})]}),
         local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", text="text", keep=["text"]),
     ):
         with pytest.raises(JobError, match="different job"):
@@ -275,13 +275,13 @@ def test_the_manifest_holds_no_secret(checkpoint: Path, tmp_path: Path) -> None:
 def test_only_scores_above_the_threshold_come_out(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(60, 6))
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
-    strict = job.task.model_copy(update={"threshold": 0.6, "thresholds": {"PER": 0.9}})
+    strict = job.tasks[0].model_copy(update={"threshold": 0.6, "thresholds": {"PER": 0.9}})
     execute(job.model_copy(update={"tasks": [strict]}))
     found = [entity for row in read_output(tmp_path / "out")["entities"].to_pylist() for entity in row]
     assert found
     assert all(entity["score"] >= (0.9 if entity["label"] == "PER" else 0.6) for entity in found)
-    wrong = job.task.model_copy(update={"thresholds": {"PERSON": 0.5}})
-    with pytest.raises(JobError, match="no label PERSON; it has LOC, ORG, PER"):
+    wrong = job.tasks[0].model_copy(update={"thresholds": {"PERSON": 0.5}})
+    with pytest.raises(TaskError, match="no label PERSON; it has LOC, ORG, PER"):
         execute(job.model_copy(update={"tasks": [wrong], "sink": Sink(uri=str(tmp_path / "out2"))}))
 
 
@@ -368,7 +368,7 @@ def test_a_shard_of_nulls_has_a_dead_letter_for_each_row(checkpoint: Path, tmp_p
 def test_texts_repeated_by_a_dictionary_are_cut_into_units_by_rows(checkpoint: Path, tmp_path: Path) -> None:
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 150_000, pa.int32()), pa.array(["a"]))
     shard = write_shard(tmp_path / "d.parquet", texts, row_group_size=150_000)
-    units = cut(survey(Source(uri=str(shard))), 10**9).units
+    units = cut(survey(Source(uri=str(shard)), pa.schema([])), 10**9).units
     assert [unit.rows for unit in units] == [50_000] * 3
 
 
@@ -394,9 +394,9 @@ def test_a_second_run_takes_the_plan_of_the_first(checkpoint: Path, tmp_path: Pa
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     other = job.model_copy(update={"compute": job.compute.model_copy(update={"unit_bytes": 10**6})})
     output = open_output(job.sink)
-    fingerprint = job.fingerprint(check_task(job.task.spec()))
-    assert output.save_plan(make_plan(job, survey(job.source)), fingerprint)
-    assert not output.save_plan(make_plan(other, survey(job.source)), fingerprint)
+    fingerprint = job.fingerprint(check_tasks(job.tasks)[1])
+    assert output.save_plan(make_plan(job, survey(job.source, job.inputs)), fingerprint)
+    assert not output.save_plan(make_plan(other, survey(job.source, job.inputs)), fingerprint)
     assert execute(other).manifest["units"] > 1
     assert read_output(tmp_path / "out")["row"].to_pylist() == list(range(60))
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from distilray.operators import schema as s
 from distilray.operators.read import Unit
 from distilray.operators.write import UnitError, Write
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
@@ -90,7 +91,7 @@ def test_a_failing_store_is_an_error_while_planning(store: FaultyStore, checkpoi
 
 def test_a_failing_store_makes_no_dead_letters_and_the_next_run_finishes(store: FaultyStore, checkpoint: Path) -> None:
     whole = job(checkpoint)
-    survey(whole.source)
+    survey(whole.source, whole.inputs)
     seen = []
 
     def break_down(_: object) -> None:
@@ -116,13 +117,13 @@ def test_puts_come_in_the_order_of_the_protocol(store: FaultyStore, checkpoint: 
 
 
 def test_a_unit_with_a_row_too_many_or_of_another_is_not_committed(store: FaultyStore, checkpoint: Path) -> None:
-    read = survey(job(checkpoint).source).read
-    unit = make_plan(job(checkpoint), survey(job(checkpoint).source)).units[0]
+    plan = make_plan(job(checkpoint), survey(job(checkpoint).source, job(checkpoint).inputs))
+    read, unit = plan.read, plan.units[0]
     assert isinstance(unit, Unit)
     table = read(unit)
-    write = Write("faulty://out", "entities", pa.schema([]), truncated=False)
+    write = Write("faulty://out", job(checkpoint).tasks, pa.schema([]), pa.schema([("entities", s.ENTITIES)]))
     with pytest.raises(UnitError, match=rf"expected {unit.rows} rows, got {2 * unit.rows}"):
         write(pa.concat_tables([table, table]))
     with pytest.raises(UnitError, match="expected the rows of one unit"):
-        write(pa.concat_tables([table, read(make_plan(job(checkpoint), survey(job(checkpoint).source)).units[1])]))
+        write(pa.concat_tables([table, read(plan.units[1])]))
     assert FaultyStore.puts == []
