@@ -1,0 +1,22 @@
+"""Multiple choice: accuracy, of rows with any number of choices."""
+
+from typing import Any
+
+from distilray.model.metrics.gold import check_choices, labelled
+from distilray.model.packed import Ints
+
+
+def count(gold: Ints, found: Ints, sizes: Ints) -> dict[str, Any]:
+    """{rows, hits}. gold: [R], -100 for a row without gold, which is not counted; found: [R]; sizes: [R], choices.
+
+    Raises MetricError for a choice that its row does not have.
+    """
+    check_choices("the prediction", found, sizes)
+    rows = labelled(gold, sizes)
+    return {"rows": int(rows.sum()), "hits": int((gold == found)[rows].sum())}
+
+
+def figures(counts: dict[str, Any]) -> dict[str, Any]:
+    """{rows, accuracy}; accuracy of no rows is None."""
+    rows = counts.get("rows", 0)
+    return {"rows": rows, "accuracy": counts["hits"] / rows if rows else None}
