@@ -15,7 +15,7 @@ from distilray.model.config import CheckpointError, Config, parse_config, parse_
 WEIGHTS = "model.safetensors"
 INDEX = ".index.json"  # of a file in shards
 _WEIGHTS = (WEIGHTS, "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
-_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "vocab.txt")
+TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
 _EXPECTED = (
     "expected a folder with config.json, weights, and vocab.txt or tokenizer.json (a local path is relative to the "
     "working directory; a model of the Hugging Face hub is hf://org/name@revision)"
@@ -96,7 +96,7 @@ class Checkpoint:
         A file that was read before is not read again: the digest is of the bytes that were used.
         """
         sha = hashlib.sha256()
-        for name in (*_FILES, self.weights_file, *self.shards):
+        for name in ("config.json", *TOKENIZER, self.weights_file, *self.shards):
             if name in self._sums or self.read(name) is not None:
                 sha.update(f"{name}:{self._sums[name]}\n".encode())
         return sha.hexdigest()

@@ -47,6 +47,11 @@ def is_buffer(name: str) -> bool:
     return _split(name)[1] == "position_ids"
 
 
+def is_encoder(name: str) -> bool:
+    """True for the canonical name of a tensor that every class has."""
+    return name.startswith(("embeddings.", "transformer."))
+
+
 def canonical(name: str, layout: Layout) -> str:
     """The name in a torch DistilBertModel, or of a head beside it: no `module.` or `distilbert.`, no gamma or beta."""
     module, leaf = _split(name)
