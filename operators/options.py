@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 
-def _location(uri: str) -> str:
+def location(uri: str) -> str:
     """A URI, or a local path made absolute: workers have another working directory."""
     if not uri:
         raise ValueError("expected a path or a URI, got an empty string")
@@ -18,7 +18,7 @@ def _location(uri: str) -> str:
     return uri
 
 
-Location = Annotated[str, AfterValidator(_location)]
+Location = Annotated[str, AfterValidator(location)]
 # s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
 StorageOptions = Annotated[dict[str, Any], Field(default_factory=dict, repr=False, exclude=True)]
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]

@@ -1,7 +1,7 @@
 """Tokens to answers: the sequences that the tasks ask for, each distinct one computed once, and every task's decoding."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,8 +13,9 @@ from distilray.model.predictor import Head, Predictor, Reading
 from distilray.model.sequences import Readout, union
 from distilray.model.weights import Weights, check_weights, read_weights
 from distilray.operators import schema as s
-from distilray.operators.batch import Batch, read_batch
-from distilray.operators.task import Answer, ComputeSpec, Request, Task, truncated_column
+from distilray.operators.batch import read_batch
+from distilray.operators.gold import Gold
+from distilray.operators.task import Answer, ComputeSpec, Task, truncated_column
 from distilray.operators.tokenize import Tokenizing, tokenizings
 
 log = logging.getLogger(__name__)
@@ -73,46 +74,46 @@ class Predict:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows with answers, in the same order; what a task says of a dead row means nothing."""
-        batches = [read_batch(table, number, each.tokenizer) for number, each in enumerate(self.tokenizings)]
         before = self.computed_tokens
+        answers, window_tokens = self.answers(table, {})
+        computed_tokens = self.computed_tokens - before
+        tokens = pc.list_value_length(table[s.tokens_column(0, s.TEXT)])
+        table = _bury(table, answers)
+        columns = {
+            s.TOKENS: tokens.cast(pa.int64()),
+            s.WINDOW_TOKENS: pa.repeat(window_tokens, table.num_rows),
+            s.COMPUTED_TOKENS: pa.repeat(computed_tokens, table.num_rows),
+            s.BACKEND: pa.repeat(self.predictors[0].backend, table.num_rows),
+        }
+        for task, answer in zip(self.tasks, answers, strict=True):
+            columns[task.name] = answer.column
+            if answer.truncated is not None:
+                columns[truncated_column(task)] = pa.array(answer.truncated)
+        table = table.select([name for name in table.column_names if not name.startswith(s.INTERNAL)])
+        for name, column in columns.items():
+            table = table.append_column(name, column)
+        return table
+
+    def answers(self, table: pa.Table, gold: Mapping[str, Gold]) -> tuple[list[Answer], int]:
+        """Every task's answer, judged by the gold given for it by name, and the tokens of all windows."""
+        batches = [read_batch(table, number, each.tokenizer) for number, each in enumerate(self.tokenizings)]
         answers: dict[int, Answer] = {}
         window_tokens = 0
         for each, predictor in zip(self.passes, self.predictors, strict=True):
-            requests = [self._request(i, batches[each.tokenizing]) for i in each.tasks]
+            batch, tasks = batches[each.tokenizing], [(self.tasks[i], self.configs[i]) for i in each.tasks]
+            requests = [task.request(batch, config, gold.get(task.name)) for task, config in tasks]
             sequences, where = union([request.sequences for request in requests])
             window_tokens += int(sequences.lengths.sum())
             readings = [_moved(request.reading, at) for request, at in zip(requests, where, strict=True)]
-            outputs = predictor(batches[each.tokenizing].pool.ids, sequences, readings)
+            outputs = predictor(batch.pool.ids, sequences, readings)
             for i, request, arrays in zip(each.tasks, requests, outputs, strict=True):
                 answers[i] = request.answer(arrays)
-        return self._rows(table, batches[0], answers, window_tokens, self.computed_tokens - before)
+        return [answers[i] for i in range(len(self.tasks))], window_tokens
 
     @property
     def computed_tokens(self) -> int:
         """Tokens that have gone through the encoders."""
         return sum(predictor.computed_tokens for predictor in self.predictors)
-
-    def _request(self, i: int, batch: Batch) -> Request:
-        return self.tasks[i].request(batch, self.configs[i])
-
-    def _rows(
-        self, table: pa.Table, batch: Batch, answers: dict[int, Answer], window_tokens: int, computed_tokens: int
-    ) -> pa.Table:
-        table = _bury(table, [answers[i] for i in range(len(self.tasks))])
-        columns = {
-            s.TOKENS: pa.array(batch.text.lengths),
-            s.WINDOW_TOKENS: pa.repeat(window_tokens, table.num_rows),
-            s.COMPUTED_TOKENS: pa.repeat(computed_tokens, table.num_rows),
-            s.BACKEND: pa.repeat(self.predictors[0].backend, table.num_rows),
-        }
-        for i, task in enumerate(self.tasks):
-            columns[task.name] = answers[i].column
-            if answers[i].truncated is not None:
-                columns[truncated_column(task)] = pa.array(answers[i].truncated)
-        table = table.select([name for name in table.column_names if not name.startswith(s.INTERNAL)])
-        for name, column in columns.items():
-            table = table.append_column(name, column)
-        return table
 
 
 def _moved(reading: Reading, at: Ints) -> Reading:

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from distilray.model.attention import AttentionName
 from distilray.model.checkpoint import Checkpoint
@@ -18,6 +20,7 @@ from distilray.model.sequences import Sequences
 from distilray.model.tokenizer import Tokenizer
 from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.operators.batch import Batch
+from distilray.operators.gold import Gold
 from distilray.operators.options import ColumnName, Frozen, Location, StorageOptions
 
 InputKind = Literal["text", "texts"]  # a column of strings, or of lists of strings
@@ -38,11 +41,13 @@ class Death:
 
 @dataclass(frozen=True)
 class Answer:
-    """A task's column. truncated: rows whose text was cut, or None for a task that cuts none."""
+    """A task's column. truncated: rows whose text was cut, or None for a task that cuts none; counts: how the answers
+    compare with the gold that was given with the request, see model/metrics."""
 
     column: pa.Array
     truncated: Bools | None = None
     deaths: tuple[Death, ...] = ()
+    counts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,17 +104,33 @@ class Task(Frozen, ABC):
         """The type of the column of answers."""
 
     @abstractmethod
-    def request(self, batch: Batch, config: Config) -> Request:
-        """What to compute for a batch."""
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
+        """What to compute for a batch; with gold, also what losses and metrics need."""
 
     def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray | None:
         """The labels to count for the manifest; None for a task that has none."""
+
+
+class JudgedTask(Task):
+    """A task whose answers are right or wrong. gold: the column with the right ones, read by `distilray evaluate` only."""
+
+    gold: Annotated[str | None, Field(exclude=True)] = None
+
+    @abstractmethod
+    def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
+        """Loss and metrics, overall and by label, from the counts of all batches."""
 
 
 def schema_of(task: Task, config: Config) -> pa.Schema:
     """The columns that a task adds to the output."""
     fields = [pa.field(task.name, task.kind(config))]
     return pa.schema([*fields, pa.field(truncated_column(task), pa.bool_())] if task.truncates else fields)
+
+
+def answered(gold: Gold, deaths: tuple[Death, ...]) -> Gold:
+    """The gold of the rows that a task answers."""
+    dead = [death.rows for death in deaths]
+    return Gold(gold.name, gold.column, gold.rows & ~np.logical_or.reduce(dead)) if dead else gold
 
 
 def truncated_column(task: Task) -> str:

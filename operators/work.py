@@ -1,11 +1,10 @@
-"""Everything a worker must know to take a unit from its shard to its commit."""
+"""Everything a worker must know to take a unit from its shard to its answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distilray.operators.read import Read
 from distilray.operators.task import ComputeSpec, Task
-from distilray.operators.write import Write
 
 
 @dataclass(frozen=True)
@@ -15,4 +14,3 @@ class Work:
     read: Read
     tasks: Sequence[Task]
     compute: ComputeSpec
-    write: Write

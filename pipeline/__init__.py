@@ -17,6 +17,7 @@ from distilray.operators.tasks import (
 )
 from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import Compute, Job, Pool, Sink, Source, load_job
 from distilray.pipeline.report import run
 from distilray.pipeline.run import Result
@@ -40,6 +41,7 @@ __all__ = [
     "TextClassification",
     "TokenClassification",
     "ZeroShotClassification",
+    "evaluate",
     "load_job",
     "run",
 ]

@@ -1,25 +1,34 @@
-"""distilray run job.yaml, distilray plan job.yaml."""
+"""distilray run, plan, evaluate: a job. distilray inspect, convert: a checkpoint."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
 from distilray import __version__
+from distilray.model.checkpoint import Checkpoint
+from distilray.model.convert import convert
+from distilray.model.inspect import inspect
+from distilray.operators.options import location
 from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS
-from distilray.pipeline.job import Job, load_job
+from distilray.pipeline.evaluate import evaluate
+from distilray.pipeline.job import load_job
 from distilray.pipeline.report import run
-from distilray.pipeline.run import check_tasks, make_plan
-from distilray.pipeline.sample import estimate_tokens
-from distilray.pipeline.shards import survey
+from distilray.pipeline.tables import evaluation_table, model_table, plan_table
 
 UNFINISHED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 _AGAIN = "what is committed is kept; run the same command again to go on"
+
+_JOB_COMMANDS = (
+    ("run", "answer every row of a corpus, or continue where an earlier run stopped"),
+    ("plan", "say what a first run would do, from the footers and a sample; compute nothing"),
+    ("evaluate", "compare the answers with the gold columns that the tasks name; write nothing"),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -27,28 +36,30 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="distilray", description="DistilBERT over text corpora of any size.")
     top.add_argument("--version", action="version", version=__version__)
     commands = top.add_subparsers(dest="command", required=True)
-    for name, text in (
-        ("run", "answer every row of a corpus, or continue where an earlier run stopped"),
-        ("plan", "say what a first run would do, from the footers and a sample; compute nothing"),
-    ):
+    for name, text in _JOB_COMMANDS:
         command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
         command.add_argument("job", help="the job as a YAML file")
         command.add_argument(
             "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
             help="override a key of the job, such as compute.engine=local or tasks.0.threshold=0.9; may be repeated",
         )  # fmt: skip
+        if name == "evaluate":
+            command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    text = "say what a checkpoint is, and what is wrong with it"
+    command = commands.add_parser("inspect", help=text, description=f"inspect: {text}.")
+    command.add_argument("model", help="a folder, a URI such as s3://models/ner/, or hf://org/name@revision")
+    text = "write a checkpoint of any format as safetensors that Transformers loads"
+    command = commands.add_parser("convert", help=text, description=f"convert: {text}.")
+    command.add_argument("model", help="a folder, a URI such as s3://models/ner/, or hf://org/name@revision")
+    command.add_argument("out", help="the folder or URI to write to; nothing in it is overwritten")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 stopped in the middle (run it again), 2 the job cannot run as it is, 130 interrupted."""
+    """Exit codes: 0 done, 1 stopped in the middle (run it again), 2 cannot be done as asked, 130 interrupted."""
     arguments = parser().parse_args(argv)
     try:
-        job = load_job(arguments.job, arguments.overrides)
-        if arguments.command == "plan":
-            print_plan(job)
-        else:
-            run(job)
+        return _do(arguments)
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
@@ -56,28 +67,35 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"distilray: {error}", file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
-        print(f"distilray: stopped; {_AGAIN}", file=sys.stderr)
+        print(f"distilray: stopped; {_AGAIN}" if arguments.command == "run" else "distilray: stopped", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        error.add_note(f"distilray: {_AGAIN}")
+        if arguments.command == "run":
+            error.add_note(f"distilray: {_AGAIN}")
         raise
+
+
+def _do(arguments: argparse.Namespace) -> int:
+    console = Console(highlight=False)
+    match arguments.command:
+        case "run":
+            run(load_job(arguments.job, arguments.overrides))
+        case "plan":
+            console.print(plan_table(load_job(arguments.job, arguments.overrides)))
+        case "evaluate":
+            figures = evaluate(load_job(arguments.job, arguments.overrides))
+            if arguments.json:
+                print(json.dumps(figures, indent=2))
+            else:
+                for name, each in figures.items():
+                    console.print(evaluation_table(name, each))
+        case "inspect":
+            report = inspect(Checkpoint(location(arguments.model)))
+            console.print(model_table(report))
+            return USER_ERROR if report.problems else 0
+        case "convert":
+            convert(Checkpoint(location(arguments.model)), location(arguments.out), {})
     return 0
-
-
-def print_plan(job: Job) -> None:
-    """Shards, rows, units and bytes from the footers, tokens from a sample."""
-    check_tasks(job.tasks)
-    here = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local"})})  # start no cluster
-    plan = make_plan(here, survey(job.source, job.inputs))
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row(
-        "shards", f"{plan.shards:,}" + (f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else "")
-    )
-    table.add_row("rows", f"{plan.rows:,}")
-    table.add_row("units", f"{len(plan.units):,}")
-    table.add_row("bytes", f"{plan.bytes:,}, {plan.text_bytes:,} of text uncompressed")
-    table.add_row("tokens", f"about {estimate_tokens(plan, job.tasks):,}")
-    Console(highlight=False).print(table)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from distilray.model.attention import BackendError
 from distilray.model.config import CheckpointError
+from distilray.model.metrics import MetricError
 from distilray.model.windows import WindowError
 from distilray.operators.read import ShardError
 from distilray.operators.task import TaskError
@@ -11,4 +12,4 @@ class JobError(ValueError):
     """A job that cannot run as it is written: what was expected, what came, where, and what to do."""
 
 
-USER_ERRORS = (JobError, TaskError, CheckpointError, BackendError, WindowError, ShardError)
+USER_ERRORS = (JobError, TaskError, MetricError, CheckpointError, BackendError, WindowError, ShardError)

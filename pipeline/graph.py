@@ -24,11 +24,12 @@ from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy  # noqa: E
 from ray.data.block import BlockMetadata  # noqa: E402
 from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 
+from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
 from distilray.operators.predict import Predict  # noqa: E402
 from distilray.operators.read import Read, Unit  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
-from distilray.operators.write import Stats, written  # noqa: E402
+from distilray.operators.write import Stats, Write, written  # noqa: E402
 from distilray.pipeline.job import Compute  # noqa: E402
 from distilray.pipeline.pools import Workers, size_pools  # noqa: E402
 
@@ -60,22 +61,32 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(stderr)
 
 
-def run_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[Stats]:
+def run_units(work: Work, write: Write, units: Sequence[Unit], compute: Compute) -> Iterator[Stats]:
     """Answers and commits the units, as they come; yields what each one held."""
+    commits = _computed(work, units, compute, Predict).map_batches(
+        write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=_WRITERS)
+    )
+    for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+        yield from written(commit)
+
+
+def judge_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[Counts]:
+    """Compares the units with their gold, as they come; yields the counts of each one."""
+    for judged in _computed(work, units, compute, Evaluate).iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield from counted(judged)
+
+
+def _computed(work: Work, units: Sequence[Unit], compute: Compute, operator: type) -> ray.data.Dataset:
+    """The units read, tokenized, and put through the operator that holds the model."""
     pools = size_pools(compute, *connect())
-    work = replace(work, compute=replace(work.compute, threads=pools.threads))
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
     rows = ray.data.read_datasource(
         UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
     )
     tokens = _stage(rows, Tokenize, (work.tasks,), pools.tokenize)
-    answers = _stage(tokens, Predict, (work.tasks, work.compute), pools.predict)
-    commits = answers.map_batches(
-        work.write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=_WRITERS)
-    )
-    for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-        yield from written(commit)
+    spec = replace(work.compute, threads=pools.threads)
+    return _stage(tokens, operator, (work.tasks, spec), pools.predict)
 
 
 def _stage(data: ray.data.Dataset, operator: type, arguments: tuple[Any, ...], workers: Workers) -> ray.data.Dataset:

@@ -2,15 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 
+from distilray.operators.evaluate import Counts, Evaluate, counted
 from distilray.operators.predict import Predict
 from distilray.operators.read import Unit
 from distilray.operators.tokenize import Tokenize
 from distilray.operators.work import Work
-from distilray.operators.write import Stats, written
+from distilray.operators.write import Stats, Write, written
 
 
-def run_units(work: Work, units: Iterable[Unit]) -> Iterator[Stats]:
+def run_units(work: Work, write: Write, units: Iterable[Unit]) -> Iterator[Stats]:
     """Answers and commits the units one after another; yields what each one held."""
     tokenize, predict = Tokenize(work.tasks), Predict(work.tasks, work.compute)
     for unit in units:
-        yield from written(work.write(predict(tokenize(work.read(unit)))))
+        yield from written(write(predict(tokenize(work.read(unit)))))
+
+
+def judge_units(work: Work, units: Iterable[Unit]) -> Iterator[Counts]:
+    """Compares the units with their gold one after another; yields the counts of each one."""
+    tokenize, evaluate = Tokenize(work.tasks), Evaluate(work.tasks, work.compute)
+    for unit in units:
+        yield from counted(evaluate(tokenize(work.read(unit))))

@@ -106,7 +106,7 @@ def make_plan(job: Job, corpus: Corpus) -> Plan:
     if compute.engine == "local":
         on_gpu = torch.cuda.is_available()
     else:
-        cpus, gpus = _ray().connect()
+        cpus, gpus = ray_engine().connect()
         size_pools(compute, cpus, gpus)
         on_gpu = gpus > 0
     if not on_gpu:  # a GPU is on another machine: its workers check
@@ -116,26 +116,26 @@ def make_plan(job: Job, corpus: Corpus) -> Plan:
     return cut(corpus, compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"])
 
 
-def _ray() -> ModuleType:
+def ray_engine() -> ModuleType:
     """Ray takes seconds to import: only where it is used."""
     from distilray.pipeline import graph  # noqa: PLC0415
 
     return graph
 
 
+def work_of(job: Job, plan: Plan) -> Work:
+    """What the workers of either engine must know."""
+    c = job.compute
+    return Work(plan.read, job.tasks, ComputeSpec(c.dtype, c.attention, c.tokens_per_pack, c.threads))
+
+
 def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit]) -> Iterator[Stats]:
     if not todo:
         return iter(())
-    c = job.compute
-    work = Work(
-        read=plan.read,
-        tasks=job.tasks,
-        compute=ComputeSpec(c.dtype, c.attention, c.tokens_per_pack, c.threads),
-        write=Write(job.sink.uri, job.tasks, plan.read.columns, answers, job.sink.storage_options),
-    )
-    if c.engine == "local":
-        return local.run_units(work, todo)
-    stream: Iterator[Stats] = _ray().run_units(work, todo, c)
+    write = Write(job.sink.uri, job.tasks, plan.read.columns, answers, job.sink.storage_options)
+    if job.compute.engine == "local":
+        return local.run_units(work_of(job, plan), write, todo)
+    stream: Iterator[Stats] = ray_engine().run_units(work_of(job, plan), write, todo, job.compute)
     return stream
 
 

@@ -13,6 +13,7 @@ from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import SINGLE, read_first, single
 from distilray.model.tokenizer import Tokenizer
 from distilray.operators.batch import Batch
+from distilray.operators.gold import Gold
 from distilray.operators.long_texts import LongTexts, lay
 from distilray.operators.options import Count
 from distilray.operators.task import Answer, Death, Request, Task, TaskError
@@ -59,7 +60,7 @@ class Embeddings(Task):
     def kind(self, config: Config) -> pa.DataType:
         return pa.list_(pa.float16() if self.dtype == "float16" else pa.float32(), config.dim)
 
-    def request(self, batch: Batch, config: Config) -> Request:
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         capacity = batch.tokenizer.max_length - SINGLE
         laid = lay(batch.text.tokens, capacity, self.long_texts)
         windows = laid.windows

@@ -1,6 +1,6 @@
 """Fill-mask: the tokens that a masked language model puts in the place of "[MASK]"."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,9 @@ from torch import Tensor
 
 from distilray.model.config import Config
 from distilray.model.heads import HeadName
+from distilray.model.metrics import losses
+from distilray.model.metrics import tokens as metrics
+from distilray.model.metrics.gold import IGNORED
 from distilray.model.packed import Floats, Ints
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import SINGLE, Readout, single
@@ -18,13 +21,14 @@ from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.model.windows import owned, split
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
+from distilray.operators.gold import Gold
 from distilray.operators.long_texts import TOO_LONG, default_overlap
 from distilray.operators.options import Positive
 from distilray.operators.ragged import ragged
-from distilray.operators.task import Answer, Death, Request, Task, TaskError
+from distilray.operators.task import Answer, Death, JudgedTask, Request, TaskError, answered
 
 
-class FillMask(Task):
+class FillMask(JudgedTask):
     """The best tokens for every mask in a text, each mask by itself, with a masked language model.
 
     A text longer than the model is read in windows, and only those with a mask are computed. targets: choose among these
@@ -52,7 +56,7 @@ class FillMask(Task):
     def kind(self, config: Config) -> pa.DataType:
         return pa.list_(s.FILLED)
 
-    def request(self, batch: Batch, config: Config) -> Request:
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         tokens, capacity = batch.text.tokens, batch.tokenizer.max_length - SINGLE
         windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity))
         mask = np.flatnonzero(tokens.input_ids == batch.tokenizer.mask_id)
@@ -68,18 +72,28 @@ class FillMask(Task):
         if self.compat == "hf":
             deaths.append(Death(batch.text.lengths > capacity, TOO_LONG, f"the text has more than {capacity} tokens"))
 
-        def reduce(logits: Tensor, _: Ints) -> tuple[Tensor, ...]:
+        wanted = None if gold is None else self._gold(answered(gold, tuple(deaths)), batch.tokenizer, counts)
+
+        def reduce(logits: Tensor, numbers: Ints) -> tuple[Tensor, ...]:
             scores = logits.softmax(-1)
             among = scores if targets is None else scores[:, torch.from_numpy(targets).to(scores.device)]
-            return tuple(among.topk(min(self.top_k, among.shape[1])))
+            best = tuple(among.topk(min(self.top_k, among.shape[1])))
+            return best if wanted is None else (*best, *_compared(logits, wanted[numbers]))
 
         def answer(outputs: Arrays) -> Answer:
-            scores, best = outputs
+            scores, best, *compared = outputs
             ids = best if targets is None else targets[best]
-            return Answer(_column(batch, mask, counts, scores, ids), deaths=tuple(deaths))
+            judged = {} if wanted is None else metrics.count(*(each[wanted != IGNORED] for each in compared))
+            return Answer(_column(batch, mask, counts, scores, ids), deaths=tuple(deaths), counts=judged)
 
         sequences = single(within, windows.lengths[used])
         return Request(sequences, Reading(readout, reduce), answer)
+
+    def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
+        return metrics.figures(counts)
+
+    def _gold(self, gold: Gold, tokenizer: Tokenizer, counts: Ints) -> Ints:
+        return gold.token_ids({token: i for i, token in enumerate(tokenizer.vocabulary)}, counts)
 
     def _target_ids(self, tokenizer: Tokenizer) -> Ints | None:
         """The ids of the targets; TaskError for one that is no token."""
@@ -92,6 +106,14 @@ class FillMask(Task):
                 raise TaskError(f"targets: not in the vocabulary: {', '.join(unknown)}")
             known |= dict(zip(unknown, pieces.input_ids[pieces.offsets[:-1]].tolist(), strict=True))
         return np.unique([known[target] for target in self.targets])
+
+
+def _compared(logits: Tensor, gold: Ints) -> tuple[Tensor, Tensor]:
+    """Loss and rank of the gold token at each position, 0 where there is none."""
+    has, table = gold != IGNORED, logits.cpu().numpy()
+    loss, rank = np.zeros(len(gold)), np.zeros(len(gold), dtype=np.int64)
+    loss[has], rank[has] = losses.cross_entropy(table, gold), metrics.ranks(table, gold)
+    return torch.from_numpy(loss), torch.from_numpy(rank)
 
 
 def _column(batch: Batch, mask: Ints, counts: Ints, scores: Floats, ids: Ints) -> pa.ListArray:

@@ -1,6 +1,6 @@
 """Multiple choice: which of a row's choices goes with its text."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -9,18 +9,21 @@ import pyarrow.compute as pc
 from distilray.model.config import Config
 from distilray.model.decode.scores import ragged_softmax, ranked_ragged
 from distilray.model.heads import HeadName
+from distilray.model.metrics import choices as metrics
+from distilray.model.metrics import losses
 from distilray.model.packed import Bools, Floats, Ints, offsets_of
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, pair, read_first
 from distilray.model.tokenizer import Tokenizer
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
+from distilray.operators.gold import Gold
 from distilray.operators.long_texts import TOO_LONG
 from distilray.operators.ragged import ragged
-from distilray.operators.task import Answer, Death, InputKind, Request, Task
+from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, answered
 
 
-class MultipleChoice(Task):
+class MultipleChoice(JudgedTask):
     """The best of a row's choices with a multiple choice checkpoint, from pairs of (text, choice).
 
     choices: the column with a list of two or more choices a row. long_texts: what becomes of a text that does not fit the
@@ -51,7 +54,7 @@ class MultipleChoice(Task):
     def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.struct_field(answers, "index").cast(pa.string())
 
-    def request(self, batch: Batch, config: Config) -> Request:
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         choices = batch.others[self.choices]
         counts = choices.counts
         row = np.repeat(np.arange(batch.rows), counts)
@@ -62,10 +65,17 @@ class MultipleChoice(Task):
         deaths = self._deaths(counts, _any(room < 1, row, batch.rows), beyond, batch.tokenizer.max_length)
 
         def answer(outputs: Arrays) -> Answer:
-            return Answer(_column(outputs[0][:, 0], counts), beyond if self.truncates else None, deaths)
+            logits = outputs[0][:, 0]
+            column = _column(logits, counts)
+            found = pc.struct_field(column, "index").to_numpy()
+            judged = _counts(logits, counts, found, answered(gold, deaths)) if gold else {}
+            return Answer(column, beyond if self.truncates else None, deaths, judged)
 
         sequences = pair(batch.text.first[row], length, choices.first, choice_length)
         return Request(sequences, Reading(read_first(len(row))), answer)
+
+    def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
+        return {**losses.figures(counts["loss"]), **metrics.figures(counts["choices"])}
 
     def _deaths(self, counts: Ints, no_room: Bools, beyond: Bools, limit: int) -> tuple[Death, ...]:
         says = f"text and choice have more than the model's {limit} tokens; choose long_texts truncate"
@@ -74,6 +84,14 @@ class MultipleChoice(Task):
             Death(no_room, "choice_too_long", f"a choice leaves no room for the text within {limit} tokens"),
             *([Death(beyond, TOO_LONG, says)] if self.long_texts == "error" else []),
         )
+
+
+def _counts(logits: Floats, counts: Ints, found: Ints, gold: Gold) -> dict[str, Any]:
+    """Of the rows that count; logits: of all choices end to end."""
+    wanted, rows = gold.label_ids(()), gold.rows
+    kept = counts[rows]
+    terms = losses.ragged_cross_entropy(logits[np.repeat(rows, counts)], offsets_of(kept), wanted[rows])
+    return {"loss": losses.count(loss=terms), "choices": metrics.count(wanted[rows], found[rows], kept)}
 
 
 def _any(true: Bools, row: Ints, rows: int) -> Bools:

@@ -1,6 +1,6 @@
 """Extractive question answering: spans of the text that answer questions asked of it."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from distilray.model.config import Config
 from distilray.model.decode.question_answering import Answers, AskWindows, decode, hf_candidates, hf_merge
 from distilray.model.heads import HeadName
-from distilray.model.packed import Floats, Ints, ragged_ranges
+from distilray.model.metrics import answers, losses
+from distilray.model.packed import Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, Readout, pair
 from distilray.model.tokenizer import Tokenizer
@@ -18,12 +19,14 @@ from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.model.windows import Windows, split, split_hf
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
+from distilray.operators.gold import Gold
 from distilray.operators.options import Count, Positive
 from distilray.operators.ragged import ragged, slice_characters
-from distilray.operators.task import Answer, Death, InputKind, Request, Task, TaskError
+from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, TaskError, answered
+from distilray.operators.tasks import answer_gold
 
 
-class QuestionAnswering(Task):
+class QuestionAnswering(JudgedTask):
     """Answers with a question answering checkpoint; the text is the context, read whole, in windows.
 
     questions: one or more, asked of every text; question_column: the column with each text's own. top_k: answers a
@@ -56,6 +59,8 @@ class QuestionAnswering(Task):
             raise ValueError("a question must not be empty")
         if self.null_threshold and (self.compat == "hf" or not self.no_answer):
             raise ValueError("null_threshold: only with no_answer, and not one of Transformers' rules")
+        if self.gold and len(self.questions or []) > 1:
+            raise ValueError("gold: answers to several questions cannot be told apart; give one, or question_column")
         return self
 
     @property
@@ -86,7 +91,7 @@ class QuestionAnswering(Task):
         text = pc.struct_field(pc.list_flatten(answers), "text")
         return pc.if_else(pc.equal(text, ""), "no answer", "answer")
 
-    def request(self, batch: Batch, config: Config) -> Request:
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         questions = batch.others[self.question_column] if self.question_column else batch.add(self.questions or [])
         each = 1 if self.question_column else len(self.questions or [])
         room = self._limit(batch.tokenizer) - PAIR - questions.lengths
@@ -96,16 +101,24 @@ class QuestionAnswering(Task):
             question
         ]  # longer ones are dead
         context = batch.text.first[windows.text] + windows.start
-        number, one = np.arange(len(ask)), np.ones_like(ask)
-        readout = Readout(  # [CLS] of every window, then every window's part of the text
-            np.tile(number, 2), np.append(0 * one, 2 + length), np.append(one, windows.lengths)
-        )
+        sequences = pair(questions.first[question], length, context, windows.lengths)
+        offsets, at_context = offsets_of(sequences.lengths), 2 + length
+        readout = Readout(np.arange(len(ask)), np.zeros_like(ask), sequences.lengths)  # [CLS], question and text
 
         def answer(outputs: Arrays) -> Answer:
-            answers = self._answers(batch, windows, ask, outputs[0])
-            return Answer(self._column(batch, answers), deaths=self._deaths(batch, room))
+            (logits,), deaths = outputs, self._deaths(batch, room)
+            in_text = logits[ragged_ranges(offsets[:-1] + at_context, windows.lengths)]
+            column = self._column(batch, self._answers(batch, windows, ask, in_text, logits[offsets[:-1]]))
+            if gold is None:
+                return Answer(column, deaths=deaths)
+            judged = answered(gold, deaths)
+            counts = answer_gold.count(judged, column, batch.text.tokens, windows, at_context, logits, offsets)
+            return Answer(column, deaths=deaths, counts=counts)
 
-        return Request(pair(questions.first[question], length, context, windows.lengths), Reading(readout), answer)
+        return Request(sequences, Reading(readout), answer)
+
+    def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
+        return {**losses.figures(counts["loss"]), **answers.figures(counts["answers"])}
 
     def _limit(self, tokenizer: Tokenizer) -> int:
         """Tokens of a window, question and special tokens included."""
@@ -149,12 +162,12 @@ class QuestionAnswering(Task):
         says = f"the question leaves too little room for the text in windows of {self._limit(batch.tokenizer)} tokens"
         return (Death((room < 1) | (overlap > self._most_overlap(room)), "question_too_long", says),)
 
-    def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats) -> Answers:
-        tokens, count = batch.text.tokens, len(ask)
+    def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats, null: Floats) -> Answers:
+        """logits: of every window's part of the text, end to end; null: of its [CLS]."""
+        tokens = batch.text.tokens
         at = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
-        start, end = logits[count:].T
-        null_start, null_end = logits[:count].T
         where = (tokens.start[at], tokens.end[at], tokens.word_ids[at])
+        (start, end), (null_start, null_end) = logits.T, null.T
         asked = AskWindows(ask, windows.lengths, start, end, null_start, null_end, *where)
         if self.compat is None:
             return decode(

@@ -1,6 +1,6 @@
 """Sequence classification: a label, several labels, or a number for a text or a pair of texts."""
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from pydantic import model_validator
 from distilray.model.config import Config, ProblemType
 from distilray.model.decode.scores import Function, apply
 from distilray.model.heads import HeadName
+from distilray.model.metrics import labels, losses, multilabel, regression
 from distilray.model.packed import Floats, Ints
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, SINGLE, Sequences, pair, read_first, single
@@ -18,15 +19,16 @@ from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.model.windows import Windows
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
+from distilray.operators.gold import Gold
 from distilray.operators.long_texts import LongTexts, lay
 from distilray.operators.options import Positive, Score
 from distilray.operators.ranking import best_labels, ranked_labels
-from distilray.operators.task import Answer, Death, InputKind, Request, Task, TaskError
+from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, TaskError, answered
 
 PAIR_TOO_LONG = "text_pair_too_long"
 
 
-class TextClassification(Task):
+class TextClassification(JudgedTask):
     """Labels with a sequence classification checkpoint.
 
     text_pair: the column with the second text of each pair. top_k: that many labels, best first; None: the best, or, of a
@@ -81,17 +83,46 @@ class TextClassification(Task):
         labels = pc.list_flatten(answers) if pa.types.is_list(answers.type) else answers
         return pc.struct_field(labels, "label")
 
-    def request(self, batch: Batch, config: Config) -> Request:
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         capacity, deaths = self._capacity(batch)
         laid = lay(batch.text.tokens, capacity, self.long_texts)
         deaths += laid.deaths(self.long_texts, batch.tokenizer.max_length)
 
         def answer(outputs: Arrays) -> Answer:
-            scores = apply(self._function(config), laid.pooled(outputs[0], self.long_texts))
-            return Answer(self._column(scores, config), laid.beyond if self.truncates else None, deaths)
+            logits = laid.pooled(outputs[0], self.long_texts)
+            scores = apply(self._function(config), logits)
+            counts = self._counts(logits, scores, config, answered(gold, deaths)) if gold else {}
+            return Answer(self._column(scores, config), laid.beyond if self.truncates else None, deaths, counts)
 
         windows = laid.windows
         return Request(self._sequences(batch, windows), Reading(read_first(len(windows.text))), answer)
+
+    def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
+        metrics = {"labels": labels, "multilabel": multilabel, "regression": regression}
+        figures = [module.figures(counts[name]) for name, module in metrics.items() if name in counts]
+        return {**losses.figures(counts["loss"]), **figures[0]}
+
+    def _counts(self, logits: Floats, scores: Floats, config: Config, gold: Gold) -> dict[str, Any]:
+        names, rows = config.labels, gold.rows
+        match config.problem:
+            case "single_label_classification":
+                ids = gold.label_ids(names)
+                terms, found = losses.cross_entropy(logits, ids), scores.argmax(axis=1)
+                return {"loss": losses.count(loss=terms), "labels": labels.count(ids, found, names)}
+            case "multi_label_classification":
+                flags = gold.label_flags(names)[rows]
+                terms = losses.binary_cross_entropy(logits[rows], flags.astype(np.float32))
+                found = scores[rows] >= self._limits(config)
+                return {"loss": losses.count(loss=terms), "multilabel": multilabel.count(flags, found, names)}
+            case "regression":
+                wanted = gold.numbers(len(names))[rows]
+                terms = losses.squared_error(logits[rows], wanted)
+                return {"loss": losses.count(loss=terms), "regression": regression.count(wanted, logits[rows], names)}
+
+    def _limits(self, config: Config) -> Floats:
+        """The threshold of each label."""
+        limit = 0.5 if self.threshold is None else self.threshold
+        return np.array([self.thresholds.get(label, limit) for label in config.labels], dtype=np.float32)
 
     def _capacity(self, batch: Batch) -> tuple[int | Ints, tuple[Death, ...]]:
         """Tokens of each text that fit, and the rows whose second text leaves room for none."""
@@ -112,9 +143,7 @@ class TextClassification(Task):
 
     def _column(self, scores: Floats, config: Config) -> pa.Array:
         if self._many(config):
-            limit = 0.5 if self.threshold is None else self.threshold
-            limits = np.array([self.thresholds.get(label, limit) for label in config.labels], dtype=np.float32)
-            return ranked_labels(scores, config.labels, None, scores >= limits)
+            return ranked_labels(scores, config.labels, None, scores >= self._limits(config))
         if self.top_k is not None:
             return ranked_labels(scores, config.labels, None if self.top_k == "all" else self.top_k)
         return best_labels(scores, config.labels)

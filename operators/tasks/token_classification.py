@@ -1,6 +1,6 @@
 """Token classification: entity spans."""
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -10,21 +10,26 @@ from pydantic import model_validator
 from distilray.model.config import Config
 from distilray.model.decode import token_classification as tc
 from distilray.model.heads import HeadName
-from distilray.model.packed import Floats, offsets_of, ragged_ranges
+from distilray.model.metrics import losses
+from distilray.model.metrics import spans as metrics
+from distilray.model.metrics.gold import IGNORED
+from distilray.model.packed import Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import SINGLE, Readout, single
-from distilray.model.tokenizer import Tokenizer
+from distilray.model.tokenizer import Tokenizer, Tokens
 from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.model.windows import Windows, check_windows, owned, split, split_hf, word_starts
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
+from distilray.operators.gold import Gold
+from distilray.operators.gold_tags import gold_tags
 from distilray.operators.long_texts import default_overlap
 from distilray.operators.options import Count, Score
 from distilray.operators.ragged import slice_characters
-from distilray.operators.task import Answer, Request, Task, TaskError
+from distilray.operators.task import Answer, JudgedTask, Request, TaskError
 
 
-class TokenClassification(Task):
+class TokenClassification(JudgedTask):
     """Entities with a token classification checkpoint.
 
     aggregation: how tokens become words and spans. compat "hf": exactly Transformers' rules, which cut texts longer
@@ -74,7 +79,7 @@ class TokenClassification(Task):
     def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.struct_field(pc.list_flatten(answers), "label")
 
-    def request(self, batch: Batch, config: Config) -> Request:
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         text, capacity = batch.text, batch.tokenizer.max_length - SINGLE
         if self.compat == "hf":
             windows = split_hf(text.tokens.offsets, capacity, self.overlap)
@@ -92,10 +97,37 @@ class TokenClassification(Task):
             )
             spans = tc.above(spans, self.threshold, self.thresholds)
             cut = text.lengths > capacity if self.truncates else None
-            return Answer(entities(spans, batch.texts), cut)
+            counts = self._counts(batch, config, windows, outputs[0], spans, gold) if gold else {}
+            return Answer(entities(spans, batch.texts), cut, counts=counts)
 
         sequences = single(text.first[windows.text] + windows.start, windows.lengths)
         return Request(sequences, Reading(readout), answer)
+
+    def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
+        return {**losses.figures(counts["loss"]), **metrics.figures(counts["spans"])}
+
+    def _counts(
+        self, batch: Batch, config: Config, windows: Windows, logits: Floats, found: tc.Spans, gold: Gold
+    ) -> dict[str, Any]:
+        """Of spans over rows; the loss over the first token of each word, as Transformers is trained."""
+        wanted, kept = gold.entities(), found.take(gold.rows[found.text])
+        spans = metrics.Entities(kept.text, kept.start, kept.end, kept.label, kept.names)
+        t = batch.text.tokens
+        first, labels = gold_tags(t, wanted, config.labels)
+        scored = gold.rows[np.searchsorted(t.offsets, first, "right") - 1]
+        at = self._places(t, windows)[first]
+        labels = np.where(scored & (at >= 0), labels, IGNORED)
+        terms = losses.cross_entropy(logits[at], labels)
+        return {"loss": losses.count(loss=terms), "spans": metrics.count(wanted, spans)}
+
+    def _places(self, tokens: Tokens, windows: Windows) -> Ints:
+        """Where each token's logits lie; -1 for a token that was cut off. Of several windows' the last."""
+        if self.compat is None:
+            return np.arange(len(tokens.input_ids))
+        places = np.full(len(tokens.input_ids), -1)
+        read = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
+        places[read] = np.arange(len(read))
+        return places
 
     def _scheme(self, config: Config) -> tc.TagScheme:
         """How the checkpoint's labels are read."""

@@ -1,6 +1,6 @@
 """Zero-shot classification: labels that are only words, judged by a model of natural language inference."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from distilray.model.config import Config
 from distilray.model.decode.scores import softmax
 from distilray.model.heads import HeadName
+from distilray.model.metrics import labels, multilabel
 from distilray.model.packed import Floats
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, Sequences, join, pair, read_first
@@ -17,12 +18,13 @@ from distilray.model.tokenizer import Tokenizer
 from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch, Column
+from distilray.operators.gold import Gold
 from distilray.operators.long_texts import Laid, LongTexts, lay
 from distilray.operators.ranking import ranked_labels
-from distilray.operators.task import Answer, Request, Task, TaskError
+from distilray.operators.task import Answer, JudgedTask, Request, TaskError, answered
 
 
-class ZeroShotClassification(Task):
+class ZeroShotClassification(JudgedTask):
     """Any labels with an NLI checkpoint (Yin et al. 2019, arXiv:1909.00161): how much the text entails each hypothesis.
 
     labels: the candidates, put in the place of "{}" in `hypothesis`. multi_label: each label by itself, against its
@@ -73,7 +75,7 @@ class ZeroShotClassification(Task):
     def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.struct_field(pc.list_element(answers, 0), "label")
 
-    def request(self, batch: Batch, config: Config) -> Request:
+    def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         hypotheses = batch.add(self._hypotheses)
         room = batch.tokenizer.max_length - PAIR - hypotheses.lengths
         # ours reads the same windows for every label
@@ -90,9 +92,18 @@ class ZeroShotClassification(Task):
             scores = self._scores(np.stack(pooled, axis=1), config)
             beyond = np.logical_or.reduce([each.beyond for each in laid])
             deaths = laid[int(room.argmin())].deaths(self.long_texts, int(room.min()))
-            return Answer(ranked_labels(scores, self.labels, None), beyond if self.truncates else None, deaths)
+            counts = self._counts(scores, answered(gold, deaths)) if gold else {}
+            return Answer(ranked_labels(scores, self.labels, None), beyond if self.truncates else None, deaths, counts)
 
         return Request(join(parts), Reading(read_first(int(bounds[-1]))), answer)
+
+    def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
+        return multilabel.figures(counts) if self.multi_label else labels.figures(counts)
+
+    def _counts(self, scores: Floats, gold: Gold) -> dict[str, Any]:
+        if self.multi_label:
+            return multilabel.count(gold.label_flags(self.labels)[gold.rows], scores[gold.rows] >= 0.5, self.labels)
+        return labels.count(gold.label_ids(self.labels), scores.argmax(axis=1), self.labels)
 
     def _scores(self, logits: Floats, config: Config) -> Floats:
         """[R, labels] from NLI logits [R, labels, verdicts]."""

@@ -1,0 +1,59 @@
+"""A tokenized unit of a labelled corpus to counts: what losses and metrics are made of."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distilray.operators import schema as s
+from distilray.operators.gold import Gold
+from distilray.operators.predict import Predict
+from distilray.operators.ragged import one_chunk
+from distilray.operators.task import ComputeSpec, JudgedTask, Task
+
+Counts = dict[str, Any]
+
+
+@dataclass
+class Evaluate:
+    """Answers a unit and compares with the tasks' gold columns; gives a table of one row: its counts as JSON, by task."""
+
+    tasks: Sequence[Task]
+    compute: ComputeSpec
+
+    def __post_init__(self) -> None:
+        """Loads the models; raises CheckpointError or BackendError."""
+        self.predict = Predict(self.tasks, self.compute)
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """Raises MetricError for gold that does not fit its task."""
+        alive = pc.is_null(table[s.DEAD_REASON]).to_numpy()
+        columns = {task.name: task.gold for task in self.tasks if isinstance(task, JudgedTask) and task.gold}
+        gold = {name: _gold(table, column, alive) for name, column in columns.items()}
+        answers, _ = self.predict.answers(table, gold)
+        counts: Counts = {}
+        for task, answer in zip(self.tasks, answers, strict=True):
+            dead = np.logical_or.reduce([~alive, *(death.rows for death in answer.deaths)])
+            counts[task.name] = {
+                "rows": {
+                    "judged": int((gold[task.name].rows & ~dead).sum()),
+                    "without_gold": int((~gold[task.name].rows & ~dead).sum()),
+                    "dead": int(dead.sum()),
+                },
+                "figures": answer.counts,
+            }
+        return pa.table({"counts": [json.dumps(counts)]})
+
+
+def counted(table: pa.Table) -> list[Counts]:
+    """The counts in what `Evaluate` gave."""
+    return [json.loads(counts) for counts in table["counts"].to_pylist()]
+
+
+def _gold(table: pa.Table, name: str, alive: np.ndarray[Any, np.dtype[np.bool_]]) -> Gold:
+    column = one_chunk(table[name])
+    return Gold(name, column, alive & column.is_valid().to_numpy(zero_copy_only=False))

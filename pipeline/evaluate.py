@@ -1,0 +1,46 @@
+"""How right a job's answers are, on a corpus that has them."""
+
+from collections.abc import Iterator
+from functools import reduce
+from typing import Any
+
+from distilray.model.metrics import merge
+from distilray.operators.evaluate import Counts
+from distilray.operators.task import JudgedTask
+from distilray.pipeline import local
+from distilray.pipeline.errors import JobError
+from distilray.pipeline.job import Job
+from distilray.pipeline.plan import Plan
+from distilray.pipeline.run import check_tasks, make_plan, ray_engine, work_of
+from distilray.pipeline.shards import survey
+
+
+def evaluate(job: Job) -> dict[str, Any]:
+    """Loss and metrics of every task that names its gold column, overall and by label; nothing is written.
+
+    {task name: {"rows": {judged, without_gold, dead}, "loss": ..., and the task's metrics}}. Raises JobError or
+    CheckpointError if the job cannot be evaluated, MetricError for gold that does not fit its task.
+    """
+    tasks = [task for task in job.tasks if isinstance(task, JudgedTask) and task.gold]
+    if not tasks:
+        raise JobError("no task has a gold column: say tasks.0.gold=<the column with the right answers>")
+    check_tasks(tasks)
+    gold = list(dict.fromkeys(task.gold or "" for task in tasks))
+    judged = job.model_copy(update={"tasks": tasks, "source": job.source.model_copy(update={"keep": gold})})
+    plan = make_plan(judged, survey(judged.source, judged.inputs))
+    counts: dict[str, Any] = reduce(merge, _counts(judged, plan), {})
+    return {task.name: _figures(task, counts[task.name]) for task in tasks}
+
+
+def _counts(job: Job, plan: Plan) -> Iterator[Counts]:
+    units = [unit for unit in plan.units if unit.error is None]
+    if job.compute.engine == "local":
+        return local.judge_units(work_of(job, plan), units)
+    stream: Iterator[Counts] = ray_engine().judge_units(work_of(job, plan), units, job.compute)
+    return stream
+
+
+def _figures(task: JudgedTask, counts: dict[str, Any]) -> dict[str, Any]:
+    if not counts["rows"]["judged"]:
+        raise JobError(f"{task.name}: no row could be judged: {counts['rows']}")
+    return {"rows": counts["rows"], **task.figures(counts["figures"])}

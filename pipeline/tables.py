@@ -1,0 +1,82 @@
+"""Plans, evaluations and checkpoints as tables for a person."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.table import Table
+
+from distilray.model.inspect import Report
+from distilray.pipeline.job import Job
+from distilray.pipeline.run import check_tasks, make_plan
+from distilray.pipeline.sample import estimate_tokens
+from distilray.pipeline.shards import survey
+
+
+def plan_table(job: Job) -> Table:
+    """Shards, rows, units and bytes from the footers, tokens from a sample."""
+    check_tasks(job.tasks)
+    here = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local"})})  # start no cluster
+    plan = make_plan(here, survey(job.source, job.inputs))
+    table = _plain()
+    dead = f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else ""
+    table.add_row("shards", f"{plan.shards:,}{dead}")
+    table.add_row("rows", f"{plan.rows:,}")
+    table.add_row("units", f"{len(plan.units):,}")
+    table.add_row("bytes", f"{plan.bytes:,}, {plan.text_bytes:,} of text uncompressed")
+    table.add_row("tokens", f"about {estimate_tokens(plan, job.tasks):,}")
+    return table
+
+
+def evaluation_table(name: str, figures: Mapping[str, Any]) -> Table:
+    """A task's figures: single ones first, then those of averages and labels, a line each."""
+    lines = {key: value for key, value in figures.items() if isinstance(value, Mapping) and _is_flat(value)}
+    by_label = figures.get("labels", {})
+    lines.pop("labels", None)
+    table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+    for key, value in figures.items():
+        if not isinstance(value, Mapping):
+            table.add_row(key, _shown(value))
+    for key, value in {**lines, **by_label}.items():
+        if isinstance(value, Mapping):
+            table.add_row(key, ", ".join(f"{part} {_shown(of)}" for part, of in value.items()))
+    return table
+
+
+def model_table(report: Report) -> Table:
+    """What a checkpoint is."""
+    table = _plain()
+    table.add_row("model", report.uri)
+    if config := report.config:
+        size = f"{config.n_layers} layers, dim {config.dim}, {config.n_heads} heads, hidden_dim {config.hidden_dim}"
+        table.add_row(
+            "encoder", f"{size}, {config.max_position_embeddings} positions, vocabulary {config.vocab_size:,}"
+        )
+        table.add_row("labels", f"{len(config.labels)}: {', '.join(config.labels[:20])}")
+        table.add_row("problem type", f"{config.problem}{'' if config.problem_type else ' (not written, so assumed)'}")
+    if weights := report.weights:
+        shards = f" in {weights.shards} shards" if weights.shards else ""
+        size = f"{weights.parameters:,} parameters, {weights.size:,} bytes, {', '.join(weights.dtypes)}"
+        table.add_row("weights", f"{weights.file} ({weights.format}{shards}): {size}")
+        said = report.config.architecture if report.config else None
+        table.add_row("head", f"{weights.architecture or 'none known'}; config.json says {said or 'nothing'}")
+    if tokenizer := report.tokenizer:
+        case = {True: "lower-cased", False: "cased", None: "as tokenizer.json says"}[tokenizer.lower_case]
+        kind = tokenizer.tokenizer_class or "no class named"
+        table.add_row("tokenizer", f"{kind}, {case}, {tokenizer.vocab_size:,} tokens, {tokenizer.max_length} at most")
+    for problem in report.problems or ("none",):
+        table.add_row("problems" if problem in (report.problems or ("none",))[:1] else "", problem)
+    return table
+
+
+def _plain() -> Table:
+    return Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+
+
+def _is_flat(value: Mapping[str, Any]) -> bool:
+    return not any(isinstance(part, Mapping) for part in value.values())
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
