@@ -39,7 +39,7 @@ class Evaluate:
         for task, answer in zip(self.tasks, answers, strict=True):
             dead = np.logical_or.reduce([~alive, *(death.rows for death in answer.deaths)])
             counts[task.name] = {
-                "rows": {
+                "corpus": {
                     "judged": int((gold[task.name].rows & ~dead).sum()),
                     "without_gold": int((~gold[task.name].rows & ~dead).sum()),
                     "dead": int(dead.sum()),

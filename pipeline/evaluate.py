@@ -18,7 +18,7 @@ from distilray.pipeline.shards import survey
 def evaluate(job: Job) -> dict[str, Any]:
     """Loss and metrics of every task that names its gold column, overall and by label; nothing is written.
 
-    {task name: {"rows": {judged, without_gold, dead}, "loss": ..., and the task's metrics}}. Raises JobError or
+    {task name: {"corpus": {judged, without_gold, dead}, "loss": ..., and the task's metrics}}. Raises JobError or
     CheckpointError if the job cannot be evaluated, MetricError for gold that does not fit its task.
     """
     tasks = [task for task in job.tasks if isinstance(task, JudgedTask) and task.gold]
@@ -41,6 +41,6 @@ def _counts(job: Job, plan: Plan) -> Iterator[Counts]:
 
 
 def _figures(task: JudgedTask, counts: dict[str, Any]) -> dict[str, Any]:
-    if not counts["rows"]["judged"]:
-        raise JobError(f"{task.name}: no row could be judged: {counts['rows']}")
-    return {"rows": counts["rows"], **task.figures(counts["figures"])}
+    if not counts["corpus"]["judged"]:
+        raise JobError(f"{task.name}: no row could be judged: {counts['corpus']}")
+    return {"corpus": counts["corpus"], **task.figures(counts["figures"])}
