@@ -18,6 +18,7 @@ def read_h5(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
     Keras writes a weight that two layers share once for each: equal tensors of one name are one.
     """
     tensors: dict[str, Tensor] = {}
+    first: dict[str, str] = {}
     promised = 0
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -25,7 +26,11 @@ def read_h5(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
                 promised += _checked_size(name, dataset)
                 if promised > len(data):
                     raise ValueError(f"promises more than {promised} bytes in a file of {len(data)}")
-                _add(tensors, name, _tensor(dataset))
+                tensor, same = _tensor(dataset), first.setdefault(canonical(name, "tf"), name)
+                if same == name:
+                    tensors[name] = tensor
+                elif not torch.equal(tensors[same], tensor):
+                    raise ValueError(f"{same} and {name} are one weight with different values")
     except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, ... on broken bytes
         raise CheckpointError(f"{where}: not a whole HDF5 file of weights ({type(error).__name__}: {error})") from error
     return "tf", tensors
@@ -68,12 +73,3 @@ def _checked_size(name: str, dataset: h5py.Dataset) -> int:
 def _tensor(dataset: h5py.Dataset) -> Tensor:
     values = np.asarray(dataset[()])
     return torch.from_numpy(np.array(values, dtype=values.dtype.newbyteorder("=")))
-
-
-def _add(tensors: dict[str, Tensor], name: str, tensor: Tensor) -> None:
-    ours = canonical(name, "tf")
-    same = [other for other in tensors if canonical(other, "tf") == ours]
-    if not same:
-        tensors[name] = tensor
-    elif not torch.equal(tensors[same[0]], tensor):
-        raise ValueError(f"{same[0]} and {name} are one weight with different values")
