@@ -13,10 +13,11 @@ import transformers
 
 IOB2 = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-WORDS = (
+_WORDS = (
     "the of and to in that is was for on with as his her at by from president congress united states america new york war "
     "peace lincoln washington senate john mary paris london said new government people country year bank treasury"
-).split()
+)
+WORDS = _WORDS.split()
 PIECES = ("##s", "##ing", "##ed", "##er", "##ton", "##land", "##ia", "##an", "##al", "##ly")
 
 HARD_TEXTS = (
