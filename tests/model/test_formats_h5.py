@@ -98,3 +98,13 @@ def test_h5py_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "distilray.model.formats.h5", raising=False)
     message = error_of(tmp_path)
     assert "tf_model.h5: TensorFlow weights need h5py: pip install 'distilray[h5]'" in message
+
+
+@pytest.mark.parametrize("dtype", [">f4", "<f4", ">f2", ">f8"])
+def test_floats_of_either_byte_order_are_read(dtype: str, tmp_path: Path) -> None:
+    values = np.linspace(-1, 1, 7).astype(dtype)
+    with h5py.File(tmp_path / "tf_model.h5", "w") as file:
+        file.create_dataset(f"distilbert/{WEIGHT}", data=values)
+    tensor = load_tensors(Checkpoint(str(tmp_path)))[1]["embeddings.LayerNorm.weight"]
+    assert tensor.dtype.itemsize == values.itemsize
+    assert tensor.tolist() == values.tolist()
