@@ -11,7 +11,7 @@ from distilray.model.windows import word_starts
 
 Floats = npt.NDArray[np.float32]
 
-_CELLS = 1 << 22  # possible spans looked at together: bounds the memory where all scores are alike
+_CELLS = 1 << 20  # possible spans looked at together: bounds the memory where all scores are alike
 
 
 @dataclass(frozen=True)
