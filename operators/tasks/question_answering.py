@@ -155,12 +155,16 @@ class QuestionAnswering(JudgedTask):
         return split(tokens.offsets, tokens.word_ids, fits, overlap, least=1)
 
     def _deaths(self, batch: Batch, room: Ints) -> tuple[Death, ...]:
-        """Rows whose own question is too long; one that is asked of every text was checked before."""
+        """Rows whose own question is too long; one that is asked of every text was checked before.
+
+        An overlap that leaves no room for new tokens matters only to a text that needs a second window.
+        """
         if self.question_column is None:
             return ()
         overlap = self._overlap(batch.tokenizer, room) if self.compat == "hf" or self.overlap is not None else 0 * room
         says = f"the question leaves too little room for the text in windows of {self._limit(batch.tokenizer)} tokens"
-        return (Death((room < 1) | (overlap > self._most_overlap(room)), "question_too_long", says),)
+        tight = (overlap > self._most_overlap(room)) & (batch.text.lengths > room)
+        return (Death((room < 1) | tight, "question_too_long", says),)
 
     def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats, null: Floats) -> Answers:
         """logits: of every window's part of the text, end to end; null: of its [CLS]."""
@@ -182,8 +186,8 @@ class QuestionAnswering(JudgedTask):
             asked, max_answer_len=self.max_answer_len, top_k=self.top_k, align_to_words=self.align_to_words
         )
         surface = slice_characters(batch.texts, self._row(found.ask), found.start, found.end).dictionary_encode()
-        lower = np.array([text.lower() for text in surface.dictionary.to_pylist()])  # Arrow's differs for a few letters
-        key = np.unique(lower, return_inverse=True)[1][surface.indices.to_numpy()]
+        lower = pa.array([text.lower() for text in surface.dictionary.to_pylist()])  # Arrow's differs for a few letters
+        key = lower.dictionary_encode().indices.to_numpy()[surface.indices.to_numpy()]
         return hf_merge(found, key, nulls if self.no_answer else None, top_k=self.top_k)
 
     def _row(self, ask: Ints) -> Ints:

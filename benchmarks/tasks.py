@@ -1,0 +1,138 @@
+#!/usr/bin/env python3
+"""What do several tasks in one job cost? python benchmarks/tasks.py
+
+NER, classification and embeddings over the example's corpus, tokens to answers, with random DistilBERTs: once with one
+encoder for all, once with three. Each task alone, all together, and tokenizing and forward passes on their own, turn by
+turn in one run, in CPU seconds of one thread, so that other work on the machine counts little.
+Wanted: together < 1.15 x the dearest task where the encoder is shared; together <= tokenizing once + the sum of the
+forward passes where it is not.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import torch
+import transformers
+
+from distilray.operators import schema as s
+from distilray.operators.predict import Predict
+from distilray.operators.task import ComputeSpec, Task
+from distilray.operators.tasks import Embeddings, TextClassification, TokenClassification
+from distilray.operators.tokenize import Tokenize
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+HEADS = {
+    "ner": transformers.DistilBertForTokenClassification,
+    "label": transformers.DistilBertForSequenceClassification,
+    "base": transformers.DistilBertModel,
+}
+
+
+def make_models(folder: Path, dim: int, layers: int, *, shared: bool) -> list[Task]:
+    """Three random checkpoints over the example's vocabulary, with one encoder or with three."""
+    vocab = (EXAMPLES / "models/ner/vocab.txt").read_text(encoding="utf-8")
+    config = transformers.DistilBertConfig(
+        vocab_size=len(vocab.splitlines()),
+        dim=dim,
+        n_layers=layers,
+        hidden_dim=4 * dim,
+        n_heads=dim // 64,
+        num_labels=7,
+    )
+    encoder = transformers.DistilBertModel(config)
+    for name, head in HEADS.items():
+        model = head(config)
+        if shared:
+            model.base_model.load_state_dict(encoder.state_dict())
+        model.save_pretrained(folder / name)
+        (folder / name / "vocab.txt").write_text(vocab, encoding="utf-8")
+    return [
+        TokenClassification(model=str(folder / "ner")),
+        TextClassification(model=str(folder / "label"), long_texts="mean"),
+        Embeddings(model=str(folder / "base"), long_texts="mean"),
+    ]
+
+
+def rows(words: int, documents: int) -> pa.Table:
+    """Passages of the corpus, as `read` gives them."""
+    texts = ds.dataset(EXAMPLES / "corpus").to_table(columns=["text"])["text"].to_pylist()
+    source = " ".join(texts).split(" ")
+    passages = [" ".join(source[i * words : (i + 1) * words]) for i in range(documents)]
+    dead = dict.fromkeys((s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE), pa.nulls(documents, pa.string()))
+    return pa.table({s.TEXT: passages, **dead})
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def forward(predict: Predict, table: pa.Table) -> float:
+    """CPU seconds inside the encoders and the heads alone."""
+    spent = []
+    for predictor in predict.predictors:
+        inner = predictor._forward
+        predictor._forward = lambda *a, inner=inner: spent.append(timed(lambda: inner(*a)))  # type: ignore[method-assign]
+    predict(table)
+    for predictor in predict.predictors:
+        del predictor._forward
+    return sum(spent)
+
+
+def measure(tasks: Sequence[Task], table: pa.Table, repeats: int) -> dict[str, float]:
+    """Median CPU seconds of each task alone, of all together, and of their parts."""
+    compute = ComputeSpec(dtype="float32", threads=1)
+    every = {task.name: [task] for task in tasks} | {"together": list(tasks)}
+    stages = {name: (Tokenize(some), Predict(some, compute)) for name, some in every.items()}
+    seconds: dict[str, list[float]] = {}
+    for _ in range(repeats):
+        for name, (tokenize, predict) in stages.items():
+            seconds.setdefault(name, []).append(timed(lambda t=tokenize, p=predict: p(t(table))))
+        tokens = stages["together"][0](table)
+        seconds.setdefault("tokenize", []).append(timed(lambda: stages["together"][0](table)))
+        for task in tasks:
+            seconds.setdefault(f"forward {task.name}", []).append(forward(stages[task.name][1], tokens))
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--documents", type=int, default=60)
+    parser.add_argument("--words", type=int, default=300)
+    parser.add_argument("--dim", type=int, default=384)
+    parser.add_argument("--layers", type=int, default=6)
+    parser.add_argument("--repeats", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    table = rows(args.words, args.documents)
+    results = {}
+    for shared in (True, False):
+        with tempfile.TemporaryDirectory() as folder:
+            tasks = make_models(Path(folder), args.dim, args.layers, shared=shared)
+            seconds = measure(tasks, table, args.repeats)
+        alone = [seconds[task.name] for task in tasks]
+        parts = seconds["tokenize"] + sum(seconds[f"forward {task.name}"] for task in tasks)
+        kind = "one encoder" if shared else "three encoders"
+        print(kind, {name: round(value, 2) for name, value in seconds.items()})
+        print(
+            f"  together / dearest alone {seconds['together'] / max(alone):.2f}, / all alone {seconds['together'] / sum(alone):.2f}"
+        )
+        print(f"  together / (tokenizing once + forward passes) {seconds['together'] / parts:.2f}")
+        results[kind] = {
+            **seconds,
+            "over_dearest": seconds["together"] / max(alone),
+            "over_parts": seconds["together"] / parts,
+        }
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()
