@@ -3,13 +3,15 @@
 import json
 import random
 import string
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 IOB2 = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -107,6 +109,21 @@ def make_checkpoint(
     settings = {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": lower, "model_max_length": positions}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Other values in config.json; None takes a key away."""
+    file = folder / "config.json"
+    config = json.loads(file.read_text()) | changes
+    file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    """model.safetensors with its tensors changed in place."""
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    edit(tensors)
+    save_file(tensors, file)
 
 
 def randomise(model: torch.nn.Module, seed: int, std: float) -> None:

@@ -1,127 +1,161 @@
-"""Strict loading: whatever does not fit is a CheckpointError that names it and the file."""
+"""Strict loading of every head: whatever does not fit is a CheckpointError that names it and the file."""
 
-import json
-import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-from transformers import DistilBertConfig, DistilBertForMaskedLM
+from safetensors.torch import load_file
 
 from distilray.model.attention import choose_attention
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.config import CheckpointError
-from distilray.model.weights import check_weights, load_model
-from tests.support import IOB2
+from distilray.model.heads import HeadName
+from distilray.model.weights import check_weights, load_encoder, load_head, read_weights
+from tests.model.parity import weights_of
+from tests.support import HeadKind, edit_tensors, make_checkpoint
 
 WEIGHTS = "model.safetensors"
-Tensors = dict[str, Tensor]
+# head -> its tensors and their shapes; 7 labels, dim 16, a vocabulary of V
+STACK = {"pre_classifier.weight": "[16, 16]", "pre_classifier.bias": "[16]"}
+TENSORS: dict[HeadKind, dict[str, str]] = {
+    "token-classification": {"classifier.weight": "[7, 16]", "classifier.bias": "[7]"},
+    "sequence-classification": STACK | {"classifier.weight": "[7, 16]", "classifier.bias": "[7]"},
+    "multiple-choice": STACK | {"classifier.weight": "[1, 16]", "classifier.bias": "[1]"},
+    "question-answering": {"qa_outputs.weight": "[2, 16]", "qa_outputs.bias": "[2]"},
+    "masked-lm": {
+        "vocab_transform.weight": "[16, 16]",
+        "vocab_transform.bias": "[16]",
+        "vocab_layer_norm.weight": "[16]",
+        "vocab_layer_norm.bias": "[16]",
+        "vocab_projector.weight": "[9, 16]",
+        "vocab_projector.bias": "[9]",
+    },
+}
+ENCODER = {
+    "embeddings.word_embeddings.weight": "[9, 16]",
+    "embeddings.position_embeddings.weight": "[10, 16]",
+    "embeddings.LayerNorm.bias": "[16]",
+    "transformer.layer.1.attention.q_lin.weight": "[16, 16]",
+    "transformer.layer.1.attention.k_lin.bias": "[16]",
+    "transformer.layer.0.attention.v_lin.bias": "[16]",
+    "transformer.layer.0.attention.out_lin.weight": "[16, 16]",
+    "transformer.layer.0.sa_layer_norm.weight": "[16]",
+    "transformer.layer.1.ffn.lin1.weight": "[24, 16]",
+    "transformer.layer.0.ffn.lin2.weight": "[16, 24]",
+    "transformer.layer.0.output_layer_norm.weight": "[16]",
+}
+SMALL = {
+    "dim": 16,
+    "heads": 2,
+    "hidden_dim": 24,
+    "positions": 10,
+    "vocab": [*["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d"]],
+}
+PLACES = [
+    (head, name, shape)
+    for head, own in TENSORS.items()
+    for name, shape in (own | (ENCODER if head in ("token-classification", "masked-lm") else {})).items()
+    # a projector or an embedding that is missing is made from the other
+]
+
+
+def make(folder: Path, head: HeadKind) -> Path:
+    return make_checkpoint(folder, head=head, tie_word_embeddings=False, **SMALL)
+
+
+def stored(folder: Path, name: str) -> str:
+    """The name of a tensor in the file."""
+    return next(full for full in load_file(folder / WEIGHTS) if full.removeprefix("distilbert.") == name)
+
+
+def error_of(folder: Path, head: HeadName = "token-classification") -> str:
+    with pytest.raises(CheckpointError) as caught:
+        check_weights(head, read_weights(Checkpoint(str(folder))))
+    assert str(folder / WEIGHTS) in str(caught.value)
+    return str(caught.value)
 
 
 @pytest.fixture
-def folder(checkpoint: Path, tmp_path: Path) -> Path:
-    """A copy to break."""
-    return Path(shutil.copytree(checkpoint, tmp_path / "model"))
+def folder(tmp_path: Path) -> Path:
+    return make(tmp_path, "token-classification")
 
 
-def error_of(folder: Path) -> str:
-    """The one message that both loading and checking give."""
-    messages = set()
-    for load in (check_weights, load_on_cpu):
-        with pytest.raises(CheckpointError) as caught:
-            load(Checkpoint(str(folder)))
-        messages.add(str(caught.value))
-    assert len(messages) == 1
-    return messages.pop()
+@pytest.mark.parametrize("head", TENSORS)
+def test_a_whole_checkpoint_loads(tmp_path: Path, head: HeadName) -> None:
+    weights = weights_of(make(tmp_path, head), head)
+    eager = choose_attention("eager", torch.device("cpu"), torch.float32, 8)
+    for module in (load_encoder(weights, eager, torch.float32), load_head(head, weights, torch.float32)):
+        assert not module.training
+        assert all(parameter.device.type == "cpu" and not parameter.requires_grad for parameter in module.parameters())
 
 
-def load_on_cpu(checkpoint: Checkpoint) -> torch.nn.Module:
-    attention = choose_attention("eager", torch.device("cpu"), torch.float32, 12)
-    return load_model(checkpoint, attention, torch.float32)
+@pytest.mark.parametrize(("head", "name", "shape"), PLACES)
+def test_a_missing_tensor_is_named(tmp_path: Path, head: HeadName, name: str, shape: str) -> None:
+    folder = make(tmp_path, head)
+    edit_tensors(folder, lambda tensors: tensors.pop(stored(folder, name)))
+    if head == "masked-lm" and name in ("vocab_projector.weight", "embeddings.word_embeddings.weight"):
+        weights_of(folder, head)  # made from its twin
+    else:
+        assert f"missing: {name}" in error_of(folder, head)
 
 
-def edit_config(folder: Path, **changes: Any) -> None:
-    file = folder / "config.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+@pytest.mark.parametrize(("head", "name", "shape"), PLACES)
+def test_a_wrong_shape_is_named_with_both_shapes(tmp_path: Path, head: HeadName, name: str, shape: str) -> None:
+    folder = make(tmp_path, head)
+    edit_tensors(folder, lambda tensors: tensors.update({stored(folder, name): torch.zeros(3, 16)}))
+    assert f"wrong shape: {name} expected {shape}, got [3, 16]" in error_of(folder, head)
 
 
-def edit_tensors(folder: Path, edit: Callable[[Tensors], Any]) -> None:
-    tensors = load_file(folder / WEIGHTS)
-    edit(tensors)
-    save_file(tensors, folder / WEIGHTS)
-
-
-def test_a_whole_checkpoint_loads(folder: Path) -> None:
-    check_weights(Checkpoint(str(folder)))
-    model = load_on_cpu(Checkpoint(str(folder)))
-    assert not model.training
-    assert all(parameter.device.type == "cpu" and not parameter.requires_grad for parameter in model.parameters())
-
-
+@pytest.mark.parametrize("head", TENSORS)
 @pytest.mark.parametrize(
-    "name",
-    [
-        "classifier.bias",
-        "distilbert.embeddings.word_embeddings.weight",
-        "distilbert.embeddings.position_embeddings.weight",
-        "distilbert.transformer.layer.1.attention.k_lin.bias",
-        "distilbert.transformer.layer.0.output_layer_norm.weight",
-    ],
+    "name", ["extra.weight", "classifier.other", "distilbert.transformer.layer.2.attention.q_lin.weight"]
 )
-def test_a_missing_tensor_is_named(folder: Path, name: str) -> None:
-    edit_tensors(folder, lambda tensors: tensors.pop(name))
-    message = error_of(folder)
-    assert f"missing: {name.removeprefix('distilbert.')}" in message
-    assert str(folder / WEIGHTS) in message
-
-
-@pytest.mark.parametrize("name", ["extra.weight", "distilbert.transformer.layer.2.attention.q_lin.weight"])
-def test_an_extra_tensor_is_named(folder: Path, name: str) -> None:
+def test_an_extra_tensor_is_named(tmp_path: Path, name: str, head: HeadName) -> None:
+    folder = make(tmp_path, head)
     edit_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(2)}))
-    message = error_of(folder)
-    assert f"unexpected: {name.removeprefix('distilbert.')}" in message
-    assert str(folder / WEIGHTS) in message
+    assert f"unexpected: {name.removeprefix('distilbert.')}" in error_of(folder, head)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected", "shape"),
-    [
-        ("classifier.weight", "[7, 48]", (6, 48)),
-        ("distilbert.transformer.layer.0.ffn.lin1.weight", "[80, 48]", (48, 80)),
-        ("distilbert.transformer.layer.1.attention.v_lin.bias", "[48]", (49,)),
-        ("distilbert.embeddings.LayerNorm.bias", "[48]", (1, 48)),
-    ],
+    ("kind", "head"), [(kind, head) for kind in (*TENSORS, "base") for head in TENSORS if head != kind]
 )
-def test_a_wrong_shape_is_named_with_both_shapes(
-    folder: Path, name: str, expected: str, shape: tuple[int, ...]
-) -> None:
-    edit_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(shape)}))
-    message = error_of(folder)
-    assert f"wrong shape: {name.removeprefix('distilbert.')} expected {expected}, got {list(shape)}" in message
-    assert str(folder / WEIGHTS) in message
+def test_a_checkpoint_of_one_head_is_refused_for_another(tmp_path: Path, kind: HeadKind, head: HeadName) -> None:
+    """What it lacks and has too much is named, and the class that config.json names."""
+    folder = make(tmp_path, kind)
+    message = error_of(folder, head)
+    theirs, ours = TENSORS.get(kind, {}), TENSORS[head]
+    assert f"is not a DistilBERT for {head}" in message
+    assert "config.json says DistilBert" in message
+    assert all(name in message for name in theirs.keys() ^ ours.keys())
+
+
+def test_a_head_for_choices_is_no_classifier_of_labels(tmp_path: Path) -> None:
+    """Its tensors have the same names; config.json says two labels, as for every head that has none."""
+    message = error_of(make(tmp_path, "multiple-choice"), "sequence-classification")
+    assert "for sequence-classification with 2 labels" in message
+    assert "classifier.weight expected [2, 16], got [1, 16]" in message
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool], ids=str)
 def test_a_tensor_that_holds_no_floats_is_named(folder: Path, dtype: torch.dtype) -> None:
     edit_tensors(folder, lambda tensors: tensors.update({"classifier.bias": torch.zeros(7, dtype=dtype)}))
-    message = error_of(folder)
-    assert "classifier.bias" in message
-    assert str(folder / WEIGHTS) in message
+    assert "classifier.bias" in error_of(folder)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
-def test_weights_of_any_float_load_in_the_dtype_asked_for(folder: Path, dtype: torch.dtype) -> None:
-    edit_tensors(folder, lambda tensors: tensors.update({name: t.to(dtype) for name, t in tensors.items()}))
-    assert {p.dtype for p in load_on_cpu(Checkpoint(str(folder))).parameters()} == {torch.float32}
+@pytest.mark.parametrize("stored_as", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_weights_of_any_float_load_in_the_dtype_asked_for(
+    folder: Path, stored_as: torch.dtype, dtype: torch.dtype
+) -> None:
+    edit_tensors(folder, lambda tensors: tensors.update({name: t.to(stored_as) for name, t in tensors.items()}))
+    weights = weights_of(folder, "token-classification")
+    eager = choose_attention("eager", torch.device("cpu"), dtype, 8)
+    for module in (load_encoder(weights, eager, dtype), load_head("token-classification", weights, dtype)):
+        assert {parameter.dtype for parameter in module.parameters()} == {dtype}
 
 
 def test_every_complaint_is_in_one_message(folder: Path) -> None:
-    def edit(tensors: Tensors) -> None:
+    def edit(tensors: dict[str, torch.Tensor]) -> None:
         del tensors["classifier.bias"], tensors["classifier.weight"]
         tensors["pre_classifier.weight"] = torch.zeros(48, 48)
 
@@ -134,7 +168,7 @@ def test_every_complaint_is_in_one_message(folder: Path) -> None:
 def test_position_ids_of_old_files_are_ignored(folder: Path) -> None:
     name = "distilbert.embeddings.position_ids"
     edit_tensors(folder, lambda tensors: tensors.update({name: torch.arange(512)[None]}))
-    check_weights(Checkpoint(str(folder)))
+    weights_of(folder, "token-classification")
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
@@ -150,93 +184,15 @@ def test_other_bytes_are_not_taken_for_weights(folder: Path, data: bytes) -> Non
     assert f"{folder / WEIGHTS}: not a whole safetensors file" in error_of(folder)
 
 
-@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
-def test_a_missing_file_is_named(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    assert f"no {name} in {folder}" in error_of(folder)
-
-
-def test_an_unreadable_store_is_a_checkpoint_error() -> None:
-    with pytest.raises(CheckpointError, match="cannot read nosuch://bucket/model/config.json"):
-        check_weights(Checkpoint("nosuch://bucket/model"))
-
-
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe{}"])
-def test_a_config_that_is_no_json_object_is_named(folder: Path, data: bytes) -> None:
-    (folder / "config.json").write_bytes(data)
-    assert str(folder / "config.json") in error_of(folder)
-
-
-LABELS = {str(i): label for i, label in enumerate(IOB2)}
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"num_labels": 3, "id2label": LABELS}, "num_labels is 3 but id2label has 7 labels"),
-        ({"id2label": LABELS | {"9": "X"}}, "id2label must number its labels 0 to 7"),
-        ({"id2label": {"O": 0, "B-PER": 1}}, "id2label must map '0', '1', ... to names"),
-        ({"id2label": list(IOB2)}, "id2label must map '0', '1', ... to names"),
-        ({"pruned_heads": {"0": [1]}}, "pruned_heads are not supported"),
-        ({"activation": "gelu_fancy"}, "unknown activation 'gelu_fancy'"),
-        ({"model_type": "bert"}, "expected model_type 'distilbert', got 'bert'"),
-        ({"n_heads": 5}, "dim 48 is not divisible by n_heads 5"),
-        ({"n_layers": 0}, "n_layers must be a positive integer, got 0"),
-        ({"dim": "48"}, "dim must be a positive integer, got '48'"),
-        ({"vocab_size": True}, "vocab_size must be a positive integer, got True"),
-        ({"max_position_embeddings": 512.0}, "max_position_embeddings must be a positive integer, got 512.0"),
-    ],
-    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
-)
-def test_a_config_that_cannot_be_met_is_named(folder: Path, changes: dict[str, Any], complaint: str) -> None:
-    edit_config(folder, **changes)
-    message = error_of(folder)
-    assert complaint in message
-    assert str(folder / "config.json") in message
-
-
-@pytest.mark.parametrize("num_labels", ["seven", [7], 0, -1, 2.5])
-def test_a_number_of_labels_that_cannot_be_is_named(folder: Path, num_labels: Any) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    del config["id2label"], config["label2id"]
-    (folder / "config.json").write_text(json.dumps(config | {"num_labels": num_labels}))
-    message = error_of(folder)
-    assert re.search(rf"num_labels .*{re.escape(repr(num_labels))}", message)
-    assert str(folder / "config.json") in message
-
-
-def test_labels_are_numbered_when_the_config_names_none(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    del config["id2label"], config["label2id"]
-    (folder / "config.json").write_text(json.dumps(config | {"num_labels": 7}))
-    assert Checkpoint(str(folder)).config.labels == tuple(f"LABEL_{i}" for i in range(7))
-    check_weights(Checkpoint(str(folder)))
-
-
-def test_labels_are_sorted_by_id(folder: Path) -> None:
-    edit_config(folder, id2label=dict(reversed(LABELS.items())))
-    assert Checkpoint(str(folder)).config.labels == IOB2
-
-
-def test_a_masked_language_model_is_no_token_classifier(folder: Path) -> None:
-    DistilBertForMaskedLM(DistilBertConfig.from_pretrained(folder)).save_pretrained(folder)
-    message = error_of(folder)
-    assert "config.json says DistilBertForMaskedLM" in message
-    assert "missing: classifier.bias, classifier.weight" in message
-    assert "vocab_transform.weight" in message
-    assert str(folder / WEIGHTS) in message
-
-
 def test_a_tensor_given_twice_is_named(folder: Path) -> None:
     """One bare and one prefixed: which of the two should win?"""
     edit_tensors(folder, lambda tensors: tensors.update({"module.classifier.bias": torch.ones(7)}))
-    message = error_of(folder)
-    assert "classifier.bias" in message
-    assert str(folder / WEIGHTS) in message
+    assert "classifier.bias" in error_of(folder)
 
 
-def test_the_digest_tells_checkpoints_apart(folder: Path, checkpoint: Path) -> None:
+def test_the_digest_tells_checkpoints_apart(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    other = make(tmp_path_factory.mktemp("other"), "token-classification")
     before = Checkpoint(str(folder)).digest()
-    assert before == Checkpoint(str(checkpoint)).digest()
+    assert before == Checkpoint(str(other)).digest()
     edit_tensors(folder, lambda tensors: tensors["classifier.bias"].add_(1))
     assert before != Checkpoint(str(folder)).digest()
