@@ -30,17 +30,11 @@ class Laid:
     windows: Windows
     beyond: Bools
 
-    @property
-    def truncated(self) -> Bools:
-        return self.beyond
-
-    def deaths(self, long_texts: LongTexts, capacity: int) -> tuple[Death, ...]:
-        """The texts that are too long, if that is an error."""
+    def deaths(self, long_texts: LongTexts, limit: int) -> tuple[Death, ...]:
+        """The texts that are too long for the model's `limit` tokens, if that is an error."""
         if long_texts != "error":
             return ()
-        says = (
-            f"the text has more than the {capacity} tokens that fit the model; choose long_texts truncate, mean or max"
-        )
+        says = f"the text does not fit the model's {limit} tokens; choose what is read of it with long_texts"
         return (Death(self.beyond, TOO_LONG, says),)
 
     def pooled(self, values: Floats, long_texts: LongTexts) -> Floats:

@@ -70,7 +70,7 @@ class Embeddings(Task):
             vectors = laid.averaged(outputs[0], weights)
             if self.normalize:
                 vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-            deaths = (*laid.deaths(self.long_texts, capacity), self._overflow(vectors))
+            deaths = (*laid.deaths(self.long_texts, batch.tokenizer.max_length), self._overflow(vectors))
             limit = np.finfo(self.dtype).max
             values = pa.array(np.clip(vectors, -limit, limit).astype(self.dtype).reshape(-1))
             column = pa.FixedSizeListArray.from_arrays(values, type=self.kind(config))

@@ -11,7 +11,7 @@ from distilray.model.config import Config, ProblemType
 from distilray.model.decode.scores import Function, apply
 from distilray.model.heads import HeadName
 from distilray.model.metrics import labels, losses, multilabel, regression
-from distilray.model.packed import Floats, Ints
+from distilray.model.packed import Bools, Floats, Ints
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, SINGLE, Sequences, pair, read_first, single
 from distilray.model.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ from distilray.model.windows import Windows
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
-from distilray.operators.long_texts import LongTexts, lay
+from distilray.operators.long_texts import Laid, LongTexts, lay
 from distilray.operators.options import Positive, Score
 from distilray.operators.ranking import best_labels, ranked_labels
 from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, TaskError, answered
@@ -34,7 +34,7 @@ class TextClassification(JudgedTask):
     text_pair: the column with the second text of each pair. top_k: that many labels, best first; None: the best, or, of a
     multi-label model, all that reach their threshold (by default 0.5). function: how logits become scores; None: as the
     checkpoint's problem type says. long_texts: what becomes of texts longer than the model; mean and max combine the logits
-    of their windows. compat "hf": Transformers' rules.
+    of their windows. compat "hf": Transformers' rules; of a pair that is too long, truncate cuts the longer text.
     """
 
     task: Literal["text-classification"] = "text-classification"
@@ -50,11 +50,12 @@ class TextClassification(JudgedTask):
     head: ClassVar[HeadName] = "sequence-classification"
 
     @model_validator(mode="after")
-    def _hf_rules(self) -> Self:
-        if self.compat == "hf" and (
-            self.long_texts in ("mean", "max") or self.threshold is not None or self.thresholds
-        ):
+    def _rules(self) -> Self:
+        thresholds = self.threshold is not None or bool(self.thresholds)
+        if self.compat == "hf" and (self.long_texts in ("mean", "max") or thresholds):
             raise ValueError("compat hf knows neither windows nor thresholds")
+        if self.top_k is not None and thresholds:
+            raise ValueError("top_k gives the best labels whatever their scores: give either top_k or thresholds")
         return self
 
     @property
@@ -84,18 +85,19 @@ class TextClassification(JudgedTask):
         return pc.struct_field(labels, "label")
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
-        capacity, deaths = self._capacity(batch)
-        laid = lay(batch.text.tokens, capacity, self.long_texts)
-        deaths += laid.deaths(self.long_texts, batch.tokenizer.max_length)
+        room = batch.tokenizer.max_length - (PAIR if self.text_pair else SINGLE)
+        second, cut = self._second(batch, room)
+        laid = lay(batch.text.tokens, room - second, self.long_texts)
+        deaths = self._deaths(batch, laid, cut)
 
         def answer(outputs: Arrays) -> Answer:
             logits = laid.pooled(outputs[0], self.long_texts)
             scores = apply(self._function(config), logits)
             counts = self._counts(logits, scores, config, answered(gold, deaths)) if gold else {}
-            return Answer(self._column(scores, config), laid.beyond if self.truncates else None, deaths, counts)
+            return Answer(self._column(scores, config), laid.beyond | cut if self.truncates else None, deaths, counts)
 
         windows = laid.windows
-        return Request(self._sequences(batch, windows), Reading(read_first(len(windows.text))), answer)
+        return Request(self._sequences(batch, windows, second), Reading(read_first(len(windows.text))), answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         metrics = {"labels": labels, "multilabel": multilabel, "regression": regression}
@@ -124,22 +126,29 @@ class TextClassification(JudgedTask):
         limit = 0.5 if self.threshold is None else self.threshold
         return np.array([self.thresholds.get(label, limit) for label in config.labels], dtype=np.float32)
 
-    def _capacity(self, batch: Batch) -> tuple[int | Ints, tuple[Death, ...]]:
-        """Tokens of each text that fit, and the rows whose second text leaves room for none."""
-        limit = batch.tokenizer.max_length
+    def _second(self, batch: Batch, room: int) -> tuple[Ints, Bools]:
+        """Tokens of each second text that are read, and whether it has more; room: tokens of both texts."""
         if self.text_pair is None:
-            return limit - SINGLE, ()
-        capacity = limit - PAIR - batch.others[self.text_pair].lengths
-        says = f"column {self.text_pair} leaves no room for the text within the model's {limit} tokens"
-        return capacity, (Death(capacity < 1, PAIR_TOO_LONG, says),)
+            return np.zeros(batch.rows, dtype=np.int64), np.zeros(batch.rows, dtype=np.bool_)
+        first, lengths = batch.text.lengths, batch.others[self.text_pair].lengths
+        if self.compat == "hf" and self.truncates:  # the longer is cut, and both where each has more than its half
+            half = np.where(lengths < first, room // 2, room - room // 2)
+            second = np.minimum(lengths, np.maximum(room - first, half))
+        else:
+            second = np.minimum(lengths, room - 1)  # the rows of longer ones are dead
+        return second, second < lengths
 
-    def _sequences(self, batch: Batch, windows: Windows) -> Sequences:
+    def _deaths(self, batch: Batch, laid: Laid, cut: Bools) -> tuple[Death, ...]:
+        limit = batch.tokenizer.max_length
+        says = f"column {self.text_pair} leaves no room for the text within the model's {limit} tokens"
+        pairs = () if self.compat == "hf" and self.truncates else (Death(cut, PAIR_TOO_LONG, says),)
+        return (*pairs, *laid.deaths(self.long_texts, limit))
+
+    def _sequences(self, batch: Batch, windows: Windows, second: Ints) -> Sequences:
         first, row = batch.text.first[windows.text] + windows.start, windows.text
         if self.text_pair is None:
             return single(first, windows.lengths)
-        second = batch.others[self.text_pair]
-        most = batch.tokenizer.max_length - PAIR - 1  # of a row that is dead already
-        return pair(first, windows.lengths, second.first[row], np.minimum(second.lengths, most)[row])
+        return pair(first, windows.lengths, batch.others[self.text_pair].first[row], second[row])
 
     def _column(self, scores: Floats, config: Config) -> pa.Array:
         if self._many(config):

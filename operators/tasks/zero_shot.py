@@ -91,7 +91,7 @@ class ZeroShotClassification(JudgedTask):
             pooled = [each.pooled(part, self.long_texts) for each, part in zip(laid, logits, strict=True)]
             scores = self._scores(np.stack(pooled, axis=1), config)
             beyond = np.logical_or.reduce([each.beyond for each in laid])
-            deaths = laid[int(room.argmin())].deaths(self.long_texts, int(room.min()))
+            deaths = laid[int(room.argmin())].deaths(self.long_texts, batch.tokenizer.max_length)
             counts = self._counts(scores, answered(gold, deaths)) if gold else {}
             return Answer(ranked_labels(scores, self.labels, None), beyond if self.truncates else None, deaths, counts)
 

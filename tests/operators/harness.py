@@ -1,13 +1,18 @@
 """The operators as a user of them sees them: texts in, a table of answers out."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
+from distilray.model.tokenizer import Tokenizer
 from distilray.operators import schema as s
 from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec, Task
+from distilray.operators.read import Read, Unit
+from distilray.operators.task import ComputeSpec, Task, TaskError
 from distilray.operators.tokenize import Tokenize
+from tests.support import write_shard
 
 
 def rows(texts: Sequence[str | None], **inputs: list) -> pa.Table:
@@ -29,3 +34,19 @@ def answers(tasks: Task | Sequence[Task], texts: Sequence[str | None], **inputs:
 def reasons(table: pa.Table) -> list[str | None]:
     """Why each row is dead."""
     return table[s.DEAD_REASON].to_pylist()
+
+
+def read_answers(folder: Path, task: Task, texts: Sequence[str | None], **inputs: list) -> pa.Table:
+    """The answers to a shard that holds all this, with the dead letters of reading it."""
+    path = write_shard(folder / "shard.parquet", list(texts), **inputs)
+    kinds = {"text": pa.string(), "texts": s.TEXTS}
+    schema = pa.schema([(name, kinds[kind]) for name, kind in task.columns.items()])
+    unit = Unit("unit", str(path), str(path.stat().st_size), (0, 1), 0, 0, len(texts))
+    table = Read("text", schema, pa.schema([]), pa.schema([]))(unit)
+    return Predict([task], ComputeSpec(dtype="float32"))(Tokenize([task])(table))
+
+
+def refused(task: Task, says: str) -> None:
+    """The task does not fit its checkpoint, and `says` is in the reason (a regular expression)."""
+    with pytest.raises(TaskError, match=says):
+        task.check(task.checkpoint.config, Tokenizer(task.checkpoint, task.special_tokens))

@@ -2,27 +2,19 @@
 
 from pathlib import Path
 
-import pyarrow.dataset as ds
 import pytest
 
+from tests.operators.material import EXAMPLES, corpus_vocabulary, passage
 from tests.operators.test_hf_parity import STRATEGIES, assert_same, entities, hf_entities
 from tests.support import make_checkpoint
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 DOCUMENTS = 320
 
 
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
     """Passages of the example's corpus, of 1 to some 900 words, some longer than the model."""
-    texts = ds.dataset(EXAMPLES / "corpus", partitioning="hive").to_table(columns=["text"])["text"].to_pylist()
-    words = [text.split(" ") for text in texts]
-    passages = []
-    for i in range(DOCUMENTS):
-        size = 900 if i % 40 == 0 else 1 + (i * 7) % 70
-        source = words[i % len(words)]
-        first = (i * 131) % max(len(source) - size, 1)
-        passages.append(" ".join(source[first : first + size]))
+    passages = [passage(i, 900 if i % 40 == 0 else 1 + (i * 7) % 70) for i in range(DOCUMENTS)]
     assert len({*passages}) > 300
     return passages
 
@@ -30,8 +22,7 @@ def documents() -> list[str]:
 @pytest.fixture(scope="module")
 def adversarial(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights over the trained model's vocabulary, so that real words are no [UNK]."""
-    vocab = (EXAMPLES / "models/ner/vocab.txt").read_text(encoding="utf-8").splitlines()
-    return make_checkpoint(tmp_path_factory.mktemp("adversarial"), vocab=vocab)
+    return make_checkpoint(tmp_path_factory.mktemp("adversarial"), vocab=list(corpus_vocabulary()))
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
