@@ -81,7 +81,7 @@ def union(parts: Sequence[Sequences]) -> tuple[Sequences, list[Ints]]:
 
 @dataclass(frozen=True)
 class Readout:
-    """R runs of positions, that may not overlap: sequence, first position in it, and number of positions, int64 [R]."""
+    """R runs of positions, in any order, that may overlap: sequence, first position in it, number of positions, int64 [R]."""
 
     sequence: Ints
     start: Ints

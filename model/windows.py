@@ -36,7 +36,7 @@ def word_starts(offsets: Ints, word_ids: Ints) -> npt.NDArray[np.bool_]:
 def split(offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | Ints, *, least: int = 0) -> Windows:
     """Windows of at most `capacity` tokens; neighbours share about `overlap`, and none begins or ends inside a word.
 
-    capacity, overlap: of every text, or [R] of each. least: windows of a text without tokens. The last window of a text
+    capacity, overlap: of every text, or [R] of each. least: windows of a text without tokens, 0 or 1. The last window of a text
     is shifted back to full length, so that it has all the context there is. A word of more than overlap // 3 tokens may
     be cut; its tokens are still all covered. A text that fits gets one window.
     Raises WindowError for an overlap of more than half a window.
@@ -70,7 +70,7 @@ def split(offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | In
 def split_hf(offsets: Ints, capacity: int | Ints, overlap: int | Ints | None, *, least: int = 0) -> Windows:
     """Transformers' windows: a fixed grid that may cut words; without an overlap the first window only.
 
-    capacity, overlap: of every text, or [R] of each; least: windows of a text without tokens. Raises WindowError for an
+    capacity, overlap: of every text, or [R] of each; least: windows of a text without tokens, 0 or 1. Raises WindowError for an
     overlap that leaves no room for new tokens.
     """
     lengths = np.diff(offsets)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilray.model.packed import offsets_of
-from distilray.model.windows import Windows, best_window, split, split_hf, word_starts
+from distilray.model.windows import WindowError, Windows, owned, split, split_hf, word_starts
 
 
 @dataclass(frozen=True)
@@ -120,55 +120,108 @@ def test_a_text_is_cut_alike_whatever_stands_beside_it(corpus: Corpus, size: tup
 
 @pytest.mark.parametrize(("capacity", "overlap"), [(10, -1), (10, 6), (1, 1)])
 def test_an_overlap_that_cannot_be_met_is_an_error(capacity: int, overlap: int) -> None:
-    with pytest.raises(ValueError, match=f"half of the window's {capacity} tokens, got {overlap}"):
+    most = f"between 0 and {capacity // 2} in windows of {capacity} tokens, got {overlap}"
+    with pytest.raises(WindowError, match=f"overlap must lie {most}"):
         split(offsets_of(np.array([3])), np.arange(3), capacity, overlap)
 
 
 # the way back
 
 
-def naive_best(windows: list[tuple[int, int]], length: int) -> list[int]:
-    """For each token of a text its place among the windows' tokens laid end to end."""
-    best = []
+def naive_owners(windows: list[tuple[int, int]], length: int) -> list[int]:
+    """For each token of a text the number of the window that sees most around it, the first on a tie."""
+    owners = []
     for token in range(length):
-        places = []
-        for i, (start, end) in enumerate(windows):
+        context = []
+        for number, (start, end) in enumerate(windows):
             if start <= token < end:
                 left = token - start if start else float("inf")
                 right = end - 1 - token if end < length else float("inf")
-                before = sum(b - a for a, b in windows[:i])
-                places.append((-min(left, right), i, before + token - start))
-        best.append(min(places)[2])
-    return best
+                context.append((-min(left, right), number))
+        owners.append(min(context)[1])
+    return owners
 
 
-def assert_best(windows: Windows, corpus: Corpus) -> None:
-    best = best_window(windows)
-    wanted: list[int] = []
-    for text, length in enumerate(corpus.lengths):
-        before = int(windows.lengths[windows.text < text].sum())
-        wanted += [before + place for place in naive_best(of_text(windows, text), length)]
-    assert best.tolist() == wanted
+def assert_owned_once(windows: Windows, lengths: list[int]) -> None:
+    """Every token by one window, the one that sees most around it; windows own neighbouring tokens, in order."""
+    first, last = owned(windows)
+    assert (windows.start <= first).all()
+    assert (first <= last).all()
+    assert (last <= windows.end).all()
+    for text, length in enumerate(lengths):
+        mine = np.flatnonzero(windows.text == text)
+        owners = [number for number, w in enumerate(mine) for _ in range(first[w], last[w])]
+        tokens = [token for w in mine for token in range(first[w], last[w])]
+        assert tokens == list(range(length))
+        assert owners == naive_owners(of_text(windows, text), length)
 
 
 @given(corpora, sizes())
-def test_each_token_comes_from_the_window_with_most_context(corpus: Corpus, size: tuple[int, int]) -> None:
-    assert_best(split(corpus.offsets, corpus.word_ids, *size), corpus)
-
-
-@given(corpora, sizes())
-def test_each_token_comes_back_once_and_as_itself(corpus: Corpus, size: tuple[int, int]) -> None:
-    windows = split(corpus.offsets, corpus.word_ids, *size)
-    first = corpus.offsets[:-1][windows.text]
-    laid = [first[i] + t for i in range(len(first)) for t in range(windows.start[i], windows.end[i])]
-    tokens = np.array(laid, dtype=np.int64)
-    assert tokens[best_window(windows)].tolist() == list(range(sum(corpus.lengths)))
+def test_each_token_is_owned_once_by_the_window_with_most_context(corpus: Corpus, size: tuple[int, int]) -> None:
+    assert_owned_once(split(corpus.offsets, corpus.word_ids, *size), corpus.lengths)
 
 
 @given(corpora)
-def test_texts_of_one_window_come_back_as_they_are(corpus: Corpus) -> None:
+def test_texts_of_one_window_are_owned_whole(corpus: Corpus) -> None:
     windows = split(corpus.offsets, corpus.word_ids, 10_000, 100)
-    assert best_window(windows).tolist() == list(range(sum(corpus.lengths)))
+    first, last = owned(windows)
+    assert not first.any()
+    assert last.tolist() == [length for length in corpus.lengths if length]
+
+
+# texts with limits of their own
+
+
+@st.composite
+def limited(draw: st.DrawFn, *, hf: bool = False) -> tuple[Corpus, np.ndarray, np.ndarray, int]:
+    """A corpus, each text's capacity and overlap, and how many windows an empty text gets."""
+    corpus = draw(corpora)
+    each = [draw(sizes()) for _ in corpus.words]
+    if hf:
+        each = [(capacity, draw(st.integers(0, capacity - 1))) for capacity, _ in each]
+    capacity, overlap = np.array(each, dtype=np.int64).reshape(-1, 2).T
+    return corpus, capacity, overlap, draw(st.integers(0, 1))
+
+
+@given(limited())
+def test_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tuple) -> None:
+    corpus, capacity, overlap, least = drawn
+    windows = split(corpus.offsets, corpus.word_ids, capacity, overlap, least=least)
+    for text, words in enumerate(corpus.words):
+        alone = Corpus([words])
+        wanted = split(alone.offsets, alone.word_ids, int(capacity[text]), int(overlap[text]), least=least)
+        assert of_text(windows, text) == of_text(wanted, 0)
+    assert_owned_once(windows, corpus.lengths)
+
+
+@given(limited(hf=True))
+def test_hf_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tuple) -> None:
+    corpus, capacity, overlap, least = drawn
+    windows = split_hf(corpus.offsets, capacity, overlap, least=least)
+    without = split_hf(corpus.offsets, capacity, None, least=least)
+    for text, length in enumerate(corpus.lengths):
+        alone = (offsets_of(np.array([length])), int(capacity[text]))
+        assert of_text(windows, text) == of_text(split_hf(*alone, int(overlap[text]), least=least), 0)
+        assert of_text(without, text) == of_text(split_hf(*alone, None, least=least), 0)
+
+
+@given(limited())
+def test_an_empty_text_has_as_many_windows_as_asked_for(drawn: tuple) -> None:
+    corpus, capacity, overlap, least = drawn
+    for windows in (
+        split(corpus.offsets, corpus.word_ids, capacity, overlap, least=least),
+        split_hf(corpus.offsets, capacity, overlap // 2, least=least),
+        split_hf(corpus.offsets, capacity, None, least=least),
+    ):
+        empty = [text for text, length in enumerate(corpus.lengths) if not length]
+        assert all(of_text(windows, text) == [(0, 0)] * least for text in empty)
+
+
+@pytest.mark.parametrize(("capacity", "overlap"), [([10, 4], [5, 3]), ([10, 0], [5, 0]), ([10, 10], [0, -1])])
+def test_one_text_that_cannot_be_cut_as_asked_is_an_error(capacity: list[int], overlap: list[int]) -> None:
+    offsets = offsets_of(np.array([3, 3]))
+    with pytest.raises(WindowError):
+        split(offsets, np.arange(6), np.array(capacity), np.array(overlap))
 
 
 # Transformers' windows
@@ -198,13 +251,13 @@ def test_without_an_overlap_hf_drops_what_does_not_fit(lengths: list[int], capac
 
 @pytest.mark.parametrize("overlap", [-1, 10, 11])
 def test_an_hf_overlap_that_cannot_be_met_is_an_error(overlap: int) -> None:
-    with pytest.raises(ValueError, match=f"less than the window's 10 tokens, got {overlap}"):
+    with pytest.raises(WindowError, match=f"overlap must lie between 0 and 9 in windows of 10 tokens, got {overlap}"):
         split_hf(offsets_of(np.array([3])), 10, overlap)
 
 
 @pytest.mark.parametrize("overlap", [None, 0])
 def test_a_model_without_room_for_a_token_is_an_error(overlap: int | None) -> None:
-    with pytest.raises(ValueError, match="window"):
+    with pytest.raises(WindowError, match="at least 1 token, got a limit of 0"):
         split_hf(offsets_of(np.array([3])), 0, overlap)
-    with pytest.raises(ValueError, match="window"):
+    with pytest.raises(WindowError, match="at least 1 token, got a limit of 0"):
         split(offsets_of(np.array([3])), np.arange(3), 0, 0)

@@ -1,0 +1,211 @@
+"""The predictor gives each reading back as asked, whatever the order, the packs, and the neighbours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from distilray.model import predictor as module
+from distilray.model.checkpoint import Checkpoint
+from distilray.model.heads import HeadName
+from distilray.model.packed import Ints, offsets_of, ragged_ranges
+from distilray.model.predictor import Head, Predictor, Reading
+from distilray.model.sequences import Readout, Sequences, Specials, pair, read_first, single
+from distilray.model.weights import Weights, read_weights
+from tests.model.parity import CALM, CASES, GATES, VOCABULARY, Batch, assert_parity, hf_outputs
+from tests.support import HeadKind, edit_tensors, make_checkpoint
+
+SPECIALS = Specials(cls_id=2, sep_id=3)
+TINY = {"layers": 2, "dim": 16, "heads": 2, "hidden_dim": 24, "positions": 64}
+POOL = np.random.default_rng(0).integers(0, VOCABULARY, 60)
+CLOSE = 1e-4
+
+# several tasks on one encoder: a head, its checkpoint, and the layer it reads
+HEADS: tuple[tuple[HeadName, HeadKind, int], ...] = (
+    ("token-classification", "token-classification", 2),
+    ("masked-lm", "masked-lm", 2),
+    ("mean-pooling", "base", 1),
+    ("first-token", "base", 0),
+)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """Four heads whose checkpoints have one encoder."""
+
+    weights: list[Weights]
+
+    def predictor(self, tokens_per_pack: int | None = None) -> Predictor:
+        heads = [Head(name, weights, depth) for (name, _, depth), weights in zip(HEADS, self.weights, strict=True)]
+        return Predictor(self.weights[0], heads, SPECIALS, "float32", "sdpa", tokens_per_pack)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Tasks:
+    folders = [make_checkpoint(tmp_path_factory.mktemp(kind), head=kind, **TINY) for _, kind, _ in HEADS]
+    return Tasks([read_weights(Checkpoint(str(folder))) for folder in folders])
+
+
+@pytest.fixture(scope="module")
+def predictors(tasks: Tasks) -> dict[int, Predictor]:
+    return {budget: tasks.predictor(budget) for budget in (1, 7, 40, 100_000)}
+
+
+@st.composite
+def slices(draw: st.DrawFn, longest: int = 25) -> tuple[int, int]:
+    length = draw(st.integers(0, longest))
+    return draw(st.integers(0, len(POOL) - length)), length
+
+
+@st.composite
+def sequences(draw: st.DrawFn) -> Sequences:
+    """Any number of texts and pairs, the same ones twice among them."""
+    rows = draw(st.lists(st.tuples(slices(), st.just((0, -1)) | slices()), max_size=6))
+    rows += draw(st.lists(st.sampled_from(rows), max_size=2)) if rows else []
+    return pair(*np.array(rows, dtype=np.int64).reshape(-1, 4).T)
+
+
+@st.composite
+def readouts(draw: st.DrawFn, lengths: list[int]) -> Readout:
+    """Runs in any order: they may overlap, be the same, be empty, or leave sequences out."""
+    runs = []
+    for sequence in draw(st.lists(st.integers(0, len(lengths) - 1), max_size=8)) if lengths else []:
+        start = draw(st.integers(0, lengths[sequence]))
+        runs.append((sequence, start, draw(st.integers(0, lengths[sequence] - start))))
+    return Readout(*np.array(runs, dtype=np.int64).reshape(-1, 3).T)
+
+
+def alone(predictor: Predictor, asked: Sequences, readings: Sequence[Reading]) -> list[np.ndarray]:
+    """The same, sequence by sequence and run by run."""
+    outputs: list[list[np.ndarray]] = [[] for _ in readings]
+    for number, reading in enumerate(readings):
+        runs = reading.readout
+        for sequence, start, length in zip(runs.sequence, runs.start, runs.length, strict=True):
+            own = Readout(*(np.array([value]) for value in (0, start, length)))
+            every = predictor(POOL, asked.take(np.array([sequence])), [Reading(own)] * len(readings))
+            outputs[number].append(every[number][0])
+    return [np.concatenate(parts) if parts else np.zeros((0, 0)) for parts in outputs]
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_every_run_comes_back_in_the_order_asked(predictors: dict[int, Predictor], data: st.DataObject) -> None:
+    asked = data.draw(sequences())
+    predictor = predictors[data.draw(st.sampled_from(list(predictors)))]
+    readings = [Reading(data.draw(readouts(asked.lengths.tolist()))) for _ in HEADS]
+    before = predictor.computed_tokens
+    outputs = predictor(POOL, asked, readings)
+    assert predictor.computed_tokens - before == asked.lengths.sum()
+    for (ours,), wanted, reading in zip(outputs, alone(predictors[1], asked, readings), readings, strict=True):
+        assert len(ours) == reading.readout.length.sum()
+        assert ours.dtype == np.float32
+        if len(wanted):
+            assert np.abs(ours - wanted).max() <= CLOSE
+
+
+@given(st.data())
+@settings(max_examples=25)
+def test_a_reduction_sees_outputs_with_their_numbers(predictors: dict[int, Predictor], data: st.DataObject) -> None:
+    """And what it makes of them comes back in order, in its own dtype and shape."""
+    asked = data.draw(sequences())
+    predictor = predictors[data.draw(st.sampled_from(list(predictors)))]
+    plain = [Reading(data.draw(readouts(asked.lengths.tolist()))) for _ in HEADS]
+
+    def reduce(logits: Tensor, numbers: Ints) -> tuple[Tensor, ...]:
+        assert logits.dtype == torch.float32
+        return logits.argmax(-1), torch.from_numpy(numbers), logits[:, :2]
+
+    reduced = predictor(POOL, asked, [Reading(reading.readout, reduce) for reading in plain])
+    for (logits,), (best, numbers, two) in zip(predictor(POOL, asked, plain), reduced, strict=True):
+        assert np.array_equal(best, logits.argmax(-1))
+        assert numbers.tolist() == list(range(len(logits)))
+        assert np.array_equal(two, logits[:, :2])
+
+
+def test_no_sequences_give_no_outputs_of_the_usual_shape(tasks: Tasks) -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    predictor = tasks.predictor()
+    outputs = predictor(nothing, single(nothing, nothing), [Reading(read_first(0))] * len(HEADS))
+    assert [output.shape for (output,) in outputs] == [(0, 7), (0, VOCABULARY), (0, 16), (0, 16)]
+    assert predictor.computed_tokens == 0
+
+
+def test_no_layer_is_computed_for_heads_that_read_the_embeddings(tasks: Tasks) -> None:
+    predictor = Predictor(tasks.weights[3], [Head("first-token", tasks.weights[3], 0)], SPECIALS, "float32")
+    computed: list[int] = []
+    for number, layer in enumerate(predictor.encoder.layers, 1):
+        layer.register_forward_hook(lambda *_, number=number: computed.append(number))
+    asked = single(np.array([0]), np.array([5]))
+    predictor(POOL, asked, [Reading(read_first(1))])
+    assert not computed
+    predictor.depths = [1]
+    predictor(POOL, asked, [Reading(read_first(1))])
+    assert computed == [1]
+
+
+def all_tokens(asked: Sequences) -> Readout:
+    """Of every text, without [CLS] and [SEP]."""
+    return Readout(np.arange(len(asked.first)), np.ones_like(asked.length), asked.length)
+
+
+def logits_of(folder: Path, ids: Ints, lengths: Ints, attention: str = "sdpa", **options: object) -> Tensor:
+    weights = read_weights(Checkpoint(str(folder)))
+    head = Head("token-classification", weights, weights.config.n_layers)
+    asked = single(offsets_of(lengths)[:-1], lengths)
+    predictor = Predictor(weights, [head], SPECIALS, attention=attention, **options)
+    return torch.from_numpy(predictor(ids, asked, [Reading(all_tokens(asked))])[0][0])
+
+
+def wanted_of(folder: Path, ids: Ints, lengths: Ints) -> Tensor:
+    """Transformers' logits of the same tokens, texts in the order given, [CLS] and [SEP] around each."""
+    alone = [np.concatenate([[2], ids[a : a + n], [3]]) for a, n in zip(offsets_of(lengths)[:-1], lengths, strict=True)]
+    batch = Batch(np.concatenate(alone), lengths + 2)
+    inner = ragged_ranges(offsets_of(lengths + 2)[:-1] + 1, lengths)
+    return hf_outputs(folder, CASES["token-classification"], batch)[inner]
+
+
+LENGTHS = np.random.default_rng(5).permutation(np.append(np.random.default_rng(6).integers(1, 120, 20), [1, 1, 510]))
+IDS = np.random.default_rng(7).integers(5, VOCABULARY, LENGTHS.sum())
+
+
+@pytest.mark.parametrize("tokens_per_pack", [1, 64, 700, None])
+def test_texts_of_any_length_in_packs_of_any_size_equal_transformers(
+    checkpoint: Path, tokens_per_pack: int | None
+) -> None:
+    ours = logits_of(checkpoint, IDS, LENGTHS, dtype="float32", tokens_per_pack=tokens_per_pack)
+    assert_parity(ours, wanted_of(checkpoint, IDS, LENGTHS))
+
+
+def test_the_check_of_order_sees_an_order_that_is_not_restored(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mutation: outputs in the order of the packs."""
+    monkeypatch.setattr(module._Read, "result", lambda read: tuple(map(np.concatenate, zip(*read._parts, strict=True))))
+    with pytest.raises(AssertionError):
+        assert_parity(logits_of(checkpoint, IDS, LENGTHS, dtype="float32"), wanted_of(checkpoint, IDS, LENGTHS))
+
+
+def test_logits_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
+    """As when fp16 overflows: never a silent answer."""
+    folder = make_checkpoint(tmp_path, **TINY)
+    edit_tensors(folder, lambda tensors: tensors["classifier.weight"].fill_(6e4))
+    with pytest.raises(FloatingPointError, match="NaN or infinite logits on .*float16.*; try dtype bfloat16"):
+        logits_of(folder, POOL, np.array([5]), dtype="float16")
+
+
+def test_the_backend_is_said(tasks: Tasks) -> None:
+    assert "float32, sdpa (asked for)" in tasks.predictor().backend
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_auto_on_a_gpu_equals_transformers(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path, **CALM)
+    ours = logits_of(folder, IDS, LENGTHS, attention="auto")
+    assert_parity(ours, wanted_of(folder, IDS, LENGTHS), GATES[torch.float16])
