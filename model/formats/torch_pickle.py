@@ -55,7 +55,7 @@ def _tensor(name: str, value: object, where: str) -> Tensor:
     """The plain tensor in `value`, contiguous."""
     if not isinstance(value, Tensor) or type(value) not in {Tensor, nn.Parameter}:
         got = type(value).__name__
-    elif value.layout != torch.strided or value.device.type != "cpu" or value.is_quantized:
+    elif value.layout != torch.strided or value.device.type != "cpu":
         got = f"a {value.dtype} {value.layout} tensor on {value.device}"
     elif value.nbytes > value.untyped_storage().nbytes():
         got = f"{list(value.shape)} from {value.untyped_storage().nbytes()} bytes"

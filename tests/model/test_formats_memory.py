@@ -5,6 +5,7 @@ import json
 import resource
 import struct
 import zipfile
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ def deflated(data: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(data)) as stored, zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in stored.namelist():
             packed.writestr(name, stored.read(name))
+    return buffer.getvalue()
+
+
+def overlapping() -> bytes:
+    """A zip without compression whose entries all lie in the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("archive/data/0", bytes(1000))
+        for i in range(1, 10):
+            again = copy(file.filelist[0])
+            again.filename = f"archive/data/{i}"
+            file.filelist.append(again)
     return buffer.getvalue()
 
 
@@ -59,6 +72,7 @@ EIGHT = msgpack.ExtType(1, msgpack.packb(((2,), "float32", bytes(8))))
 BOMBS = {
     "zip that unpacks to more": ("pytorch_model.bin", lambda: deflated(saved({"a": torch.zeros(10**7)}))),
     "compressed zip": ("pytorch_model.bin", lambda: deflated(saved({"a": torch.randn(100)}))),
+    "zip whose entries overlap": ("pytorch_model.bin", overlapping),
     "storage of 16 GiB": ("pytorch_model.bin", lambda: promising(1 << 32)),
     "storage of 4 TiB": ("pytorch_model.bin", lambda: promising(1 << 40)),
     "storage of 2**62": ("pytorch_model.bin", lambda: promising(1 << 62)),
@@ -76,7 +90,11 @@ BOMBS = {
         lambda: safetensors_of(tensor_header(data_offsets=[0, 1 << 50], shape=[1 << 48])),
     ),
     "offsets backwards": ("model.safetensors", lambda: safetensors_of(tensor_header(data_offsets=[8, 0]), bytes(8))),
-    "unknown element type": ("model.safetensors", lambda: safetensors_of(tensor_header(dtype="F4"), bytes(1))),
+    "element type that is none": ("model.safetensors", lambda: safetensors_of(tensor_header(dtype="X"), bytes(8))),
+    "element type that torch lacks": (
+        "model.safetensors",
+        lambda: safetensors_of(tensor_header(dtype="F4", shape=[16]), bytes(8)),
+    ),
     "deep header": ("model.safetensors", lambda: safetensors_of(b'{"a":' * 100_000)),
     "array of 2**32 items": ("flax_model.msgpack", lambda: b"\x81\xa1a\xdd\xff\xff\xff\xff"),
     "map of 2**32 items": ("flax_model.msgpack", lambda: b"\x81\xa1a\xdf\xff\xff\xff\xff"),
