@@ -94,3 +94,11 @@ def test_the_dtype_is_kept(kind: str, dtype: torch.dtype, tmp_path: Path) -> Non
     TORCH_FORMATS[kind](torch_model("base").to(dtype), tmp_path)
     _, tensors = load_tensors(Checkpoint(str(tmp_path)))
     assert_same(tensors, torch_model("base").to(dtype).state_dict())
+
+
+def test_a_view_is_read_as_a_tensor_of_its_own(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    torch.save({"a.weight": whole.t(), "b.weight": whole[1:, ::2]}, tmp_path / "pytorch_model.bin")
+    _, tensors = load_tensors(Checkpoint(str(tmp_path)))
+    assert all(tensor.is_contiguous() for tensor in tensors.values())
+    assert_same(tensors, {"a.weight": whole.t(), "b.weight": whole[1:, ::2]})
