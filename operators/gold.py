@@ -23,9 +23,14 @@ class Gold:
     rows: Bools
 
     def label_ids(self, labels: Sequence[str]) -> Ints:
-        """int64 [R]: index into `labels`, -100 in rows that do not count; the column holds names or indices."""
+        """int64 [R]: index into `labels`, -100 in rows that do not count.
+
+        The column holds names or indices; whole numbers are names if all labels are whole numbers, such as stars or years.
+        """
         kind = plain_type(self.column.type)
-        if pa.types.is_integer(kind):
+        if pa.types.is_integer(kind) and labels and all(label.isdecimal() for label in labels):
+            ids = self._ids(self.column.cast(pa.string()), labels)
+        elif pa.types.is_integer(kind):
             ids = pc.fill_null(self.column.cast(pa.int64()), IGNORED).to_numpy()
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             ids = self._ids(self.column.cast(pa.string()), labels)

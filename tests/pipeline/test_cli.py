@@ -89,4 +89,4 @@ def test_the_program_is_installed() -> None:
     said = subprocess.run(
         [Path(sys.executable).parent / "distilray", "--version"], capture_output=True, text=True, check=True
     )
-    assert said.stdout.strip() == "0.1.0"
+    assert said.stdout.strip() == "0.2.0"

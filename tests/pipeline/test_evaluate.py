@@ -251,6 +251,13 @@ def test_both_engines_and_the_command_give_the_same_figures(
     assert "accuracy" in capsys.readouterr().out
 
 
+def test_numbers_are_labels_where_all_labels_are_numbers(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "model", ("1", "2", "3"), head="sequence-classification")
+    corpus(tmp_path / "in", 20, gold=[1, 2, 3, 3] * 5, id=list(range(20)))
+    figures = evaluate(job_of(tmp_path, {"task": "text-classification", "model": str(model), "gold": "gold"}))["answer"]
+    assert {label: row["support"] for label, row in figures["labels"].items()} == {"1": 5, "2": 5, "3": 10}
+
+
 def test_gold_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", LABELS, head="sequence-classification")
     corpus(tmp_path / "in", 20, gold=["love"] * 20, number=[0.5] * 20, id=list(range(20)))
