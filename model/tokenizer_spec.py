@@ -16,6 +16,7 @@ _ROLES = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
+_PARTS = ("version", "normalizer", "pre_tokenizer", "model", "added_tokens")
 _NEEDED = ("unk_token", "sep_token", "cls_token")
 # classes that keep of tokenizer.json only the vocabulary, and build the rest from tokenizer_config.json's flags;
 # every other class takes the file as it is
@@ -75,7 +76,8 @@ def _description(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str,
     if data is None:
         return _wordpiece(_vocab(checkpoint), unk_token, config) | {"added_tokens": []}
     stored = parse_json_object(data, checkpoint.where("tokenizer.json"))
-    stored = {"added_tokens": []} | stored | {"truncation": None, "padding": None, "post_processor": None}
+    # what makes tokens of text, and no more: two files that agree on it make equal descriptions
+    stored = {"added_tokens": []} | {part: stored[part] for part in _PARTS if part in stored}
     if config.get("tokenizer_class") not in _BY_FLAGS:
         return stored
     return stored | _wordpiece(stored["model"]["vocab"], unk_token, config)
