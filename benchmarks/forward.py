@@ -20,10 +20,12 @@ import torch
 from transformers import DistilBertConfig, DistilBertForTokenClassification
 
 from distilray.model.checkpoint import Checkpoint
-from distilray.model.predictor import SPECIAL_TOKENS, Predictor
+from distilray.model.predictor import Head, Predictor, Reading
+from distilray.model.sequences import SINGLE, Readout, Specials, single
+from distilray.model.weights import read_weights
 
 BUDGETS = (1024, 2048, 4096, 8192, 16384)
-CLS, SEP = 101, 102
+SPECIALS = Specials(cls_id=101, sep_id=102)
 
 
 def lengths_of_passages(count: int, mean: float) -> np.ndarray:
@@ -71,20 +73,24 @@ def main() -> None:
     lengths = lengths_of_passages(args.documents, args.mean)
     ids = corpus_ids(int(lengths.sum()))
     first = np.cumsum(lengths) - lengths
-    texts = [torch.tensor([CLS, *ids[a : a + n], SEP]) for a, n in zip(first, lengths, strict=True)]
-    tokens = int(lengths.sum()) + SPECIAL_TOKENS * len(lengths)
+    texts = [
+        torch.tensor([SPECIALS.cls_id, *ids[a : a + n], SPECIALS.sep_id]) for a, n in zip(first, lengths, strict=True)
+    ]
+    tokens = int(lengths.sum()) + SINGLE * len(lengths)
     with tempfile.TemporaryDirectory() as folder:
         hf = DistilBertForTokenClassification(DistilBertConfig(num_labels=9)).eval()
         hf.save_pretrained(folder)
-        predictors = {
-            budget: Predictor(Checkpoint(folder), CLS, SEP, "float32", tokens_per_pack=budget) for budget in BUDGETS
-        }
+        weights = read_weights(Checkpoint(folder))
+    heads = [Head("token-classification", weights, weights.config.n_layers)]
+    predictors = {budget: Predictor(weights, heads, SPECIALS, "float32", tokens_per_pack=budget) for budget in BUDGETS}
+    sequences, every = single(first, lengths), np.arange(len(lengths))
+    reading = Reading(Readout(every, np.ones_like(lengths), lengths))
     rivals: dict[str, Callable[[], object]] = {
         "Transformers fp32, padded batches of 32": lambda: padded(hf, texts, 32),
         "Transformers fp32, sorted": lambda: padded(hf, sorted(texts, key=len), 32),
     }
     for budget, predictor in predictors.items():
-        rivals[f"packed fp32, {budget} tokens"] = lambda predictor=predictor: predictor(ids, first, lengths)
+        rivals[f"packed fp32, {budget} tokens"] = lambda predictor=predictor: predictor(ids, sequences, [reading])
     seconds: dict[str, list[float]] = {name: [] for name in rivals}
     peaks = [matmul_rate()]
     for _ in range(args.repeats):
@@ -93,7 +99,7 @@ def main() -> None:
             peaks.append(matmul_rate())
 
     peak = max(peaks)
-    flops = tokens * 2 * 42.5e6 + 4 * 6 * 768 * float(((lengths + SPECIAL_TOKENS) ** 2).sum())
+    flops = tokens * 2 * 42.5e6 + 4 * 6 * 768 * float(((lengths + SINGLE) ** 2).sum())
     rate = {name: tokens / statistics.median(times) for name, times in seconds.items()}
     base = rate["Transformers fp32, padded batches of 32"]
     print(f"{tokens:,} tokens, {args.threads} thread(s); matrix product at best {peak / 1e9:.0f} GFLOP/s")

@@ -64,7 +64,8 @@ class Predict:
         self.configs = [w.config for w in weights]
         self.passes = passes(self.tokenizings, [w.encoder_digest() for w in weights])
         self.predictors = [self._predictor(each, weights) for each in self.passes]
-        log.info("predicting on %s", self.predictors[0].backend)
+        self.backend = "; ".join(dict.fromkeys(predictor.backend for predictor in self.predictors))
+        log.info("predicting on %s", self.backend)
 
     def _predictor(self, each: Pass, weights: Sequence[Weights]) -> Predictor:
         heads = [Head(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(self.configs[i])) for i in each.tasks]
@@ -83,7 +84,7 @@ class Predict:
             s.TOKENS: tokens.cast(pa.int64()),
             s.WINDOW_TOKENS: pa.repeat(window_tokens, table.num_rows),
             s.COMPUTED_TOKENS: pa.repeat(computed_tokens, table.num_rows),
-            s.BACKEND: pa.repeat(self.predictors[0].backend, table.num_rows),
+            s.BACKEND: pa.repeat(self.backend, table.num_rows),
         }
         for task, answer in zip(self.tasks, answers, strict=True):
             columns[task.name] = answer.column

@@ -14,7 +14,7 @@ import torch
 from distilray import __version__
 from distilray.model.attention import choose_attention
 from distilray.model.device import choose_dtype
-from distilray.operators.predict import read_models
+from distilray.operators.predict import passes, read_models
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED
 from distilray.operators.task import ComputeSpec, Task, schema_of
@@ -53,8 +53,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost.
     """
     started = time.monotonic()
-    answers, digests = check_tasks(job.tasks)
-    fingerprint = job.fingerprint(digests)
+    checked = check_tasks(job.tasks)
+    fingerprint = job.fingerprint(checked.digests)
     output = open_output(job.sink)
     plan = output.load_plan(job.source, job.inputs, fingerprint)
     resumed = plan is not None
@@ -71,27 +71,41 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     if on_start:
         on_start(plan, before)
     computed = Stats()
-    for stats in _engine(job, plan, answers, todo):
+    for stats in _engine(job, plan, checked.answers, todo):
         computed += stats
         if on_unit:
             on_unit(stats)
     if manifest is None:
-        about = {"fingerprint": fingerprint, "job": job.description(), "versions": versions()}
+        about = {
+            "fingerprint": fingerprint,
+            "job": job.description(),
+            "versions": versions(),
+            "passes": checked.passes,
+        }
         manifest = output.finish(plan, total([before, computed]), about)
     return Result(job, plan, manifest, computed, time.monotonic() - started)
 
 
-def check_tasks(tasks: Sequence[Task]) -> tuple[pa.Schema, list[str]]:
-    """The columns of the tasks' answers, and each checkpoint's digest.
+@dataclass(frozen=True)
+class Checked:
+    """Tasks that can be done. answers: their columns; digests: of their checkpoints; passes: the names of the tasks that
+    share each pass through an encoder."""
 
-    Raises CheckpointError, TaskError or WindowError if a task cannot be done with its checkpoint.
-    """
-    configs = [weights.config for weights in read_models(tasks)]
-    tokenizers = {i: each.tokenizer for each in tokenizings(tasks) for i in each.tasks}
-    for i, (task, config) in enumerate(zip(tasks, configs, strict=True)):
-        task.check(config, tokenizers[i])
-    fields = [field for task, config in zip(tasks, configs, strict=True) for field in schema_of(task, config)]
-    return pa.schema(fields), [task.checkpoint.digest() for task in tasks]
+    answers: pa.Schema
+    digests: list[str]
+    passes: list[list[str]]
+
+
+def check_tasks(tasks: Sequence[Task]) -> Checked:
+    """Raises CheckpointError, TaskError or WindowError if a task cannot be done with its checkpoint."""
+    models, tokenizers = read_models(tasks), tokenizings(tasks)
+    for each in tokenizers:
+        for i in each.tasks:
+            tasks[i].check(models[i].config, each.tokenizer)
+    fields = [field for task, model in zip(tasks, models, strict=True) for field in schema_of(task, model.config)]
+    shared = passes(tokenizers, [model.encoder_digest() for model in models])
+    names = [[tasks[i].name for i in each.tasks] for each in shared]
+    return Checked(pa.schema(fields), [task.checkpoint.digest() for task in tasks], names)
 
 
 def make_plan(job: Job, corpus: Corpus) -> Plan:

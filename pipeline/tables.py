@@ -14,7 +14,7 @@ from distilray.pipeline.shards import survey
 
 def plan_table(job: Job) -> Table:
     """Shards, rows, units and bytes from the footers, tokens from a sample."""
-    check_tasks(job.tasks)
+    checked = check_tasks(job.tasks)
     here = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local"})})  # start no cluster
     plan = make_plan(here, survey(job.source, job.inputs))
     table = _plain()
@@ -23,6 +23,7 @@ def plan_table(job: Job) -> Table:
     table.add_row("rows", f"{plan.rows:,}")
     table.add_row("units", f"{len(plan.units):,}")
     table.add_row("bytes", f"{plan.bytes:,}, {plan.text_bytes:,} of text uncompressed")
+    table.add_row("passes", "; ".join(" + ".join(names) for names in checked.passes))
     table.add_row("tokens", f"about {estimate_tokens(plan, job.tasks):,}")
     return table
 

@@ -1,9 +1,13 @@
 """The example's model finds what its card says it finds, and 16 bits find the same."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow.dataset as ds
+import pytest
 
 from distilray.operators import schema as s
 from distilray.operators.predict import Predict
@@ -41,3 +45,22 @@ def test_bfloat16_finds_what_float32_finds() -> None:
     total = sum(map(len, tokens[s.tokens_column(0, s.TEXT)].to_pylist()))
     assert len(answers[0]) > 500
     assert len(answers[0] ^ answers[1]) / 2 <= total / 1000
+
+
+@pytest.mark.slow
+def test_three_tasks_in_one_pass_over_the_speeches(checkout: Path) -> None:
+    run = [sys.executable, "examples/century_corpus.py", "--engine", "local"]
+    subprocess.run(run, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
+    answers = read_output(checkout / "out/century").to_pylist()
+    alone = {row["id"]: row["entities"] for row in read_output(checkout / "out/ner-yaml").to_pylist()}
+    for row in answers:
+        spans = [(e["start"], e["end"], e["label"]) for e in row["entities"]]
+        assert spans == [(e["start"], e["end"], e["label"]) for e in alone[row["id"]]]
+    right = [row["spoken_in"]["label"] == str((row["year"] + 99) // 100) for row in answers]
+    assert 0.89 <= np.mean(right) <= 0.94, np.mean(right)  # examples/README.md states 0.915
+    manifest = json.loads((checkout / "out/century/_manifest.json").read_text())
+    ner = json.loads((checkout / "out/ner-yaml/_manifest.json").read_text())
+    assert manifest["computed_tokens"] == ner["computed_tokens"]  # one pass for all three
+    evaluate = [sys.executable, "-m", "distilray.pipeline.cli", "evaluate", "examples/jobs/century.yaml", "--json"]
+    said = subprocess.run(evaluate, cwd=checkout, check=True, capture_output=True, text=True).stdout
+    assert json.loads(said)["spoken_in"]["accuracy"] == pytest.approx(np.mean(right))

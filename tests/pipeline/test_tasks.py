@@ -129,6 +129,10 @@ def test_every_task_on_ray_together_answers_as_alone(tmp_path: Path, models: dic
     every = tasks(models)
     result = execute(job_of(tmp_path, "together", every, engine="ray"))
     assert (result.manifest["rows"], result.manifest["dead"], result.manifest["padding"]) == (200, {}, 0)
+    passes = result.manifest["passes"]
+    assert sorted(map(len, passes)) == [1, 1, 9]
+    assert ["half"] in passes  # another encoder
+    assert ["masks"] in passes  # another tokenizer: its texts have masks
     together = read_output(tmp_path / "together")
     for number, task in enumerate(every):
         execute(job_of(tmp_path, f"alone{number}", [task]))
