@@ -78,11 +78,10 @@ class ZeroShotClassification(JudgedTask):
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         hypotheses = batch.add(self._hypotheses)
         room = batch.tokenizer.max_length - PAIR - hypotheses.lengths
-        # ours reads the same windows for every label
-        laid = [
-            lay(batch.text.tokens, n, self.long_texts)
-            for n in (room if self.compat else np.full_like(room, room.min()))
-        ]
+        if self.compat == "hf":
+            laid = [lay(batch.text.tokens, tokens, self.long_texts) for tokens in room]
+        else:  # the same windows for every label
+            laid = [lay(batch.text.tokens, room.min(), self.long_texts)] * len(room)
         parts = [_pairs(batch, each, hypotheses, number) for number, each in enumerate(laid)]
         bounds = np.cumsum([len(part.first) for part in parts])
 
