@@ -99,7 +99,7 @@ class FillMask(JudgedTask):
         """The ids of the targets; TaskError for one that is no token."""
         if self.targets is None:
             return None
-        known = {token: i for i, token in enumerate(tokenizer.vocabulary)}
+        known = {token: i for i, token in enumerate(tokenizer.vocabulary) if token}
         if unknown := [target for target in self.targets if target not in known]:
             pieces = tokenizer(unknown)
             if self.compat != "hf" or not np.diff(pieces.offsets).all():
@@ -122,7 +122,8 @@ def _column(batch: Batch, mask: Ints, counts: Ints, scores: Floats, ids: Ints) -
     tokens, k = batch.text.tokens, ids.shape[1]
     where = (np.repeat(values, k) for values in (number, tokens.start[mask], tokens.end[mask]))
     flat = ids.reshape(-1)
-    words = pa.array(batch.tokenizer.vocabulary, pa.string()).take(pa.array(flat))
+    names = pa.array([*batch.tokenizer.vocabulary, ""], pa.string())  # a model may have outputs that are no token's
+    words = names.take(pa.array(np.minimum(flat, len(names) - 1)))
     values = [
         *(pa.array(v, pa.int32()) for v in where),
         pa.array(flat, pa.int32()),
