@@ -1,6 +1,5 @@
 """Token logits to entity spans, by our rules and by Transformers' (spec: docs/tasks.md)."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,14 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from distilray.model.decode.scores import softmax
+from distilray.model.decode.tags import split_labels
+from distilray.model.decode.viterbi import TagRules, best_path
 from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_arange
 from distilray.model.windows import word_starts
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
-
-_PREFIX = re.compile(r"([BIEMLSU])[-_](.+)", re.DOTALL)
-# the letters of IO, IOB1/IOB2, BIOES, BILOU, BMES; each must hold one of the letters after the bar
-_SCHEMES = (("IB", "IB"), ("BIES", "IB"), ("BILU", "IB"), ("BMES", "MB"))
 
 
 @dataclass(frozen=True)
@@ -61,17 +58,9 @@ class Spans:
 def detect_scheme(labels: Sequence[str]) -> TagScheme:
     """Our scheme for a label set: prefixes are stripped only if they are those of one known scheme.
 
-    All labels but O must carry one; where there are B labels, others (such as X) may stand among them as they are.
-
     conlleval's repair rules: B and S (U) start a span, E (L) and S (U) end one, a change of type starts one.
     """
-    parts = [_PREFIX.fullmatch(label) for label in labels if label != "O"]
-    letters = {part[1] for part in parts if part}
-    ended, begun = ({part[2] for part in parts if part and part[1] in which} for which in ("EL", "B"))
-    known = any(letters <= set(scheme) and letters & set(some) for scheme, some in _SCHEMES)
-    prefixed = known and ended <= begun and (all(parts) or bool(begun))  # E-MAIL without B-MAIL ends nothing
-    matches = [_PREFIX.fullmatch(label) if prefixed and label != "O" else None for label in labels]
-    split = [(match[1], match[2]) if match else ("", label) for match, label in zip(matches, labels, strict=True)]
+    split = split_labels(labels)
     return _scheme(
         tags=[tag for _, tag in split],
         names=[tag for _, tag in split],
@@ -118,11 +107,13 @@ def decode(
     end: Ints,
     scheme: TagScheme,
     aggregation: Aggregation,
+    rules: TagRules | None = None,
 ) -> Spans:
     """Entities of R texts whose N tokens lie end to end.
 
     logits: [N, L]; offsets: [R + 1]; starts_word: [N], true at least at each text's first token;
-    start, end: [N], characters. A span's score is the mean of its tokens' (or words') probabilities.
+    start, end: [N], characters. rules: labels by the best path that these allow; None: of each token (or word) alone.
+    A span's score is the mean of its tokens' (or words') probabilities.
     """
     if not len(logits):
         empty = np.zeros(0, dtype=np.int32)
@@ -133,11 +124,12 @@ def decode(
     probabilities = softmax(logits)
     if aggregation in ("none", "simple"):
         first = last = np.arange(len(logits))
-        label, score = _top(probabilities)
     else:
         first = np.flatnonzero(starts_word)
         last = np.append(first[1:], len(logits)) - 1
-        label, score = _word_labels(probabilities, first, aggregation)
+        probabilities = _word_probabilities(probabilities, first, aggregation)
+    label = probabilities.argmax(axis=-1) if rules is None else best_path(probabilities, text[first], rules)
+    score = np.take_along_axis(probabilities, label[:, None], axis=-1)[:, 0]
     new = _new_group(text[first], label, scheme)
     head = np.flatnonzero(new)
     tail = np.append(head[1:], len(new)) - 1
@@ -153,23 +145,18 @@ def decode(
     return spans.take(~scheme.outside[label[head]])
 
 
-def _top(probabilities: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    label = probabilities.argmax(axis=-1)
-    return label, np.take_along_axis(probabilities, label[:, None], axis=-1)[:, 0]
-
-
-def _word_labels(probabilities: Floats, first: Ints, aggregation: Aggregation) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Label and score of each word; first: [words], index of each word's first token."""
+def _word_probabilities(probabilities: Floats, first: Ints, aggregation: Aggregation) -> Floats:
+    """[words, L] of tokens' [N, L]; first: [words], index of each word's first token."""
     if aggregation == "first":
-        return _top(probabilities[first])
+        return probabilities[first]
     counts = np.diff(np.append(first, len(probabilities)))
     if aggregation == "average":
         mean = np.add.reduceat(probabilities, first, axis=0) / counts[:, None]
-        return _top(mean.astype(np.float32))
+        return mean.astype(np.float32)
     best = probabilities.max(axis=-1)
     is_best = np.flatnonzero(best == np.repeat(np.maximum.reduceat(best, first), counts))
     word_of_best = np.repeat(np.arange(len(first)), counts)[is_best]
-    return _top(probabilities[is_best[np.searchsorted(word_of_best, np.arange(len(first)))]])
+    return probabilities[is_best[np.searchsorted(word_of_best, np.arange(len(first)))]]
 
 
 def _new_group(text: Ints, label: Ints, scheme: TagScheme) -> Bools:

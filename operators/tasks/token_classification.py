@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from distilray.model.config import Config
 from distilray.model.decode import token_classification as tc
+from distilray.model.decode.viterbi import TagRules, tag_rules
 from distilray.model.heads import HeadName
 from distilray.model.metrics import losses
 from distilray.model.metrics import spans as metrics
@@ -17,31 +18,29 @@ from distilray.model.packed import Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import SINGLE, Readout, single
 from distilray.model.tokenizer import Tokenizer, Tokens
-from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.model.windows import Windows, check_windows, owned, split, split_hf, word_starts
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
 from distilray.operators.gold_tags import gold_tags
 from distilray.operators.long_texts import default_overlap
-from distilray.operators.options import Count, Score
+from distilray.operators.options import ColumnName, Count, Score
 from distilray.operators.ragged import slice_characters
-from distilray.operators.task import Answer, JudgedTask, Request, TaskError
+from distilray.operators.task import Answer, CompatTask, Request, TaskError
 
 
-class TokenClassification(JudgedTask):
+class TokenClassification(CompatTask):
     """Entities with a token classification checkpoint.
 
     aggregation: how tokens become words and spans. compat "hf": exactly Transformers' rules, which cut texts longer
     than the model unless `overlap` (their "stride") is given. overlap: tokens that neighbouring windows share.
-    viterbi: labels by the best path that the tag scheme allows. threshold, thresholds: least score of an entity, for all
-    labels and by label.
+    viterbi: labels by the best path that the tag scheme allows, see `tag_rules`. threshold, thresholds: least score of an
+    entity, for all labels and by label.
     """
 
     task: Literal["token-classification"] = "token-classification"
-    name: str = "entities"
+    name: ColumnName = "entities"
     aggregation: tc.Aggregation = "first"
-    compat: Literal["hf"] | None = None
     overlap: Count | None = None
     viterbi: bool = False
     threshold: Score = 0.0
@@ -58,10 +57,6 @@ class TokenClassification(JudgedTask):
         return self
 
     @property
-    def special_tokens(self) -> SpecialTokens:
-        return "special" if self.compat == "hf" else "text"
-
-    @property
     def truncates(self) -> bool:
         return self.compat == "hf" and self.overlap is None
 
@@ -69,6 +64,7 @@ class TokenClassification(JudgedTask):
         capacity = tokenizer.max_length - SINGLE
         most = capacity - 1 if self.compat == "hf" else capacity // 2
         check_windows(capacity, self.overlap or 0, most)
+        self._rules(config)
         names = self._scheme(config).entity_names
         if unknown := sorted(self.thresholds.keys() - set(names)):
             raise TaskError(f"thresholds: the model has no label {', '.join(unknown)}; it has {', '.join(names)}")
@@ -135,11 +131,19 @@ class TokenClassification(JudgedTask):
             return tc.token_scheme(config.labels)
         return tc.hf_scheme(config.labels) if self.compat == "hf" else tc.detect_scheme(config.labels)
 
+    def _rules(self, config: Config) -> TagRules | None:
+        """Which labels may stand side by side; None: all."""
+        try:
+            return tag_rules(config.labels) if self.viterbi else None
+        except ValueError as error:
+            raise TaskError(f"viterbi: {error}; leave viterbi out") from None
+
     def _decode(self, batch: Batch, config: Config, logits: Floats) -> tc.Spans:
         """Ours: one decoding a text."""
         t = batch.text.tokens
         starts = word_starts(t.offsets, t.word_ids)
-        return tc.decode(logits, t.offsets, starts, t.start, t.end, self._scheme(config), self.aggregation)
+        scheme, rules = self._scheme(config), self._rules(config)
+        return tc.decode(logits, t.offsets, starts, t.start, t.end, scheme, self.aggregation, rules)
 
     def _decode_hf(self, batch: Batch, config: Config, windows: Windows, logits: Floats) -> tc.Spans:
         """Transformers': one decoding a window, then the spans merged."""
