@@ -121,6 +121,16 @@ class JudgedTask(Task):
         """Loss and metrics, overall and by label, from the counts of all batches."""
 
 
+class CompatTask(JudgedTask):
+    """A task that Transformers has a pipeline for. compat "hf": exactly that pipeline's rules, its defects among them."""
+
+    compat: Literal["hf"] | None = None
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        return "special" if self.compat == "hf" else "text"
+
+
 def schema_of(task: Task, config: Config) -> pa.Schema:
     """The columns that a task adds to the output."""
     fields = [pa.field(task.name, task.kind(config))]

@@ -15,7 +15,7 @@ from distilray.model.tokenizer import Tokenizer
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
 from distilray.operators.long_texts import LongTexts, lay
-from distilray.operators.options import Count
+from distilray.operators.options import ColumnName, Count
 from distilray.operators.task import Answer, Death, Request, Task, TaskError
 
 
@@ -28,7 +28,7 @@ class Embeddings(Task):
     """
 
     task: Literal["embeddings"] = "embeddings"
-    name: str = "embedding"
+    name: ColumnName = "embedding"
     pooling: Literal["mean", "cls"] = "mean"
     layer: Count | None = None
     normalize: bool = False

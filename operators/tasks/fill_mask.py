@@ -23,12 +23,12 @@ from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
 from distilray.operators.long_texts import TOO_LONG, default_overlap
-from distilray.operators.options import Positive
+from distilray.operators.options import ColumnName, Positive
 from distilray.operators.ragged import ragged
-from distilray.operators.task import Answer, Death, JudgedTask, Request, TaskError, answered
+from distilray.operators.task import Answer, CompatTask, Death, Request, TaskError, answered
 
 
-class FillMask(JudgedTask):
+class FillMask(CompatTask):
     """The best tokens for every mask in a text, each mask by itself, with a masked language model.
 
     A text longer than the model is read in windows, and only those with a mask are computed. targets: choose among these
@@ -37,10 +37,9 @@ class FillMask(JudgedTask):
     """
 
     task: Literal["fill-mask"] = "fill-mask"
-    name: str = "masks"
+    name: ColumnName = "masks"
     top_k: Positive = 5
     targets: Annotated[list[str], Field(min_length=1)] | None = None
-    compat: Literal["hf"] | None = None
 
     head: ClassVar[HeadName] = "masked-lm"
 

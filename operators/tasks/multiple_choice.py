@@ -19,6 +19,7 @@ from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
 from distilray.operators.long_texts import TOO_LONG
+from distilray.operators.options import ColumnName
 from distilray.operators.ragged import ragged
 from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, answered
 
@@ -31,7 +32,7 @@ class MultipleChoice(JudgedTask):
     """
 
     task: Literal["multiple-choice"] = "multiple-choice"
-    name: str = "choice"
+    name: ColumnName = "choice"
     choices: str = "choices"
     long_texts: Literal["error", "truncate"] = "error"
 

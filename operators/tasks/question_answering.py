@@ -15,18 +15,17 @@ from distilray.model.packed import Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, Readout, pair
 from distilray.model.tokenizer import Tokenizer
-from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.model.windows import Windows, split, split_hf
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
-from distilray.operators.options import Count, Positive
+from distilray.operators.options import ColumnName, Count, Positive
 from distilray.operators.ragged import ragged, slice_characters
-from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, TaskError, answered
+from distilray.operators.task import Answer, CompatTask, Death, InputKind, Request, TaskError, answered
 from distilray.operators.tasks import answer_gold
 
 
-class QuestionAnswering(JudgedTask):
+class QuestionAnswering(CompatTask):
     """Answers with a question answering checkpoint; the text is the context, read whole, in windows.
 
     questions: one or more, asked of every text; question_column: the column with each text's own. top_k: answers a
@@ -37,7 +36,7 @@ class QuestionAnswering(JudgedTask):
     """
 
     task: Literal["question-answering"] = "question-answering"
-    name: str = "answers"
+    name: ColumnName = "answers"
     questions: Annotated[list[str], Field(min_length=1)] | None = None
     question_column: str | None = None
     top_k: Positive = 1
@@ -47,7 +46,6 @@ class QuestionAnswering(JudgedTask):
     align_to_words: bool = True
     max_seq_len: Positive | None = None
     overlap: Count | None = None
-    compat: Literal["hf"] | None = None
 
     head: ClassVar[HeadName] = "question-answering"
 
@@ -62,10 +60,6 @@ class QuestionAnswering(JudgedTask):
         if self.gold and len(self.questions or []) > 1:
             raise ValueError("gold: answers to several questions cannot be told apart; give one, or question_column")
         return self
-
-    @property
-    def special_tokens(self) -> SpecialTokens:
-        return "special" if self.compat == "hf" else "text"
 
     @property
     def columns(self) -> dict[str, InputKind]:

@@ -15,20 +15,19 @@ from distilray.model.packed import Bools, Floats, Ints
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, SINGLE, Sequences, pair, read_first, single
 from distilray.model.tokenizer import Tokenizer
-from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.model.windows import Windows
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
 from distilray.operators.long_texts import Laid, LongTexts, lay
-from distilray.operators.options import Positive, Score
+from distilray.operators.options import ColumnName, Positive, Score
 from distilray.operators.ranking import best_labels, ranked_labels
-from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, TaskError, answered
+from distilray.operators.task import Answer, CompatTask, Death, InputKind, Request, TaskError, answered
 
 PAIR_TOO_LONG = "text_pair_too_long"
 
 
-class TextClassification(JudgedTask):
+class TextClassification(CompatTask):
     """Labels with a sequence classification checkpoint.
 
     text_pair: the column with the second text of each pair. top_k: that many labels, best first; None: the best, or, of a
@@ -38,14 +37,13 @@ class TextClassification(JudgedTask):
     """
 
     task: Literal["text-classification"] = "text-classification"
-    name: str = "label"
+    name: ColumnName = "label"
     text_pair: str | None = None
     top_k: Positive | Literal["all"] | None = None
     function: Function | None = None
     long_texts: LongTexts = "error"
     threshold: Score | None = None
     thresholds: dict[str, Score] = {}
-    compat: Literal["hf"] | None = None
 
     head: ClassVar[HeadName] = "sequence-classification"
 
@@ -57,10 +55,6 @@ class TextClassification(JudgedTask):
         if self.top_k is not None and thresholds:
             raise ValueError("top_k gives the best labels whatever their scores: give either top_k or thresholds")
         return self
-
-    @property
-    def special_tokens(self) -> SpecialTokens:
-        return "special" if self.compat == "hf" else "text"
 
     @property
     def truncates(self) -> bool:

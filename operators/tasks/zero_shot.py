@@ -15,16 +15,16 @@ from distilray.model.packed import Floats
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, Sequences, join, pair, read_first
 from distilray.model.tokenizer import Tokenizer
-from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch, Column
 from distilray.operators.gold import Gold
 from distilray.operators.long_texts import Laid, LongTexts, lay
+from distilray.operators.options import ColumnName
 from distilray.operators.ranking import ranked_labels
-from distilray.operators.task import Answer, JudgedTask, Request, TaskError, answered
+from distilray.operators.task import Answer, CompatTask, Request, TaskError, answered
 
 
-class ZeroShotClassification(JudgedTask):
+class ZeroShotClassification(CompatTask):
     """Any labels with an NLI checkpoint (Yin et al. 2019, arXiv:1909.00161): how much the text entails each hypothesis.
 
     labels: the candidates, put in the place of "{}" in `hypothesis`. multi_label: each label by itself, against its
@@ -33,12 +33,11 @@ class ZeroShotClassification(JudgedTask):
     """
 
     task: Literal["zero-shot-classification"] = "zero-shot-classification"
-    name: str = "label"
+    name: ColumnName = "label"
     labels: Annotated[list[str], Field(min_length=1)]
     hypothesis: str = "This example is {}."
     multi_label: bool = False
     long_texts: LongTexts = "error"
-    compat: Literal["hf"] | None = None
 
     head: ClassVar[HeadName] = "sequence-classification"
 
@@ -51,10 +50,6 @@ class ZeroShotClassification(JudgedTask):
         if self.compat == "hf" and self.long_texts != "truncate":
             raise ValueError("compat hf cuts long texts: say so with long_texts truncate")
         return self
-
-    @property
-    def special_tokens(self) -> SpecialTokens:
-        return "special" if self.compat == "hf" else "text"
 
     @property
     def truncates(self) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, load_job
-from distilray.pipeline.job import parse_job
+from distilray.pipeline.job import _TASKS, parse_job
 
 GOOD = """
 source: {uri: s3://corpus/news/, text: body, keep: [id, url], storage_options: {key: k, secret: hunter2}}
@@ -47,6 +47,7 @@ def test_set_overrides_a_key(path: Path) -> None:
         (["tasks.0.threshold=2"], "tasks.0.threshold: Input should be less than or equal to 1"),
         (["compute.predict={min: 3, max: 2}"], "compute.predict: Value error, max 2 is less than min 3"),
         (["source.keep=[row]"], "column names must differ in the output: row"),
+        (["tasks.0.name=9x"], "tasks.0.name: String should match pattern"),
         (["tasks.0.name=id"], "column names must differ in the output: id"),
         (["tasks=[]"], "tasks: List should have at least 1 item"),
         (["sink.uri=s3://me:hunter2@out/"], "sink.uri: Value error, a URI must hold no password"),
@@ -102,3 +103,25 @@ def test_the_fingerprint_is_of_the_answers(path: Path) -> None:
     assert all(load_job(path, [change]).fingerprint("m") == job.fingerprint("m") for change in same)
     assert all(load_job(path, [change]).fingerprint("m") != job.fingerprint("m") for change in other)
     assert job.fingerprint("another model") != job.fingerprint("m")
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_a_task_has_a_name_that_sql_can_say(task: str) -> None:
+    raw = {"source": {"uri": "x"}, "tasks": [{"task": task, "model": "m", "name": "a column"}], "sink": {"uri": "y"}}
+    with pytest.raises(JobError, match="tasks.0.name: String should match pattern"):
+        parse_job(raw, "job")
+
+
+def test_a_task_must_say_which_it_is() -> None:
+    raw = {"source": {"uri": "x"}, "tasks": [{"model": "m"}], "sink": {"uri": "y"}}
+    with pytest.raises(JobError, match="tasks.0: task: this key is required; one of token-classification, text-class"):
+        parse_job(raw, "job")
+    with pytest.raises(JobError, match="does not match any of the expected tags"):
+        parse_job({**raw, "tasks": [{"task": "translation", "model": "m"}]}, "job")
+
+
+def test_two_tasks_cannot_read_a_column_as_texts_and_as_lists() -> None:
+    pair = {"task": "text-classification", "model": "m", "text_pair": "x"}
+    choice = {"task": "multiple-choice", "model": "m", "choices": "x"}
+    with pytest.raises(JobError, match="one task reads x as text, another as lists of texts"):
+        parse_job({"source": {"uri": "x"}, "tasks": [pair, choice], "sink": {"uri": "y"}}, "job")
