@@ -2,8 +2,8 @@
 
 `count` turns one batch into plain numbers; counts of batches, from any worker, add up with `merge`; `figures` turns the
 sum into what is reported, plain JSON. Counts are whole numbers (see exact.py), so the figures are the same to the last
-bit however the corpus was cut. An undefined mean (over nothing) is None; a precision, recall or F1 with nothing to
-divide by is 0.
+bit however the corpus was cut. An undefined figure (a mean over nothing) is None; a precision, recall or F1 with
+nothing to divide by is 0.
 """
 
 from typing import Any

@@ -13,7 +13,7 @@ def count(gold: Ints, found: Ints, sizes: Ints) -> dict[str, Any]:
     """
     check_choices("the prediction", found, sizes)
     rows = labelled(gold, sizes)
-    return {"rows": int(rows.sum()), "hits": int((gold == found)[rows].sum())}
+    return {"rows": int(rows.sum()), "hits": int((gold == found).sum())}
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,14 @@ def exact_value(total: Total) -> Fraction:
     return sum((n * Fraction(2) ** (64 * int(unit)) for unit, n in total.items()), Fraction(0))
 
 
+def rounded(value: Fraction) -> float | None:
+    """The nearest float64; None past its range."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
 def _parts(values: Floats) -> tuple[_Ints, _Ints]:
     """Whole numbers n and exponents e with values = n * 2 ** e."""
     flat = np.asarray(values, dtype=np.float64).ravel()

@@ -20,7 +20,7 @@ def count(gold: Ints, found: Ints, names: Sequence[str]) -> dict[str, Any]:
     sizes = np.full(len(found), len(names))
     check_choices("the prediction", found, sizes)
     rows = labelled(gold, sizes)
-    pairs, times = np.unique(gold[rows] * len(names) + found[rows], return_counts=True)
+    pairs, times = np.unique(gold[rows].astype(np.int64) * len(names) + found[rows], return_counts=True)
     confusion: dict[str, Any] = {}
     for pair, n in zip(pairs.tolist(), times.tolist(), strict=True):
         row = confusion.setdefault(names[pair // len(names)], {})

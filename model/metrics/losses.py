@@ -5,13 +5,14 @@ Transformers gives the mean of one batch: the two are equal for a corpus that is
 losses differs as soon as these hold different numbers of terms. A mean over nothing is None here, NaN there.
 """
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from distilray.model.metrics import MetricError
-from distilray.model.metrics.exact import Floats, exact_sum, exact_value
+from distilray.model.metrics.exact import Floats, exact_sum, exact_value, rounded
 from distilray.model.metrics.gold import IGNORED, labelled
 from distilray.model.packed import Ints
 
@@ -87,11 +88,11 @@ def count(**parts: Terms) -> dict[str, Any]:
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
-    """{"loss": the mean of the parts' means}; None if a part has no terms."""
+    """{"loss": the mean of the parts' means}; None if a part has no terms, or past float64."""
     if not counts or not all(part["count"] for part in counts.values()):
         return {"loss": None}
     means = [exact_value(part["sum"]) / part["count"] for part in counts.values()]
-    return {"loss": float(sum(means) / len(means))}
+    return {"loss": rounded(sum(means, Fraction(0)) / len(means))}
 
 
 def _same_shape(logits: Floats, gold: Floats) -> None:

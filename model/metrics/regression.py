@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distilray.model.metrics.exact import Floats, exact_dot, exact_sum, exact_value
+from distilray.model.metrics.exact import Floats, exact_dot, exact_sum, exact_value, rounded
 from distilray.model.metrics.gold import check_columns
 
 _FIGURES = ("mse", "mae", "r2", "pearson")
@@ -31,7 +31,7 @@ def figures(counts: dict[str, Any]) -> dict[str, Any]:
     """{mse, mae, r2, pearson: means over the outputs, labels: {output: the same, and rows}}.
 
     As in scikit-learn, r2 of constant gold is 1 for perfect predictions and 0 for others. None stands for what is not
-    defined: anything of no rows, r2 of one row, pearson of a constant side; and for the mean over such.
+    defined (anything of no rows, r2 of one row, pearson of a constant side) or past float64, and for a mean over such.
     """
     each = {name: _figures(sums) for name, sums in counts.items()}
     return {**{key: _mean([row[key] for row in each.values()]) for key in _FIGURES}, "labels": each}
@@ -58,15 +58,15 @@ def _figures(sums: dict[str, Any]) -> dict[str, Any]:
     spread_y, spread_x, together = yy - y * y / rows, xx - x * x / rows, xy - x * y / rows
     return {
         "rows": rows,
-        "mse": float(squared / rows),
-        "mae": float(absolute / rows),
+        "mse": rounded(squared / rows),
+        "mae": rounded(absolute / rows),
         "r2": _r2(squared, spread_y) if rows > 1 else None,
         "pearson": _pearson(together, spread_x * spread_y),
     }
 
 
-def _r2(squared: Fraction, spread: Fraction) -> float:
-    return float(1 - squared / spread) if spread else float(not squared)
+def _r2(squared: Fraction, spread: Fraction) -> float | None:
+    return rounded(1 - squared / spread) if spread else float(not squared)
 
 
 def _pearson(together: Fraction, spreads: Fraction) -> float | None:

@@ -116,6 +116,8 @@ def test_figures_are_those_of_the_rules(rows: list[tuple[list[str], str]], cuts:
         (["The Eiffel Tower"], "eiffel tower!", True, 1),
         (["the Eiffel Tower"], "in the Eiffel Tower", False, 4 / 5),  # 2 of 3 and 2 of 2 words
         (["Paris", "Paris, France"], "paris france", True, 1),
+        (["Paris, France", "Paris"], "paris france", True, 1),
+        (["cat dog", "fish", "cat fish bird"], "cat", False, 2 / 3),
         (["cat cat dog"], "cat dog dog", False, 2 / 3),  # bags, not sets
         (["U.S."], "US", True, 1),
         (["state-of-the-art"], "stateoftheart", True, 1),  # punctuation is dropped first, so no article is left

@@ -54,6 +54,12 @@ def test_single_labels_by_hand() -> None:
     assert got["confusion"] == {"x": {"x": 2, "z": 1}, "y": {"x": 1}}
 
 
+def test_narrow_integers_do_not_wrap() -> None:
+    names = [f"{i:02}" for i in range(99)]
+    every = np.arange(99, dtype=np.int8)
+    assert labels.count(every, every[::-1], names) == {names[i]: {names[98 - i]: 1} for i in range(99)}
+
+
 def test_rows_without_gold_are_not_counted() -> None:
     gold, found = np.array([-100, 1, -100]), np.array([0, 1, 3])
     assert labels.count(gold, found, NAMES) == {"a": {"a": 1}}

@@ -119,6 +119,11 @@ def test_a_span_given_twice_counts_once() -> None:
     assert count(entities(once), entities(twice)) == {"PER": {"hits": 1, "found": 1, "gold": 1}}
 
 
+def test_labels_are_in_order_of_name_whatever_batch_they_came_in() -> None:
+    batches = [count(entities([(0, 1, 2, label)]), entities([])) for label in (0, 2, 1)]
+    assert list(figures(add_up(batches))["labels"]) == ["LOC", "ORG", "PER"]
+
+
 def test_spans_may_overlap() -> None:
     gold, found = [(0, 0, 5, 0), (0, 1, 2, 1)], [(0, 1, 2, 1), (0, 1, 2, 0)]
     assert figures(count(entities(gold), entities(found)))["micro"]["f1"] == 1 / 2
