@@ -1,0 +1,85 @@
+"""Every task's answers are its own: beside other tasks, in slices and chunks of a table, and next to rows that are dead."""
+
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from distilray.operators.predict import Predict
+from distilray.operators.task import ComputeSpec, Task
+from distilray.operators.tasks import (
+    Embeddings,
+    FillMask,
+    MultipleChoice,
+    QuestionAnswering,
+    TextClassification,
+    TokenClassification,
+    ZeroShotClassification,
+)
+from distilray.operators.tokenize import Tokenize
+from tests.operators.harness import reasons, rows
+from tests.operators.material import SCORE_GATE, mixed_texts
+from tests.support import HeadKind, make_checkpoint
+
+TEXTS: list[str | None] = [
+    f"{text} [MASK]" if i % 3 else text for i, text in enumerate(mixed_texts(30)[::4])
+]  # every third without a mask
+QUESTIONS: list[str | None] = ["war" if i % 2 else "who?" for i in range(len(TEXTS))]
+CHOICES: list[list[str] | None] = [["a", "b"], ["war", "peace", ""]] * (len(TEXTS) // 2) + [["a", "b"]]
+TEXTS[3] = TEXTS[11] = QUESTIONS[5] = CHOICES[4] = None
+TEXTS[7] = QUESTIONS[12] = ""
+CHOICES[6] = []
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> list[Task]:
+    """One of each, three tokenizers among them, and one encoder."""
+
+    def model(head: HeadKind, **options: Any) -> str:
+        folder = tmp_path_factory.mktemp("model")
+        return str(make_checkpoint(folder, head=head, layers=1, positions=48, **options))
+
+    nli = model("sequence-classification", labels=("contradiction", "entailment"))
+    asks = model("question-answering")
+    asked: dict[str, Any] = {"model": asks, "no_answer": True, "top_k": 3}
+    return [
+        TokenClassification(model=model("token-classification"), name="entities"),
+        TokenClassification(model=model("token-classification"), name="hf_entities", compat="hf", overlap=5),
+        TextClassification(model=nli, name="pair", long_texts="mean", text_pair="q"),
+        ZeroShotClassification(model=nli, name="topics", labels=["war", "x"], long_texts="max"),
+        QuestionAnswering(name="own", question_column="q", **asked),
+        QuestionAnswering(name="every", questions=["who", "when"], compat="hf", overlap=5, **asked),
+        FillMask(model=model("masked-lm"), name="filled"),
+        MultipleChoice(model=model("multiple-choice"), name="choice", choices="c", long_texts="truncate"),
+        Embeddings(model=model("base"), name="vector", long_texts="mean", layer=0),
+    ]
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Equal, scores to the gate."""
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[name], theirs[name]) for name in ours)
+    if isinstance(ours, list):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return abs(ours - theirs) <= SCORE_GATE if isinstance(ours, float) else ours == theirs
+
+
+def test_answers_are_the_tasks_own(tasks: list[Task]) -> None:
+    table = rows(TEXTS, q=QUESTIONS, c=CHOICES)
+    predict = Predict(tasks, ComputeSpec(dtype="float32"))
+    tokens = Tokenize(tasks)(table)
+    whole = predict(tokens)
+    parts = predict(pa.concat_tables([tokens.slice(0, 7), tokens.slice(7, 10), tokens.slice(17)]))
+    middle = predict(tokens.slice(5, 20))
+    for task in tasks:
+        answers = whole[task.name].to_pylist()
+        alone = Predict([task], ComputeSpec(dtype="float32"))(Tokenize([task])(table))
+        assert same(alone[task.name].to_pylist(), answers), task.name
+        assert same(parts[task.name].to_pylist(), answers), task.name
+        assert same(middle[task.name].to_pylist(), answers[5:25]), task.name
+
+
+def test_a_row_that_one_task_cannot_answer_says_the_first_reason(tasks: list[Task]) -> None:
+    table = rows(["peace [MASK]", "peace", "peace", "peace [MASK]"], q=["a"] * 4, c=[["a", "b"], ["a", "b"], [], ["a"]])
+    predict = Predict(tasks, ComputeSpec(dtype="float32"))
+    assert reasons(predict(Tokenize(tasks)(table))) == [None, "no_mask", "no_mask", "too_few_choices"]
