@@ -54,8 +54,7 @@ def _array(code: int, data: bytes) -> Tensor:
     shape, dtype, buffer = msgpack.unpackb(data, raw=True, max_array_len=64)
     if dtype not in _DTYPES:
         raise ValueError(f"expected an array of 16, 32 or 64 bit floats, got {dtype!r}")
-    size = math.prod(shape) * _DTYPES[dtype].itemsize
-    if not all(type(length) is int and length > 0 for length in shape) or size != len(buffer):
+    if math.prod(shape) * _DTYPES[dtype].itemsize != len(buffer):
         raise ValueError(f"an array of shape {shape} and {len(buffer)} bytes")
     return torch.frombuffer(bytearray(buffer), dtype=_DTYPES[dtype]).reshape(shape)
 

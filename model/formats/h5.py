@@ -25,7 +25,7 @@ def read_h5(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
             for name, dataset in _datasets(file):
                 promised += _checked_size(name, dataset)
                 if promised > len(data):
-                    raise ValueError(f"promises more than {promised} bytes in a file of {len(data)}")
+                    raise ValueError(f"{name} promises {promised} bytes in a file of {len(data)}")
                 tensor, same = _tensor(dataset), first.setdefault(canonical(name, "tf"), name)
                 if same == name:
                     tensors[name] = tensor

@@ -79,6 +79,15 @@ def test_a_tensor_that_is_not_where_the_index_says_is_named(kind: str, tmp_path:
     assert error_of(tmp_path) == f"{tmp_path / first} holds what the index does not place there: classifier.bias"
 
 
+@pytest.mark.parametrize("kind", SHARDED)
+def test_a_tensor_that_is_in_no_shard_is_named(kind: str, tmp_path: Path) -> None:
+    index = make(kind, tmp_path)
+    said = json.loads(index.read_text())
+    shard = max(said["weight_map"].values())
+    index.write_text(json.dumps({"weight_map": said["weight_map"] | {"qa_outputs/bias": shard}}))
+    assert error_of(tmp_path) == f"{tmp_path / shard} lacks what the index places there: qa_outputs.bias"
+
+
 def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
     save_file({"a.weight": torch.ones(2)}, tmp_path / "1.safetensors")
     save_file({"module.a.weight": torch.ones(2)}, tmp_path / "2.safetensors")

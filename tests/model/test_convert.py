@@ -103,6 +103,7 @@ def test_a_config_that_names_no_architecture_is_filled(head: str, tmp_path: Path
     edit_config(fixture.folder, architectures=None, model_type=None)
     convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
     assert_same_answers(transformers_loads(tmp_path / "out"), fixture)
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "out").model_type == "distilbert"
 
 
 @pytest.mark.parametrize(("labels", "kind"), [(1, "SequenceClassification"), (2, "MultipleChoice")])
@@ -126,6 +127,13 @@ def test_a_projector_of_its_own_is_kept_and_said(tmp_path: Path) -> None:
     assert torch.equal(
         model.distilbert.embeddings.word_embeddings.weight, state["distilbert.embeddings.word_embeddings.weight"]
     )
+
+
+def test_a_projector_that_is_not_tied_but_equal_is_written_too(tmp_path: Path) -> None:
+    fixture = write_torch("masked_lm", "safetensors", tmp_path / "in")  # which leaves the projector out
+    edit_config(fixture.folder, tie_word_embeddings=False)
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    assert_same_answers(transformers_loads(tmp_path / "out"), fixture)
 
 
 def test_embeddings_that_only_the_projector_holds_are_written(tmp_path: Path) -> None:

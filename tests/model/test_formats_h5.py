@@ -1,6 +1,7 @@
 """TensorFlow's HDF5: only what lies whole in the file itself is taken."""
 
 import io
+import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -69,6 +70,21 @@ def test_datasets_that_are_not_whole_floats_of_this_file_are_named(
     with h5py.File(buffer, "w") as file:
         write(file)
     assert complaint in error_of_bytes(buffer.getvalue(), tmp_path / "tf_model.h5")
+
+
+def test_a_tensor_larger_than_the_file_is_named(tmp_path: Path) -> None:
+    """All its chunks are one and the same place, and HDF5 would read that ten times."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        stored = file.create_dataset(WEIGHT, data=np.ones((10, 4000)), chunks=(1, 4000)).id
+        file.flush()
+        places = [stored.get_chunk_info(i).byte_offset for i in range(10)]
+    data = buffer.getvalue()
+    end = struct.pack("<Q", len(data)), struct.pack("<Q", min(places) + 32000)
+    for place in places:
+        data = data.replace(struct.pack("<Q", place), struct.pack("<Q", min(places)))
+    data = data[: min(places) + 32000].replace(*end)
+    assert f"{WEIGHT} promises 320000 bytes in a file of {len(data)}" in error_of_bytes(data, tmp_path / "tf_model.h5")
 
 
 def test_groups_that_hold_each_other_come_to_an_end(tmp_path: Path) -> None:

@@ -140,6 +140,15 @@ def test_promises_that_the_bytes_do_not_keep_are_refused_in_little_memory(name: 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
+@pytest.mark.parametrize(
+    ("tree", "limit"), [({"a": [EIGHT]}, "max_array_len"), ({str(i): EIGHT for i in range(100_001)}, "max_map_len")]
+)
+def test_lists_and_very_many_names_are_refused_before_room_is_made_for_them(
+    tree: dict[str, Any], limit: str, tmp_path: Path
+) -> None:
+    assert f"exceeds {limit}" in error_of_bytes(msgpack.packb(tree), tmp_path / "flax_model.msgpack")
+
+
 def test_a_kernel_that_is_no_matrix_is_named(tmp_path: Path) -> None:
     message = error_of_bytes(packed_array((1, 2, 1), "float32", bytes(8)), tmp_path / "flax_model.msgpack")
     assert "expected a matrix in a/kernel, got shape [1, 2, 1]" in message
