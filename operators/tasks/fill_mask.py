@@ -27,7 +27,6 @@ from distilray.operators.options import ColumnName, Positive
 from distilray.operators.ragged import ragged
 from distilray.operators.task import Answer, CompatTask, Death, Request, TaskError, answered
 
-
 _COMPARED = 1024  # masks at a time: their logits take 12 bytes each, over the whole vocabulary
 
 
