@@ -140,6 +140,11 @@ def test_promises_that_the_bytes_do_not_keep_are_refused_in_little_memory(name: 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
+def test_a_zip_is_measured_by_what_its_entries_unpack_to(tmp_path: Path) -> None:
+    data = overlapping()
+    assert f"got {len(data)} bytes that unpack to 10000" in error_of_bytes(data, tmp_path / "pytorch_model.bin")
+
+
 @pytest.mark.parametrize(
     ("tree", "limit"), [({"a": [EIGHT]}, "max_array_len"), ({str(i): EIGHT for i in range(100_001)}, "max_map_len")]
 )
