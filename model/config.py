@@ -79,7 +79,7 @@ def parse_config(data: bytes, where: str) -> Config:
     if sizes["dim"] % sizes["n_heads"]:
         raise CheckpointError(f"{where}: dim {sizes['dim']} is not divisible by n_heads {sizes['n_heads']}")
     activation = raw.get("activation", "gelu")
-    if activation not in ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise CheckpointError(f"{where}: unknown activation {activation!r}; known: {', '.join(sorted(ACTIVATIONS))}")
     return Config(
         **sizes,
@@ -95,7 +95,7 @@ def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
     """The JSON object in `data`; CheckpointError naming `where` if it is anything else."""
     try:
         raw = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{where}: not valid JSON ({error})") from error
     if not isinstance(raw, dict):
         raise CheckpointError(f"{where}: expected a JSON object, got {type(raw).__name__}")
@@ -128,7 +128,7 @@ def _labels(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
         raise CheckpointError(f"{where}: num_labels must be a positive integer, got {num_labels!r}")
     if id2label is None:
         return tuple(f"LABEL_{i}" for i in range(2 if num_labels is None else num_labels))
-    if not isinstance(id2label, dict) or not all(re.fullmatch(r"\d+", str(key)) for key in id2label):
+    if not isinstance(id2label, dict) or not all(re.fullmatch(r"0|[1-9]\d{0,8}", str(key)) for key in id2label):
         raise CheckpointError(f"{where}: id2label must map '0', '1', ... to names, got {id2label!r}")
     by_id = {int(key): str(label) for key, label in id2label.items()}
     if sorted(by_id) != list(range(len(by_id))):

@@ -1,6 +1,6 @@
 """From token sequences to what heads say of them: sort, pack to a token budget, one forward pass a pack."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from distilray.model.weights import Weights, load_encoder, load_head
 
 # tokens a pass: enough to keep the device busy, few enough for its memory; measured, see docs/performance.md
 _TOKENS_PER_PACK = {"cpu": 8192, "cuda": 65536}
+
+# outputs worth reducing are wide, such as a vocabulary: so many at a time bound their memory
+_REDUCED_AT_ONCE = 1024
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Reduce = Callable[[Tensor, Ints], tuple[Tensor, ...]]
@@ -92,11 +95,11 @@ class Predictor:
         nothing = self.encoder.word_embeddings.weight[:0]  # no sequences: outputs of no rows, in their shapes
         hidden = self.encoder(pack, set(self.depths)) if tokens else dict.fromkeys(self.depths, nothing)
         for read, head, depth in zip(reads, self.heads, self.depths, strict=True):
-            at, numbers = read.within(first, first + tokens)
-            logits = head(hidden[depth], torch.from_numpy(at).to(self.device), pack).float()
-            if not torch.isfinite(logits).all():
-                raise FloatingPointError(f"NaN or infinite logits on {self.backend}; try dtype bfloat16 or float32")
-            read.keep(logits, numbers)
+            for at, numbers in read.within(first, first + tokens):
+                logits = head(hidden[depth], torch.from_numpy(at).to(self.device), pack).float()
+                if not torch.isfinite(logits).all():
+                    raise FloatingPointError(f"NaN or infinite logits on {self.backend}; try dtype bfloat16 or float32")
+                read.keep(logits, numbers)
 
 
 class _Read:
@@ -106,16 +109,19 @@ class _Read:
         runs = reading.readout
         starts = begins[runs.sequence] + runs.start
         self._reduce = reading.reduce
+        self._most = _REDUCED_AT_ONCE if reading.reduce else max(1, int(runs.length.sum()))
         order = np.argsort(starts, kind="stable")
         self._at = ragged_ranges(starts[order], runs.length[order])
         self._numbers = ragged_ranges(offsets_of(runs.length)[:-1][order], runs.length[order])
         self._parts: list[Arrays] = []
         self._asked: list[Ints] = []
 
-    def within(self, first: int, last: int) -> tuple[Ints, Ints]:
+    def within(self, first: int, last: int) -> Iterator[tuple[Ints, Ints]]:
         """The positions inside tokens [first, last), counted from `first`, and their numbers in the readout's order."""
         a, b = np.searchsorted(self._at, (first, last))
-        return self._at[a:b] - first, self._numbers[a:b]
+        for i in range(a, max(b, a + 1), self._most):
+            part = slice(i, min(i + self._most, b))
+            yield self._at[part] - first, self._numbers[part]
 
     def keep(self, logits: Tensor, numbers: Ints) -> None:
         outputs = self._reduce(logits, numbers) if self._reduce else (logits,)

@@ -73,10 +73,14 @@ def union(parts: Sequence[Sequences]) -> tuple[Sequences, list[Ints]]:
     if len(parts) == 1:
         return parts[0], [np.arange(len(parts[0].first))]
     every = join(parts)
-    rows = np.stack([every.first, every.length, every.pair_first, every.pair_length], axis=1)
-    distinct, index = np.unique(rows, axis=0, return_inverse=True)
+    columns = (every.first, every.length, every.pair_first, every.pair_length)
+    order = np.lexsort(columns)
+    new = np.ones(len(order), dtype=np.bool_)
+    new[1:] = np.logical_or.reduce([column[order][1:] != column[order][:-1] for column in columns])
+    index = np.empty(len(order), dtype=np.int64)
+    index[order] = np.cumsum(new) - 1
     bounds = np.cumsum([len(p.first) for p in parts])[:-1]
-    return Sequences(*distinct.T.copy()), np.split(index.reshape(-1), bounds)
+    return every.take(order[new]), np.split(index, bounds)
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ _ENCODER = ("embeddings.", "transformer.")
 # heads of which only the encoder is used: a checkpoint's own head is no part of the answer then
 _HEADLESS: tuple[HeadName, ...] = ("first-token", "mean-pooling")
 _HEAD_MODULES = ("classifier", "pre_classifier", "qa_outputs", "vocab_transform", "vocab_layer_norm", "vocab_projector")
+_POSITIONS = "embeddings.position_embeddings.weight"
 _WORDS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
 
 
@@ -62,8 +63,8 @@ def read_weights(checkpoint: Checkpoint) -> Weights:
     config = checkpoint.config  # first: it says best what is no checkpoint
     file, found = load_tensors(checkpoint)
     tensors = dict(found)
-    if config.sinusoidal_pos_embds:
-        tensors.setdefault("embeddings.position_embeddings.weight", sinusoidal_positions(config))
+    if config.sinusoidal_pos_embds and _POSITIONS not in tensors:
+        tensors[_POSITIONS] = sinusoidal_positions(config)
     if "vocab_projector.bias" in tensors:
         for name, twin in ((_PROJECTOR, _WORDS), (_WORDS, _PROJECTOR)):
             if twin in tensors:
@@ -88,6 +89,11 @@ def load_head(name: HeadName, weights: Weights, dtype: torch.dtype) -> nn.Module
 def check_weights(name: HeadName, weights: Weights) -> None:
     """CheckpointError naming every tensor that is missing, unexpected or of the wrong shape for an encoder with a head."""
     config = weights.config
+    layers = {part.split(".")[2] for part in weights.tensors if part.startswith("transformer.layer.")}
+    if config.n_layers > len(layers):  # before as many modules are made as any number in a file says
+        raise CheckpointError(
+            f"{weights.where}: config.json says n_layers {config.n_layers}, the weights have {len(layers)}"
+        )
     eager = choose_attention("eager", torch.device("cpu"), torch.float32, config.head_dim)
     with torch.device("meta"):
         encoder, head = Encoder(config, eager), make_head(name, config)

@@ -13,24 +13,6 @@ from distilray.operators import schema as s
 from distilray.operators.ragged import one_chunk
 
 
-class Pool:
-    """Token ids that sequences are slices of; it grows, and what lies in it stays where it is."""
-
-    def __init__(self) -> None:
-        self._parts: list[Ints] = []
-        self._size = 0
-
-    def add(self, ids: Ints) -> int:
-        """Where `ids` begin."""
-        self._parts.append(ids)
-        self._size += len(ids)
-        return self._size - len(ids)
-
-    @property
-    def ids(self) -> Ints:
-        return np.concatenate(self._parts)
-
-
 @dataclass(frozen=True)
 class Column:
     """The tokens of a column of texts. begin: where they begin in the pool; counts: the texts of each row, [R]."""
@@ -48,6 +30,25 @@ class Column:
     def lengths(self) -> Ints:
         """Tokens of each text."""
         return np.diff(self.tokens.offsets)
+
+
+class Pool:
+    """Token ids that sequences are slices of; it grows, and what lies in it stays where it is."""
+
+    def __init__(self) -> None:
+        self._parts: list[Ints] = []
+        self._size = 0
+        self.constants: dict[tuple[str, ...], Column] = {}
+
+    def add(self, ids: Ints) -> int:
+        """Where `ids` begin."""
+        self._parts.append(ids)
+        self._size += len(ids)
+        return self._size - len(ids)
+
+    @property
+    def ids(self) -> Ints:
+        return np.concatenate(self._parts)
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ class Batch:
 
     def add(self, texts: list[str]) -> Column:
         """Tokenizes texts that are the same for every row, such as a question, into the pool."""
-        tokens = self.tokenizer(texts)
-        return Column(tokens, self.pool.add(tokens.input_ids), np.array([len(texts)]))
+        key = tuple(texts)
+        if key not in self.pool.constants:  # tasks that ask the same share its tokens, and so their sequences
+            tokens = self.tokenizer(texts)
+            self.pool.constants[key] = Column(tokens, self.pool.add(tokens.input_ids), np.array([len(texts)]))
+        return self.pool.constants[key]
 
 
 def read_batch(table: pa.Table, number: int, tokenizer: Tokenizer) -> Batch:

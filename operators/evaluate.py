@@ -56,4 +56,5 @@ def counted(table: pa.Table) -> list[Counts]:
 
 def _gold(table: pa.Table, name: str, alive: np.ndarray[Any, np.dtype[np.bool_]]) -> Gold:
     column = one_chunk(table[name])
-    return Gold(name, column, alive & column.is_valid().to_numpy(zero_copy_only=False))
+    characters = pc.fill_null(pc.utf8_length(one_chunk(table[s.TEXT])), 0).to_numpy()
+    return Gold(name, column, alive & column.is_valid().to_numpy(zero_copy_only=False), characters)

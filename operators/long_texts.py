@@ -17,6 +17,14 @@ LongTexts = Literal["error", "truncate", "mean", "max"]
 TOO_LONG = "text_too_long"
 
 
+def least_room(limit: int) -> int:
+    """Tokens that a window must have for the text beside a second one, if the text needs several windows.
+
+    With fewer a text takes windows without end: a stranger's question could make one row cost a million tokens.
+    """
+    return max(1, limit // 8)
+
+
 def default_overlap(capacity: int | Ints) -> Ints:
     """32 tokens or more around every token, for 14 % more compute on long texts."""
     overlap: Ints = np.minimum(64, np.asarray(capacity) // 4)

@@ -13,7 +13,7 @@ def location(uri: str) -> str:
         raise ValueError("expected a path or a URI, got an empty string")
     if "://" not in uri:
         return os.path.abspath(os.path.expanduser(uri))
-    if urlsplit(uri).password is not None:
+    if any(urlsplit(part).password is not None for part in uri.split("::")):
         raise ValueError("a URI must hold no password; put credentials into storage_options or the environment")
     return uri
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from distilray.model.checkpoint import Checkpoint
 from distilray.model.packed import Ints
 from distilray.model.predictor import Head, Predictor, Reading
 from distilray.model.sequences import Readout, union
@@ -15,7 +16,7 @@ from distilray.model.weights import Weights, check_weights, read_weights
 from distilray.operators import schema as s
 from distilray.operators.batch import read_batch
 from distilray.operators.gold import Gold
-from distilray.operators.task import Answer, ComputeSpec, Task, truncated_column
+from distilray.operators.task import Answer, ComputeSpec, Task, open_checkpoints, truncated_column
 from distilray.operators.tokenize import Tokenizing, tokenizings
 
 log = logging.getLogger(__name__)
@@ -32,20 +33,19 @@ class Pass:
 def passes(tokenizers: Sequence[Tokenizing], encoders: Sequence[str]) -> list[Pass]:
     """The encoder passes that tasks need; encoders: what tells the encoder of each task from another."""
     return [
-        Pass(number, tuple(i for i in tokenizing.tasks if encoders[i] == encoder))
+        Pass(number, tuple(i for i in tokenizing.tokenizers if encoders[i] == encoder))
         for number, tokenizing in enumerate(tokenizers)
-        for encoder in dict.fromkeys(encoders[i] for i in tokenizing.tasks)
+        for encoder in dict.fromkeys(encoders[i] for i in tokenizing.tokenizers)
     ]
 
 
-def read_models(tasks: Sequence[Task]) -> list[Weights]:
+def read_models(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> list[Weights]:
     """Every task's weights, each checkpoint read once. Raises CheckpointError for those that do not fit their task."""
-    read: dict[str, Weights] = {}
-    for task in tasks:
-        if task.model not in read:
-            read[task.model] = read_weights(task.checkpoint)
-        check_weights(task.head_name(), read[task.model])
-    return [read[task.model] for task in tasks]
+    read = {id(checkpoint): checkpoint for checkpoint in checkpoints}
+    weights = {key: read_weights(checkpoint) for key, checkpoint in read.items()}
+    for task, checkpoint in zip(tasks, checkpoints, strict=True):
+        check_weights(task.head_name(), weights[id(checkpoint)])
+    return [weights[id(checkpoint)] for checkpoint in checkpoints]
 
 
 @dataclass
@@ -59,8 +59,9 @@ class Predict:
         """Loads the models; raises CheckpointError or BackendError."""
         if self.compute.threads is not None:
             torch.set_num_threads(self.compute.threads)
-        self.tokenizings = tokenizings(self.tasks)
-        weights = read_models(self.tasks)
+        checkpoints = open_checkpoints(self.tasks)
+        self.tokenizings = tokenizings(self.tasks, checkpoints)
+        weights = read_models(self.tasks, checkpoints)
         self.configs = [w.config for w in weights]
         self.passes = passes(self.tokenizings, [w.encoder_digest() for w in weights])
         self.predictors = [self._predictor(each, weights) for each in self.passes]
@@ -101,8 +102,13 @@ class Predict:
         answers: dict[int, Answer] = {}
         window_tokens = 0
         for each, predictor in zip(self.passes, self.predictors, strict=True):
-            batch, tasks = batches[each.tokenizing], [(self.tasks[i], self.configs[i]) for i in each.tasks]
-            requests = [task.request(batch, config, gold.get(task.name)) for task, config in tasks]
+            batch, tokenizers = batches[each.tokenizing], self.tokenizings[each.tokenizing].tokenizers
+            requests = [
+                self.tasks[i].request(
+                    replace(batch, tokenizer=tokenizers[i]), self.configs[i], gold.get(self.tasks[i].name)
+                )
+                for i in each.tasks
+            ]
             sequences, where = union([request.sequences for request in requests])
             window_tokens += int(sequences.lengths.sum())
             readings = [_moved(request.reading, at) for request, at in zip(requests, where, strict=True)]

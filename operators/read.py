@@ -82,8 +82,8 @@ class Read:
             text, dead = texts(raw[self.text], "the text")
             inputs = []
             for column in self.inputs:
-                read = texts if pa.types.is_string(column.type) else text_lists
-                values, also_dead = read(raw[column.name], f"column {column.name}")
+                parse = texts if pa.types.is_string(column.type) else text_lists
+                values, also_dead = parse(raw[column.name], f"column {column.name}")
                 inputs.append(values)
                 dead = either(dead, also_dead)
             kept = []
@@ -95,7 +95,10 @@ class Read:
                 raise watched.error from error
             message = f"row group {group}: {error}"
             return self._unread(rows, "unreadable_row_group", message)
-        return self._piece([*kept, text, *inputs], dead)
+        # a row that is dead in one column is not computed for the others
+        alive = pc.is_null(dead[0])
+        read = [pc.if_else(alive, values, pa.scalar(None, values.type)) for values in (text, *inputs)]
+        return self._piece([*kept, *read], dead)
 
     def _piece(self, values: list[pa.Array], dead: Dead) -> pa.Table:
         inputs = [s.input_column(name) for name in self.inputs.names]

@@ -1,8 +1,8 @@
 """What a task is: options that travel to the workers, and the way from a batch of texts to a column of answers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -69,10 +69,6 @@ class Task(Frozen, ABC):
     head: ClassVar[HeadName]
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        return Checkpoint(self.model, self.storage_options)
-
-    @property
     def special_tokens(self) -> SpecialTokens:
         """What a literal "[SEP]" in a text is."""
         return "text"
@@ -131,6 +127,15 @@ class CompatTask(JudgedTask):
         return "special" if self.compat == "hf" else "text"
 
 
+def open_checkpoints(tasks: Sequence[Task]) -> list[Checkpoint]:
+    """The checkpoint of each task; tasks with the same one share it, so that no file is read twice."""
+    opened: list[Checkpoint] = []
+    for task in tasks:
+        wanted = Checkpoint(task.model, task.storage_options)
+        opened.append(next((checkpoint for checkpoint in opened if checkpoint == wanted), wanted))
+    return opened
+
+
 def schema_of(task: Task, config: Config) -> pa.Schema:
     """The columns that a task adds to the output."""
     fields = [pa.field(task.name, task.kind(config))]
@@ -140,7 +145,7 @@ def schema_of(task: Task, config: Config) -> pa.Schema:
 def answered(gold: Gold, deaths: tuple[Death, ...]) -> Gold:
     """The gold of the rows that a task answers."""
     dead = [death.rows for death in deaths]
-    return Gold(gold.name, gold.column, gold.rows & ~np.logical_or.reduce(dead)) if dead else gold
+    return replace(gold, rows=gold.rows & ~np.logical_or.reduce(dead)) if dead else gold
 
 
 def truncated_column(task: Task) -> str:

@@ -7,28 +7,39 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from distilray.model.checkpoint import Checkpoint
 from distilray.model.tokenizer import Tokenizer
 from distilray.operators import schema as s
 from distilray.operators.ragged import one_chunk, ragged
-from distilray.operators.task import InputKind, Task
+from distilray.operators.task import InputKind, Task, open_checkpoints
 
 
 @dataclass(frozen=True)
 class Tokenizing:
-    """A tokenizer, the numbers of the tasks that share it, and the columns that they read beside the text."""
+    """Tasks by number, with tokenizers that make equal tokens, and the columns that they read beside the text.
 
-    tokenizer: Tokenizer
-    tasks: tuple[int, ...]
+    The tokenizers may differ in how many tokens their models hold.
+    """
+
+    tokenizers: dict[int, Tokenizer]
     columns: dict[str, InputKind]
 
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Any of them."""
+        return next(iter(self.tokenizers.values()))
 
-def tokenizings(tasks: Sequence[Task]) -> list[Tokenizing]:
+
+def tokenizings(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> list[Tokenizing]:
     """The different tokenizers of the tasks, in order. Raises CheckpointError for one that cannot be read."""
-    tokenizers = [Tokenizer(task.checkpoint, task.special_tokens) for task in tasks]
+    pairs = zip(tasks, checkpoints, strict=True)
+    tokenizers = [Tokenizer(checkpoint, task.special_tokens) for task, checkpoint in pairs]
     keys = [(tokenizer.description, tokenizer.specials) for tokenizer in tokenizers]
-    groups = [tuple(i for i, other in enumerate(keys) if other == key) for key in dict.fromkeys(keys)]
+    groups = [[i for i, other in enumerate(keys) if other == key] for key in dict.fromkeys(keys)]
     return [
-        Tokenizing(tokenizers[group[0]], group, {name: kind for i in group for name, kind in tasks[i].columns.items()})
+        Tokenizing(
+            {i: tokenizers[i] for i in group}, {name: kind for i in group for name, kind in tasks[i].columns.items()}
+        )
         for group in groups
     ]
 
@@ -41,7 +52,7 @@ class Tokenize:
 
     def __post_init__(self) -> None:
         """Raises CheckpointError for a tokenizer that cannot be read."""
-        self.tokenizings = tokenizings(self.tasks)
+        self.tokenizings = tokenizings(self.tasks, open_checkpoints(self.tasks))
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """The rows with list<TOKEN> columns, or list<list<TOKEN>> for columns of lists."""

@@ -13,7 +13,7 @@ from distilray.model.convert import convert
 from distilray.model.inspect import inspect
 from distilray.operators.options import location
 from distilray.pipeline.commit import IncompleteError
-from distilray.pipeline.errors import USER_ERRORS
+from distilray.pipeline.errors import USER_ERRORS, JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import load_job
 from distilray.pipeline.report import run
@@ -90,12 +90,19 @@ def _do(arguments: argparse.Namespace) -> int:
                 for name, each in figures.items():
                     console.print(evaluation_table(name, each))
         case "inspect":
-            report = inspect(Checkpoint(location(arguments.model)))
+            report = inspect(Checkpoint(_location(arguments.model)))
             console.print(model_table(report))
             return USER_ERROR if report.problems else 0
         case "convert":
-            convert(Checkpoint(location(arguments.model)), location(arguments.out), {})
+            convert(Checkpoint(_location(arguments.model)), _location(arguments.out), {})
     return 0
+
+
+def _location(uri: str) -> str:
+    try:
+        return location(uri)
+    except ValueError as error:
+        raise JobError(str(error)) from None
 
 
 if __name__ == "__main__":

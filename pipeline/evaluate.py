@@ -18,7 +18,7 @@ from distilray.pipeline.shards import survey
 def evaluate(job: Job) -> dict[str, Any]:
     """Loss and metrics of every task that names its gold column, overall and by label; nothing is written.
 
-    {task name: {"corpus": {judged, without_gold, dead}, "loss": ..., and the task's metrics}}. Raises JobError or
+    {task name: {"corpus": {judged, without_gold, dead, unread_shards}, "loss": ..., and the task's metrics}}. Raises JobError or
     CheckpointError if the job cannot be evaluated, MetricError for gold that does not fit its task.
     """
     tasks = [task for task in job.tasks if isinstance(task, JudgedTask) and task.gold]
@@ -28,8 +28,18 @@ def evaluate(job: Job) -> dict[str, Any]:
     gold = list(dict.fromkeys(task.gold or "" for task in tasks))
     judged = job.model_copy(update={"tasks": tasks, "source": job.source.model_copy(update={"keep": gold})})
     plan = make_plan(judged, survey(judged.source, judged.inputs))
+    if not plan.rows:
+        raise JobError(f"no rows to judge in {', '.join(job.source.uris)}{_unread(plan)}")
     counts: dict[str, Any] = reduce(merge, _counts(judged, plan), {})
+    for each in counts.values():
+        each["corpus"]["unread_shards"] = plan.dead_shards
     return {task.name: _figures(task, counts[task.name]) for task in tasks}
+
+
+def _unread(plan: Plan) -> str:
+    """The shards that could not be read, and why the first could not."""
+    errors = [f"{unit.uri}: {unit.error[1]}" for unit in plan.units if unit.error]
+    return f"; {len(errors)} shards could not be read, such as {errors[0]}" if errors else ""
 
 
 def _counts(job: Job, plan: Plan) -> Iterator[Counts]:

@@ -81,6 +81,7 @@ def _computed(work: Work, units: Sequence[Unit], compute: Compute, operator: typ
     pools = size_pools(compute, *connect())
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
+    context.raise_original_map_exception = True  # an operator's own error, by its own type
     rows = ray.data.read_datasource(
         UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
     )

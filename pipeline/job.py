@@ -14,7 +14,7 @@ from distilray.model.attention import AttentionName
 from distilray.model.device import DtypeName
 from distilray.operators import schema as s
 from distilray.operators.options import Frozen, Location, Positive, StorageOptions
-from distilray.operators.task import truncated_column
+from distilray.operators.task import JudgedTask, truncated_column
 from distilray.operators.tasks import (
     Embeddings,
     FillMask,
@@ -109,6 +109,18 @@ class Job(Frozen):
         inside = [uri for uri in self.source.uris if f"{self.sink.uri.rstrip('/')}/".startswith(f"{uri.rstrip('/')}/")]
         if inside:
             raise ValueError(f"the sink must not lie in the source {inside[0]}: the next run would read its answers")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_can_be_read(self) -> Self:
+        gold = [task.gold for task in self.tasks if isinstance(task, JudgedTask) and task.gold]
+        read = [self.source.text, *self.inputs.names, *gold]
+        if hidden := sorted({name for name in read if name.startswith("_")}):
+            raise ValueError(f"columns that start with an underscore cannot be read: {', '.join(hidden)}")
+        if taken := sorted(set(gold) & set(s.RESERVED)):
+            raise ValueError(
+                f"gold: columns called {', '.join(s.RESERVED)} are the output's own, got {', '.join(taken)}"
+            )
         return self
 
     @model_validator(mode="after")

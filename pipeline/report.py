@@ -86,7 +86,7 @@ def summary(result: Result) -> Table:
     table.add_row("backend", "; ".join(manifest["backends"]))
     table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
     for name, counts in manifest["labels"].items():
-        table.add_row(name, _counts(counts))
+        table.add_row(name, Text(one_line(_counts(counts))))
     table.add_row("dead letters", _counts(manifest["dead"]))
     for name, rows in manifest["truncated"].items():
         if rows:
@@ -134,7 +134,7 @@ def _sample(text: str, answers: Mapping[str, Any], colours: Mapping[str, str]) -
     for name, answer in answers.items():
         if answer is not entities:
             line.append(f"\n    {name}: ", style="dim")
-            line.append(_one_line(str(answer))[:_SNIPPET])
+            line.append(one_line(str(answer))[:_SNIPPET])
     return line
 
 
@@ -158,17 +158,17 @@ def _marked(text: str, entities: list[dict[str, Any]], colours: Mapping[str, str
     at, stop = begin, begin + _SNIPPET
     for entity in entities:
         if at <= entity["start"] and entity["end"] <= stop:
-            marked.append(_one_line(text[at : entity["start"]]))
+            marked.append(one_line(text[at : entity["start"]]))
             colour = colours[entity["label"]]
             marked.append("[", style=colour)
-            marked.append(_one_line(entity["text"]), style=f"bold {colour}")
+            marked.append(one_line(entity["text"]), style=f"bold {colour}")
             marked.append(f" {entity['label']}]", style=colour)
             at = entity["end"]
-    marked.append(_one_line(text[at:stop]))
+    marked.append(one_line(text[at:stop]))
     return marked
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Without line ends and without control characters: strangers' text must not command the terminal."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]+", " ", text)
 

@@ -17,7 +17,7 @@ from distilray.model.device import choose_dtype
 from distilray.operators.predict import passes, read_models
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED
-from distilray.operators.task import ComputeSpec, Task, schema_of
+from distilray.operators.task import ComputeSpec, Task, open_checkpoints, schema_of
 from distilray.operators.tokenize import tokenizings
 from distilray.operators.work import Work
 from distilray.operators.write import Stats, Write
@@ -60,6 +60,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     resumed = plan is not None
     if plan is None:
         plan = make_plan(job, survey(job.source, job.inputs))
+        _check_partitions(job, plan)
         if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
     done = output.committed()
@@ -98,25 +99,23 @@ class Checked:
 
 def check_tasks(tasks: Sequence[Task]) -> Checked:
     """Raises CheckpointError, TaskError or WindowError if a task cannot be done with its checkpoint."""
-    models, tokenizers = read_models(tasks), tokenizings(tasks)
+    checkpoints = open_checkpoints(tasks)
+    models, tokenizers = read_models(tasks, checkpoints), tokenizings(tasks, checkpoints)
     for each in tokenizers:
-        for i in each.tasks:
-            tasks[i].check(models[i].config, each.tokenizer)
+        for i, tokenizer in each.tokenizers.items():
+            tasks[i].check(models[i].config, tokenizer)
     fields = [field for task, model in zip(tasks, models, strict=True) for field in schema_of(task, model.config)]
     shared = passes(tokenizers, [model.encoder_digest() for model in models])
     names = [[tasks[i].name for i in each.tasks] for each in shared]
-    return Checked(pa.schema(fields), [task.checkpoint.digest() for task in tasks], names)
+    return Checked(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], names)
 
 
 def make_plan(job: Job, corpus: Corpus) -> Plan:
     """Units for the device at hand.
 
-    Raises BackendError if that device cannot do what the job asks for, JobError if the cluster is too small for it or
-    the corpus's hive keys clash with the output's columns.
+    Raises BackendError if that device cannot do what the job asks for, JobError if the cluster is too small for it.
     """
     compute = job.compute
-    if taken := {*RESERVED, *job.answer_columns} & set(corpus.read.partitions.names):
-        raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
     if compute.engine == "local":
         on_gpu = torch.cuda.is_available()
     else:
@@ -125,8 +124,8 @@ def make_plan(job: Job, corpus: Corpus) -> Plan:
         on_gpu = gpus > 0
     if not on_gpu:  # a GPU is on another machine: its workers check
         cpu = torch.device("cpu")
-        for task in job.tasks:
-            choose_attention(compute.attention, cpu, choose_dtype(compute.dtype, cpu), task.checkpoint.config.head_dim)
+        for checkpoint in open_checkpoints(job.tasks):
+            choose_attention(compute.attention, cpu, choose_dtype(compute.dtype, cpu), checkpoint.config.head_dim)
     return cut(corpus, compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"])
 
 
@@ -151,6 +150,12 @@ def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit]) -> I
         return local.run_units(work_of(job, plan), write, todo)
     stream: Iterator[Stats] = ray_engine().run_units(work_of(job, plan), write, todo, job.compute)
     return stream
+
+
+def _check_partitions(job: Job, plan: Plan) -> None:
+    """JobError if hive keys of the corpus clash with the output's columns."""
+    if taken := {*RESERVED, *job.answer_columns} & set(plan.read.partitions.names):
+        raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
 
 
 def _check_growth(job: Job, plan: Plan, finished: bool) -> None:

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 from distilray.model.inspect import Report
 from distilray.pipeline.job import Job
+from distilray.pipeline.report import one_line
 from distilray.pipeline.run import check_tasks, make_plan
 from distilray.pipeline.sample import estimate_tokens
 from distilray.pipeline.shards import survey
@@ -33,44 +35,52 @@ def evaluation_table(name: str, figures: Mapping[str, Any]) -> Table:
     lines = {key: value for key, value in figures.items() if isinstance(value, Mapping) and _is_flat(value)}
     by_label = figures.get("labels", {})
     lines.pop("labels", None)
-    table = Table(title=name, title_justify="left", box=None, padding=(0, 2, 0, 0), show_header=False)
+    table = _plain(name)
     for key, value in figures.items():
         if not isinstance(value, Mapping):
             table.add_row(key, _shown(value))
     for key, value in {**lines, **by_label}.items():
         if isinstance(value, Mapping):
-            table.add_row(key, ", ".join(f"{part} {_shown(of)}" for part, of in value.items()))
+            table.add_row(_plainly(key), _plainly(", ".join(f"{part} {_shown(of)}" for part, of in value.items())))
     return table
 
 
 def model_table(report: Report) -> Table:
     """What a checkpoint is."""
     table = _plain()
-    table.add_row("model", report.uri)
+    table.add_row("model", _plainly(report.uri))
     if config := report.config:
         size = f"{config.n_layers} layers, dim {config.dim}, {config.n_heads} heads, hidden_dim {config.hidden_dim}"
         table.add_row(
             "encoder", f"{size}, {config.max_position_embeddings} positions, vocabulary {config.vocab_size:,}"
         )
-        table.add_row("labels", f"{len(config.labels)}: {', '.join(config.labels[:20])}")
+        table.add_row("labels", _plainly(f"{len(config.labels)}: {', '.join(config.labels[:20])}"))
         table.add_row("problem type", f"{config.problem}{'' if config.problem_type else ' (not written, so assumed)'}")
     if weights := report.weights:
         shards = f" in {weights.shards} shards" if weights.shards else ""
         size = f"{weights.parameters:,} parameters, {weights.size:,} bytes, {', '.join(weights.dtypes)}"
         table.add_row("weights", f"{weights.file} ({weights.format}{shards}): {size}")
         said = report.config.architecture if report.config else None
-        table.add_row("head", f"{weights.architecture or 'none known'}; config.json says {said or 'nothing'}")
+        table.add_row("head", _plainly(f"{weights.architecture or 'none known'}; config.json says {said or 'nothing'}"))
     if tokenizer := report.tokenizer:
         case = {True: "lower-cased", False: "cased", None: "as tokenizer.json says"}[tokenizer.lower_case]
         kind = tokenizer.tokenizer_class or "no class named"
-        table.add_row("tokenizer", f"{kind}, {case}, {tokenizer.vocab_size:,} tokens, {tokenizer.max_length} at most")
-    for problem in report.problems or ("none",):
-        table.add_row("problems" if problem in (report.problems or ("none",))[:1] else "", problem)
+        held = f"{tokenizer.vocab_size:,} tokens, {tokenizer.max_length} at most"
+        table.add_row("tokenizer", _plainly(f"{kind}, {case}, {held}"))
+    table.add_row("problems", _plainly("\n".join(report.problems) or "none"))
     return table
 
 
-def _plain() -> Table:
-    return Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+def _plain(title: str | None = None) -> Table:
+    table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")  # a path that does not fit is not cut
+    return table
+
+
+def _plainly(words: str) -> Text:
+    """Words of a model or a corpus: what looks like markup in them is none."""
+    return Text("\n".join(one_line(line) for line in words.split("\n")))
 
 
 def _is_flat(value: Mapping[str, Any]) -> bool:

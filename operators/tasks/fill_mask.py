@@ -27,8 +27,6 @@ from distilray.operators.options import ColumnName, Positive
 from distilray.operators.ragged import ragged
 from distilray.operators.task import Answer, CompatTask, Death, Request, TaskError, answered
 
-_COMPARED = 1024  # masks at a time: their logits take 12 bytes each, over the whole vocabulary
-
 
 class FillMask(CompatTask):
     """The best tokens for every mask in a text, each mask by itself, with a masked language model.
@@ -94,7 +92,7 @@ class FillMask(CompatTask):
         return metrics.figures(counts)
 
     def _gold(self, gold: Gold, tokenizer: Tokenizer, counts: Ints) -> Ints:
-        return gold.token_ids({token: i for i, token in enumerate(tokenizer.vocabulary)}, counts)
+        return gold.token_ids(tokenizer.vocabulary, counts)
 
     def _target_ids(self, tokenizer: Tokenizer) -> Ints | None:
         """The ids of the targets; TaskError for one that is no token."""
@@ -111,11 +109,9 @@ class FillMask(CompatTask):
 
 def _compared(logits: Tensor, gold: Ints) -> tuple[Tensor, Tensor]:
     """Loss and rank of the gold token at each position, 0 where there is none."""
+    has, table = gold != IGNORED, logits.cpu().numpy()
     loss, rank = np.zeros(len(gold)), np.zeros(len(gold), dtype=np.int64)
-    for part in (slice(i, i + _COMPARED) for i in range(0, len(gold), _COMPARED)):
-        table, has = logits[part].cpu().numpy(), gold[part] != IGNORED
-        loss[part][has] = losses.cross_entropy(table, gold[part])
-        rank[part][has] = metrics.ranks(table, gold[part])
+    loss[has], rank[has] = losses.cross_entropy(table, gold), metrics.ranks(table, gold)
     return torch.from_numpy(loss), torch.from_numpy(rank)
 
 

@@ -11,7 +11,7 @@ from distilray.model.config import Config
 from distilray.model.decode.question_answering import Answers, AskWindows, decode, hf_candidates, hf_merge
 from distilray.model.heads import HeadName
 from distilray.model.metrics import answers, losses
-from distilray.model.packed import Floats, Ints, offsets_of, ragged_ranges
+from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import PAIR, Readout, pair
 from distilray.model.tokenizer import Tokenizer
@@ -19,6 +19,7 @@ from distilray.model.windows import Windows, split, split_hf
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
+from distilray.operators.long_texts import least_room
 from distilray.operators.options import ColumnName, Count, Positive
 from distilray.operators.ragged import ragged, slice_characters
 from distilray.operators.task import Answer, CompatTask, Death, InputKind, Request, TaskError, answered
@@ -71,11 +72,10 @@ class QuestionAnswering(CompatTask):
         if self.max_seq_len is not None and self.max_seq_len > tokenizer.max_length:
             raise TaskError(f"max_seq_len: the model holds {tokenizer.max_length} tokens, got {self.max_seq_len}")
         room = self._limit(tokenizer) - PAIR - np.diff(tokenizer(self.questions or [""]).offsets)
-        overlap = self._overlap(tokenizer, room)
-        if room.min() < 1 or np.any(overlap > self._most_overlap(room)):
+        if self._too_few(tokenizer, room).any():
             raise TaskError(
-                f"windows of {self._limit(tokenizer)} tokens leave {room.min()} for the text beside the longest question: "
-                f"too few for an overlap of {overlap.max()}"
+                f"windows of {self._limit(tokenizer)} tokens leave {room.min()} for the text beside the longest question, "
+                f"too few for an overlap of {self._overlap(tokenizer, room).max()}: ask a shorter one"
             )
 
     def kind(self, config: Config) -> pa.DataType:
@@ -88,19 +88,17 @@ class QuestionAnswering(CompatTask):
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         questions = batch.others[self.question_column] if self.question_column else batch.add(self.questions or [])
         each = 1 if self.question_column else len(self.questions or [])
-        room = self._limit(batch.tokenizer) - PAIR - questions.lengths
+        room, deaths = self._room(batch, questions.lengths)
         windows, ask = self._windows(batch, room, each)
         question = ask if self.question_column else ask % each
-        length = np.minimum(questions.lengths, self._limit(batch.tokenizer) - PAIR - 1)[
-            question
-        ]  # longer ones are dead
+        length = (self._limit(batch.tokenizer) - PAIR - room)[question]
         context = batch.text.first[windows.text] + windows.start
         sequences = pair(questions.first[question], length, context, windows.lengths)
         offsets, at_context = offsets_of(sequences.lengths), 2 + length
         readout = Readout(np.arange(len(ask)), np.zeros_like(ask), sequences.lengths)  # [CLS], question and text
 
         def answer(outputs: Arrays) -> Answer:
-            (logits,), deaths = outputs, self._deaths(batch, room)
+            (logits,) = outputs
             in_text = logits[ragged_ranges(offsets[:-1] + at_context, windows.lengths)]
             column = self._column(batch, self._answers(batch, windows, ask, in_text, logits[offsets[:-1]]))
             if gold is None:
@@ -140,25 +138,30 @@ class QuestionAnswering(CompatTask):
     def _split(self, batch: Batch, room: Ints) -> Windows:
         """The windows of every text; room: tokens of all texts, or of each."""
         tokens = batch.text.tokens
-        fits = np.maximum(room, 1)
-        overlap = np.minimum(
-            self._overlap(batch.tokenizer, fits), self._most_overlap(fits)
-        )  # less in rows that are dead
+        # a text that fits has one window, whatever it would share with another
+        overlap = np.minimum(self._overlap(batch.tokenizer, room), self._most_overlap(room))
         if self.compat == "hf":
-            return split_hf(tokens.offsets, fits, overlap, least=1)
-        return split(tokens.offsets, tokens.word_ids, fits, overlap, least=1)
+            return split_hf(tokens.offsets, room, overlap, least=1)
+        return split(tokens.offsets, tokens.word_ids, room, overlap, least=1)
 
-    def _deaths(self, batch: Batch, room: Ints) -> tuple[Death, ...]:
-        """Rows whose own question is too long; one that is asked of every text was checked before.
+    def _room(self, batch: Batch, lengths: Ints) -> tuple[Ints, tuple[Death, ...]]:
+        """Tokens that questions leave for the text in a window, and the rows whose own question leaves too few.
 
-        An overlap that leaves no room for new tokens matters only to a text that needs a second window.
+        Those are computed without their question; one that is asked of every text was checked before.
         """
+        limit = self._limit(batch.tokenizer)
+        room = limit - PAIR - lengths
         if self.question_column is None:
-            return ()
-        overlap = self._overlap(batch.tokenizer, room) if self.compat == "hf" or self.overlap is not None else 0 * room
-        says = f"the question leaves too little room for the text in windows of {self._limit(batch.tokenizer)} tokens"
-        tight = (overlap > self._most_overlap(room)) & (batch.text.lengths > room)
-        return (Death((room < 1) | tight, "question_too_long", says),)
+            return room, ()
+        tight = (room < 1) | (self._too_few(batch.tokenizer, room) & (batch.text.lengths > room))
+        says = f"the question leaves too little room for the text in windows of {limit} tokens"
+        return np.where(tight, limit - PAIR, room), (Death(tight, "question_too_long", says),)
+
+    def _too_few(self, tokenizer: Tokenizer, room: Ints) -> Bools:
+        """Whether that many tokens are too few to read a text in several windows."""
+        least = 1 if self.compat == "hf" else least_room(self._limit(tokenizer))
+        few: Bools = (room < least) | (self._overlap(tokenizer, room) > self._most_overlap(room))
+        return few
 
     def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats, null: Floats) -> Answers:
         """logits: of every window's part of the text, end to end; null: of its [CLS]."""

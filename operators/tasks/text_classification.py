@@ -19,7 +19,7 @@ from distilray.model.windows import Windows
 from distilray.operators import schema as s
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
-from distilray.operators.long_texts import Laid, LongTexts, lay
+from distilray.operators.long_texts import Laid, LongTexts, lay, least_room
 from distilray.operators.options import ColumnName, Positive, Score
 from distilray.operators.ranking import best_labels, ranked_labels
 from distilray.operators.task import Answer, CompatTask, Death, InputKind, Request, TaskError, answered
@@ -128,13 +128,15 @@ class TextClassification(CompatTask):
         if self.compat == "hf" and self.truncates:  # the longer is cut, and both where each has more than its half
             half = np.where(lengths < first, room // 2, room - room // 2)
             second = np.minimum(lengths, np.maximum(room - first, half))
-        else:
-            second = np.minimum(lengths, room - 1)  # the rows of longer ones are dead
+        else:  # the rows of longer ones are dead
+            second = np.minimum(lengths, room - 1)
+            windowed = (self.long_texts in ("mean", "max")) & (first > room - lengths)
+            second[windowed & (room - lengths < least_room(room))] = 0
         return second, second < lengths
 
     def _deaths(self, batch: Batch, laid: Laid, cut: Bools) -> tuple[Death, ...]:
         limit = batch.tokenizer.max_length
-        says = f"column {self.text_pair} leaves no room for the text within the model's {limit} tokens"
+        says = f"column {self.text_pair} leaves too little room for the text within the model's {limit} tokens"
         pairs = () if self.compat == "hf" and self.truncates else (Death(cut, PAIR_TOO_LONG, says),)
         return (*pairs, *laid.deaths(self.long_texts, limit))
 

@@ -10,7 +10,7 @@ from distilray.model.tokenizer import Tokenizer
 from distilray.operators import schema as s
 from distilray.operators.predict import Predict
 from distilray.operators.read import Read, Unit
-from distilray.operators.task import ComputeSpec, Task, TaskError
+from distilray.operators.task import ComputeSpec, Task, TaskError, open_checkpoints
 from distilray.operators.tokenize import Tokenize
 from tests.support import write_shard
 
@@ -48,5 +48,6 @@ def read_answers(folder: Path, task: Task, texts: Sequence[str | None], **inputs
 
 def refused(task: Task, says: str) -> None:
     """The task does not fit its checkpoint, and `says` is in the reason (a regular expression)."""
+    (checkpoint,) = open_checkpoints([task])
     with pytest.raises(TaskError, match=says):
-        task.check(task.checkpoint.config, Tokenizer(task.checkpoint, task.special_tokens))
+        task.check(checkpoint.config, Tokenizer(checkpoint, task.special_tokens))

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from distilray.model.checkpoint import Checkpoint
 from distilray.model.tokenizer import Tokenizer
 from distilray.model.windows import split
 from distilray.operators import schema as s
@@ -32,7 +33,7 @@ def test_the_model_sees_each_token_and_no_other(checkpoint: Path, tokens_per_pac
     predict.predictors[0].encoder.word_embeddings.register_forward_hook(watch)
     answers = predict(Tokenize(tasks)(rows(texts)))
     computed = torch.cat(seen).numpy()
-    tokenizer = Tokenizer(tasks[0].checkpoint)
+    tokenizer = Tokenizer(Checkpoint(str(checkpoint)))
     tokens = tokenizer(texts)
     windows = split(tokens.offsets, tokens.word_ids, 510, 64).lengths
     assert len(computed) == windows.sum() + 2 * len(windows) == answers[s.COMPUTED_TOKENS][0].as_py()

@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers
 
+from distilray.model.checkpoint import Checkpoint
 from distilray.model.tokenizer import Tokenizer
 from distilray.model.windows import split
 from distilray.operators.tasks import QuestionAnswering
@@ -120,7 +121,7 @@ def test_equals_a_loop_over_all_spans(folder: Path, options: dict[str, Any]) -> 
     texts = [*TEXTS[::6], passage(3, 120), "", passage(40, 70)]
     questions = [QUESTIONS[i % 4] for i in range(len(texts))]
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
-    tokenizer = Tokenizer(QuestionAnswering(model=str(folder), questions=["x"]).checkpoint)
+    tokenizer = Tokenizer(Checkpoint(str(folder)))
     for text, question, mine in zip(texts, questions, found(ask(folder, texts, questions, **options)), strict=True):
         top_k, null = options.get("top_k", 1), options.get("no_answer", False)
         theirs = looped(model, tokenizer, text, question, top_k, null)

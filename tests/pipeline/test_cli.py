@@ -10,7 +10,7 @@ import yaml
 
 from distilray.pipeline import report
 from distilray.pipeline.cli import main
-from tests.support import random_texts, write_shard
+from tests.support import make_checkpoint, random_texts, write_shard
 
 
 @pytest.fixture
@@ -90,3 +90,34 @@ def test_the_program_is_installed() -> None:
         [Path(sys.executable).parent / "distilray", "--version"], capture_output=True, text=True, check=True
     )
     assert said.stdout.strip() == "0.2.0"
+
+
+def test_labels_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = make_checkpoint(tmp_path / "model", ("O", "B-[/b]", "I-[/b]", "B-[red]c", "I-[red]c"))
+    write_shard(tmp_path / "in.parquet", random_texts(20, 2))
+    path = tmp_path / "job.yaml"
+    task = {"task": "token-classification", "model": str(model)}
+    job = {"source": {"uri": str(tmp_path / "in.parquet")}, "tasks": [task], "sink": {"uri": str(tmp_path / "out")}}
+    path.write_text(yaml.safe_dump({**job, "compute": {"engine": "local"}}))
+    assert main(["run", str(path)]) == 0
+    assert "[red]c" in capsys.readouterr().out
+    assert main(["inspect", str(model)]) == 0
+    assert "B-[/b]" in capsys.readouterr().out
+
+
+def test_inspect_and_convert(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["convert", str(checkpoint), str(tmp_path / "out")]) == 0
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "DistilBertForTokenClassification" in said
+    assert "problems" in said
+    assert main(["convert", str(checkpoint), str(tmp_path / "out")]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    (tmp_path / "out/model.safetensors").write_bytes(b"broken")
+    assert main(["inspect", str(tmp_path / "out")]) == 2
+    assert "model.safetensors" in "".join(capsys.readouterr().out.split())
+    for uri, says in (("", "expected a path or a URI"), ("s3://u:hunter2@x", "must hold no password")):
+        assert main(["inspect", uri]) == 2
+        error = capsys.readouterr().err
+        assert says in error
+        assert "hunter2" not in error

@@ -86,7 +86,7 @@ def test_entities_as_seqeval_counts_them(tmp_path: Path) -> None:
         assert figures[name] == pytest.approx(wanted)
     assert figures["labels"]["PER"]["support"] == report["PER"]["support"]
     assert figures["micro"]["f1"] > 0
-    assert figures["corpus"] == {"judged": 60, "without_gold": 0, "dead": 0}
+    assert figures["corpus"] == {"judged": 60, "without_gold": 0, "dead": 0, "unread_shards": 0}
 
 
 def test_the_loss_of_entities_is_that_of_transformers(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_labels_as_scikit_learn_counts_them(tmp_path: Path, kind: str) -> None:
     report = sk.classification_report(wanted, given, output_dict=True, zero_division=0)
     for label in LABELS:
         assert figures["labels"][label]["f1"] == pytest.approx(report[label]["f1-score"])
-    assert figures["corpus"] == {"judged": len(kept), "without_gold": 90 - len(kept), "dead": 0}
+    assert figures["corpus"] == {"judged": len(kept), "without_gold": 90 - len(kept), "dead": 0, "unread_shards": 0}
 
 
 def test_several_labels_and_numbers(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_masks_and_choices(tmp_path: Path) -> None:
     write_shard(tmp_path / "in/a.parquet", texts, gold=gold, id=list(range(4)))
     job = job_of(tmp_path, {"task": "fill-mask", "model": str(mlm), "gold": "gold"})
     figures = evaluate(job)["answer"]
-    assert figures["corpus"] == {"judged": 2, "without_gold": 1, "dead": 1}
+    assert figures["corpus"] == {"judged": 2, "without_gold": 1, "dead": 1, "unread_shards": 0}
     assert (figures["tokens"], figures["perplexity"]) == (3, pytest.approx(np.exp(figures["loss"])))
     write_shard(tmp_path / "in/a.parquet", texts[:1], gold=gold[:1], id=[1])
     hf = transformers.AutoModelForMaskedLM.from_pretrained(mlm).eval()
@@ -225,7 +225,7 @@ def test_zero_shot_and_texts_that_die(tmp_path: Path) -> None:
     )
     found = [row[0]["label"] for row in answers(job)]
     figures = evaluate(job)["answer"]
-    assert figures["corpus"] == {"judged": 30, "without_gold": 0, "dead": 2}
+    assert figures["corpus"] == {"judged": 30, "without_gold": 0, "dead": 2, "unread_shards": 0}
     assert figures["accuracy"] == sk.accuracy_score(gold[:30], found)
 
 
@@ -249,6 +249,13 @@ def test_both_engines_and_the_command_give_the_same_figures(
     assert json.loads(capsys.readouterr().out)["answer"]["accuracy"] == local["answer"]["accuracy"]
     assert main(["evaluate", str(path)]) == 0
     assert "accuracy" in capsys.readouterr().out
+    raw["tasks"][0]["gold"] = "id"
+    corpus(tmp_path / "in", gold=gold, id=["love"] * 90)
+    path.write_text(json.dumps({**raw, "compute": {**raw["compute"], "engine": "ray"}}))
+    assert main(["evaluate", str(path)]) == 2  # the worker's own error, in words for a person
+    said = capsys.readouterr().err
+    assert "gold column id has love; the model knows war, peace, money" in said
+    assert "Traceback" not in said
 
 
 def test_numbers_are_labels_where_all_labels_are_numbers(tmp_path: Path) -> None:
@@ -264,9 +271,78 @@ def test_gold_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     task = {"task": "text-classification", "model": str(model)}
     with pytest.raises(MetricError, match="gold column gold has love; the model knows war, peace, money"):
         evaluate(job_of(tmp_path, {**task, "gold": "gold"}))
-    with pytest.raises(MetricError, match="gold column number: expected labels: strings or integers, got double"):
+    with pytest.raises(MetricError, match="gold column number: expected labels: strings or whole numbers, got double"):
         evaluate(job_of(tmp_path, {**task, "gold": "number"}))
     with pytest.raises(JobError, match="column missing is missing"):
         evaluate(job_of(tmp_path, {**task, "gold": "missing"}))
     with pytest.raises(JobError, match="no task has a gold column"):
         evaluate(job_of(tmp_path, task))
+
+
+@pytest.mark.parametrize(
+    ("task", "gold", "says"),
+    [
+        ("ner", [[{"start": -3, "end": 3, "label": "LOC"}]], "start < end in characters.*for a text of 7 characters"),
+        ("ner", [[{"start": 0, "end": 8, "label": "LOC"}]], "start < end in characters.*for a text of 7 characters"),
+        ("ner", [[{"start": 0, "end": 3, "label": None}]], "got a null inside"),
+        ("ner", [[{"start": "0", "end": "3", "label": "LOC"}]], "expected lists of structs with label"),
+        (
+            "ner",
+            [[{"start": 0, "end": 3, "label": "FOOD"}]],
+            "gold has an entity FOOD, but the model has only the labels O",
+        ),
+        ("many", [["war", None]], "got a null inside"),
+        ("many", ["war"], "expected lists of labels, got string"),
+        ("one", [[1.0, 2.0]], "expected numbers"),
+        ("one", ["1.5"], "expected numbers"),
+        ("mlm", [["peace", "war"]], "a token for each mask"),
+        ("mlm", [[None]], "got a null inside"),
+        ("mlm", [["peacelike"]], "has peacelike; the model knows .* more"),
+        ("qa", [[{"text": "war", "start": 4}, {"text": "the", "start": None}]], "got a null inside"),
+        ("qa", [[{"text": "a long answer", "start": 2}]], "expected lists of structs with text and start"),
+        ("qa", [{"text": ["war"]}], "SQuAD's struct"),
+        ("qa", [{"text": ["war"], "answer_start": [1, 2]}], "SQuAD's struct"),
+        ("qa", ["war"], "expected lists of structs with text and start"),
+        ("choice", ["0"], "expected whole numbers, got string"),
+        ("choice", [7], "gold of row 0 is 7, expected 0 to 1"),
+    ],
+)
+def test_gold_of_another_form_is_refused_in_words(tmp_path: Path, task: str, gold: list, says: str) -> None:
+    kind = "sequence-classification"
+    made: dict[str, dict[str, Any]] = {
+        "ner": {"labels": IOB2},
+        "many": {"labels": LABELS, "head": kind, "problem_type": "multi_label_classification"},
+        "one": {"labels": ("n",), "head": kind},
+        "mlm": {"head": "masked-lm"},
+        "qa": {"head": "question-answering"},
+        "choice": {"head": "multiple-choice"},
+    }
+    names = {"ner": "token-classification", "mlm": "fill-mask", "qa": "question-answering", "choice": "multiple-choice"}
+    model = make_checkpoint(tmp_path / "model", **made[task])
+    raw = {"task": names.get(task, "text-classification"), "model": str(model), "gold": "gold"}
+    raw |= {"questions": ["who"]} if task == "qa" else {}
+    text = "a [MASK]" if task == "mlm" else "the war"
+    write_shard(tmp_path / "in/a.parquet", [text], gold=gold, id=[1], choices=[["a", "b"]])
+    with pytest.raises(MetricError, match=says):
+        evaluate(job_of(tmp_path, raw))
+
+
+def test_shards_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "model", LABELS, head="sequence-classification")
+    corpus(tmp_path / "in", 20, gold=["war"] * 20, id=list(range(20)))
+    write_shard(tmp_path / "in/b.parquet", ["without gold"], id=[1])
+    task = {"task": "text-classification", "model": str(model), "gold": "gold"}
+    figures = evaluate(job_of(tmp_path, task))["answer"]
+    assert figures["corpus"] == {"judged": 20, "without_gold": 0, "dead": 0, "unread_shards": 1}
+    corpus(tmp_path / "in", 0, gold=[], id=[])
+    with pytest.raises(JobError, match="no rows to judge in .*in; 1 shards could not be read, such as .*b.parquet"):
+        evaluate(job_of(tmp_path, task))
+
+
+def test_gold_may_be_a_hive_key_of_the_tasks_own_name(tmp_path: Path) -> None:
+    model = make_checkpoint(tmp_path / "model", LABELS, head="sequence-classification")
+    for label in LABELS:
+        write_shard(tmp_path / f"in/answer={label}/a.parquet", random_texts(10, 4), id=list(range(10)))
+    task = {"task": "text-classification", "model": str(model), "gold": "answer"}
+    figures = evaluate(job_of(tmp_path, task))["answer"]
+    assert [figures["labels"][label]["support"] for label in LABELS] == [10, 10, 10]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from distilray.operators.task import open_checkpoints
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, load_job
 from distilray.pipeline.job import _TASKS, parse_job
 
@@ -93,7 +94,7 @@ def test_secrets_are_in_no_description(path: Path) -> None:
     job = load_job(path)
     assert "hunter2" not in repr(job)
     assert "hunter2" not in str(job.description())
-    assert "hunter2" not in repr(job.tasks[0].checkpoint)
+    assert "hunter2" not in repr(open_checkpoints(job.tasks))
 
 
 def test_the_fingerprint_is_of_the_answers(path: Path) -> None:
@@ -125,3 +126,17 @@ def test_two_tasks_cannot_read_a_column_as_texts_and_as_lists() -> None:
     choice = {"task": "multiple-choice", "model": "m", "choices": "x"}
     with pytest.raises(JobError, match="one task reads x as text, another as lists of texts"):
         parse_job({"source": {"uri": "x"}, "tasks": [pair, choice], "sink": {"uri": "y"}}, "job")
+
+
+def test_internal_columns_cannot_be_read() -> None:
+    raw = {"source": {"uri": "x"}, "sink": {"uri": "y"}}
+    with pytest.raises(JobError, match="columns that start with an underscore cannot be read: _text"):
+        parse_job({**raw, "tasks": [{"task": "text-classification", "model": "m", "text_pair": "_text"}]}, "job")
+    with pytest.raises(JobError, match="gold: columns called shard, row are the output's own, got row"):
+        parse_job({**raw, "tasks": [{"task": "text-classification", "model": "m", "gold": "row"}]}, "job")
+
+
+def test_a_password_anywhere_in_a_chain_of_uris_is_refused() -> None:
+    with pytest.raises(JobError, match="a URI must hold no password") as caught:
+        parse_job({"source": {"uri": "simplecache::s3://key:hunter2@b/x"}, "tasks": [], "sink": {"uri": "y"}}, "job")
+    assert "hunter2" not in str(caught.value)

@@ -1,5 +1,7 @@
 """Every task through a whole job, alone and together: one read, one tokenization, one pass, the same answers."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,14 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 
-from distilray.operators.predict import Predict, passes, read_models
+from distilray.operators.predict import Predict
 from distilray.operators.read import Read, Unit
 from distilray.operators.task import ComputeSpec
-from distilray.operators.tokenize import Tokenize, tokenizings
+from distilray.operators.tokenize import Tokenize
 from distilray.pipeline.job import Job, parse_job
-from distilray.pipeline.run import execute
+from distilray.pipeline.run import check_tasks, execute
 from tests.conftest import ROOT
-from tests.operators.harness import rows
+from tests.operators.harness import answers, reasons, rows
 from tests.support import IOB2, make_checkpoint, random_texts, read_output, write_shard
 
 VERDICTS = ("contradiction", "neutral", "entailment")
@@ -147,9 +149,7 @@ def test_equal_encoders_and_tokenizers_are_shared(models: dict[str, str]) -> Non
     every = [
         t for t in parse_tasks(tasks(models)) if t.name in ("entities", "label", "embedding", "layer", "half", "masks")
     ]
-    tokenizers = tokenizings(every)
-    digests = [weights.encoder_digest() for weights in read_models(every)]
-    names = [{every[i].name for i in each.tasks} for each in passes(tokenizers, digests)]
+    names = [set(each) for each in check_tasks(every).passes]
     # the other encoder is a pass of its own; masks are tokens to a tokenizer of their own
     assert names == [{"entities", "label", "embedding", "layer"}, {"half"}, {"masks"}]
 
@@ -215,3 +215,63 @@ def test_answers_have_the_documented_types(tmp_path: Path, models: dict[str, str
     assert str(schema.field("label").type) == "struct<label: string, score: float>"
     vectors = np.stack(read_output(tmp_path / "out")["embedding"].to_pylist())
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+def test_tasks_with_equal_tokenizers_keep_their_own_limits(tmp_path: Path, models: dict[str, str]) -> None:
+    """The first task's model holds 128 tokens, the second's, with the same encoder and vocabulary, 40."""
+    short = tmp_path / "short"
+    shutil.copytree(models["label"], short)
+    settings = json.loads((short / "tokenizer_config.json").read_text())
+    (short / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 40}))
+    label = {"task": "text-classification", "model": str(short), "long_texts": "truncate"}
+    two = parse_tasks([{"task": "token-classification", "model": models["ner"]}, label])
+    assert check_tasks(two).passes == [["entities", "label"]]
+    texts = [" ".join(["peace", "war"] * n) for n in (5, 30, 300)]
+    together, alone = answers(two, texts), answers(two[1:], texts)
+    assert together["label_truncated"].to_pylist() == [False, True, True]
+    assert_alike(together["label"].to_pylist(), alone["label"].to_pylist())
+
+
+def test_one_uri_in_two_stores_is_two_models(tmp_path: Path, models: dict[str, str]) -> None:
+    kind = {"task": "text-classification", "model": "dir://label"}
+    for name, seed in (("a", 0), ("b", 5)):
+        make_checkpoint(tmp_path / name / "label", ("x", "y"), head="sequence-classification", seed=seed)
+    places = [{"path": str(tmp_path / name), "target_protocol": "file"} for name in ("a", "b")]
+    two = parse_tasks([{**kind, "name": f"n{i}", "storage_options": place} for i, place in enumerate(places)])
+    together = answers(two, ["the war", "peace"])
+    for task in two:
+        assert_alike(together[task.name].to_pylist(), answers([task], ["the war", "peace"])[task.name].to_pylist())
+    assert together["n0"].to_pylist() != together["n1"].to_pylist()
+
+
+def test_a_second_text_that_fills_the_model_costs_little(models: dict[str, str]) -> None:
+    raw = [
+        {"task": "text-classification", "model": models["label"], "text_pair": "q", "long_texts": "mean"},
+        {"task": "question-answering", "model": models["qa"], "question_column": "q"},
+    ]
+    texts, second = (
+        [" ".join(["peace"] * 1000), "war", "war"],
+        [" ".join(["who"] * 122), " ".join(["who"] * 120), "who"],
+    )
+    for task, reason in zip(parse_tasks(raw), ("text_pair_too_long", "question_too_long"), strict=True):
+        table = answers(task, texts, q=second)
+        assert reasons(table) == [reason, None, None]  # a text that fits beside it is answered
+        assert table["_window_tokens"][0].as_py() < 3000
+
+
+def test_a_text_of_nothing_but_masks_takes_little_memory(models: dict[str, str]) -> None:
+    (task,) = parse_tasks([{"task": "fill-mask", "model": models["mlm"], "top_k": 1}])
+    seen: list[int] = []
+    predict = Predict([task], ComputeSpec(dtype="float32"))
+    predict.predictors[0].heads[0].register_forward_hook(lambda _, __, logits: seen.append(len(logits)))
+    table = predict(Tokenize([task])(rows([" ".join(["[MASK]"] * 5000)])))
+    assert len(table["masks"][0]) == sum(seen) == 5000
+    assert max(seen) <= 1024  # logits over a vocabulary are wide
+
+
+def test_a_row_that_is_dead_in_one_column_is_not_computed(tmp_path: Path, models: dict[str, str]) -> None:
+    write_shard(tmp_path / "in/a.parquet", [" ".join(["peace"] * 1500), "war"], topic=[None, "x"])
+    pair = {"task": "text-classification", "model": models["label"], "text_pair": "topic", "long_texts": "mean"}
+    manifest = execute(job_of(tmp_path, "out", [pair])).manifest
+    assert (manifest["rows"], manifest["dead"]) == (1, {"null_text": 1})
+    assert manifest["computed_tokens"] < 20
