@@ -1,5 +1,7 @@
 """Strict loading of every head: whatever does not fit is a CheckpointError that names it and the file."""
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,10 +14,10 @@ from distilray.model.config import CheckpointError
 from distilray.model.heads import HeadName
 from distilray.model.weights import check_weights, load_encoder, load_head, read_weights
 from tests.model.parity import weights_of
-from tests.support import HeadKind, edit_tensors, make_checkpoint
+from tests.support import SPECIAL, HeadKind, edit_tensors, make_checkpoint
 
 WEIGHTS = "model.safetensors"
-# head -> its tensors and their shapes; 7 labels, dim 16, a vocabulary of V
+# head -> its tensors and their shapes, of 7 labels, 16 dimensions and a vocabulary of 9
 STACK = {"pre_classifier.weight": "[16, 16]", "pre_classifier.bias": "[16]"}
 TENSORS: dict[HeadKind, dict[str, str]] = {
     "token-classification": {"classifier.weight": "[7, 16]", "classifier.bias": "[7]"},
@@ -49,18 +51,31 @@ SMALL = {
     "heads": 2,
     "hidden_dim": 24,
     "positions": 10,
-    "vocab": [*["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d"]],
+    "vocab": [*SPECIAL, "a", "b", "c", "d"],
 }
 PLACES = [
     (head, name, shape)
     for head, own in TENSORS.items()
     for name, shape in (own | (ENCODER if head in ("token-classification", "masked-lm") else {})).items()
-    # a projector or an embedding that is missing is made from the other
 ]
 
 
-def make(folder: Path, head: HeadKind) -> Path:
-    return make_checkpoint(folder, head=head, tie_word_embeddings=False, **SMALL)
+Make = Callable[[HeadKind], Path]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[HeadKind, Path]:
+    """A checkpoint of every head."""
+    return {
+        head: make_checkpoint(tmp_path_factory.mktemp(head), head=head, tie_word_embeddings=False, **SMALL)
+        for head in (*TENSORS, "base")
+    }
+
+
+@pytest.fixture
+def make(whole: dict[HeadKind, Path], tmp_path: Path) -> Make:
+    """A copy of one, to break."""
+    return lambda head: Path(shutil.copytree(whole[head], tmp_path / head))
 
 
 def stored(folder: Path, name: str) -> str:
@@ -76,13 +91,13 @@ def error_of(folder: Path, head: HeadName = "token-classification") -> str:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return make(tmp_path, "token-classification")
+def folder(make: Make) -> Path:
+    return make("token-classification")
 
 
 @pytest.mark.parametrize("head", TENSORS)
-def test_a_whole_checkpoint_loads(tmp_path: Path, head: HeadName) -> None:
-    weights = weights_of(make(tmp_path, head), head)
+def test_a_whole_checkpoint_loads(make: Make, head: HeadName) -> None:
+    weights = weights_of(make(head), head)
     eager = choose_attention("eager", torch.device("cpu"), torch.float32, 8)
     for module in (load_encoder(weights, eager, torch.float32), load_head(head, weights, torch.float32)):
         assert not module.training
@@ -90,8 +105,8 @@ def test_a_whole_checkpoint_loads(tmp_path: Path, head: HeadName) -> None:
 
 
 @pytest.mark.parametrize(("head", "name", "shape"), PLACES)
-def test_a_missing_tensor_is_named(tmp_path: Path, head: HeadName, name: str, shape: str) -> None:
-    folder = make(tmp_path, head)
+def test_a_missing_tensor_is_named(make: Make, head: HeadName, name: str, shape: str) -> None:
+    folder = make(head)
     edit_tensors(folder, lambda tensors: tensors.pop(stored(folder, name)))
     if head == "masked-lm" and name in ("vocab_projector.weight", "embeddings.word_embeddings.weight"):
         weights_of(folder, head)  # made from its twin
@@ -100,8 +115,8 @@ def test_a_missing_tensor_is_named(tmp_path: Path, head: HeadName, name: str, sh
 
 
 @pytest.mark.parametrize(("head", "name", "shape"), PLACES)
-def test_a_wrong_shape_is_named_with_both_shapes(tmp_path: Path, head: HeadName, name: str, shape: str) -> None:
-    folder = make(tmp_path, head)
+def test_a_wrong_shape_is_named_with_both_shapes(make: Make, head: HeadName, name: str, shape: str) -> None:
+    folder = make(head)
     edit_tensors(folder, lambda tensors: tensors.update({stored(folder, name): torch.zeros(3, 16)}))
     assert f"wrong shape: {name} expected {shape}, got [3, 16]" in error_of(folder, head)
 
@@ -110,8 +125,8 @@ def test_a_wrong_shape_is_named_with_both_shapes(tmp_path: Path, head: HeadName,
 @pytest.mark.parametrize(
     "name", ["extra.weight", "classifier.other", "distilbert.transformer.layer.2.attention.q_lin.weight"]
 )
-def test_an_extra_tensor_is_named(tmp_path: Path, name: str, head: HeadName) -> None:
-    folder = make(tmp_path, head)
+def test_an_extra_tensor_is_named(make: Make, name: str, head: HeadName) -> None:
+    folder = make(head)
     edit_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(2)}))
     assert f"unexpected: {name.removeprefix('distilbert.')}" in error_of(folder, head)
 
@@ -119,9 +134,9 @@ def test_an_extra_tensor_is_named(tmp_path: Path, name: str, head: HeadName) -> 
 @pytest.mark.parametrize(
     ("kind", "head"), [(kind, head) for kind in (*TENSORS, "base") for head in TENSORS if head != kind]
 )
-def test_a_checkpoint_of_one_head_is_refused_for_another(tmp_path: Path, kind: HeadKind, head: HeadName) -> None:
+def test_a_checkpoint_of_one_head_is_refused_for_another(make: Make, kind: HeadKind, head: HeadName) -> None:
     """What it lacks and has too much is named, and the class that config.json names."""
-    folder = make(tmp_path, kind)
+    folder = make(kind)
     message = error_of(folder, head)
     theirs, ours = TENSORS.get(kind, {}), TENSORS[head]
     assert f"is not a DistilBERT for {head}" in message
@@ -129,9 +144,9 @@ def test_a_checkpoint_of_one_head_is_refused_for_another(tmp_path: Path, kind: H
     assert all(name in message for name in theirs.keys() ^ ours.keys())
 
 
-def test_a_head_for_choices_is_no_classifier_of_labels(tmp_path: Path) -> None:
+def test_a_head_for_choices_is_no_classifier_of_labels(make: Make) -> None:
     """Its tensors have the same names; config.json says two labels, as for every head that has none."""
-    message = error_of(make(tmp_path, "multiple-choice"), "sequence-classification")
+    message = error_of(make("multiple-choice"), "sequence-classification")
     assert "for sequence-classification with 2 labels" in message
     assert "classifier.weight expected [2, 16], got [1, 16]" in message
 
@@ -190,9 +205,8 @@ def test_a_tensor_given_twice_is_named(folder: Path) -> None:
     assert "classifier.bias" in error_of(folder)
 
 
-def test_the_digest_tells_checkpoints_apart(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    other = make(tmp_path_factory.mktemp("other"), "token-classification")
+def test_the_digest_tells_checkpoints_apart(folder: Path, whole: dict[HeadKind, Path]) -> None:
     before = Checkpoint(str(folder)).digest()
-    assert before == Checkpoint(str(other)).digest()
+    assert before == Checkpoint(str(whole["token-classification"])).digest()
     edit_tensors(folder, lambda tensors: tensors["classifier.bias"].add_(1))
     assert before != Checkpoint(str(folder)).digest()
