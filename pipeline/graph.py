@@ -11,7 +11,7 @@ from typing import Any
 # before Ray is imported: its progress bars and logs would drown ours
 for _name, _value in {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_DATA_LOG_LEVEL": "ERROR",
+    "RAY_DATA_LOG_LEVEL": "CRITICAL",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }.items():
@@ -23,6 +23,7 @@ import ray.data  # noqa: E402
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy  # noqa: E402
 from ray.data.block import BlockMetadata  # noqa: E402
 from ray.data.datasource import Datasource, ReadTask  # noqa: E402
+from ray.exceptions import RayTaskError  # noqa: E402
 
 from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
 from distilray.operators.predict import Predict  # noqa: E402
@@ -30,6 +31,7 @@ from distilray.operators.read import Read, Unit  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
 from distilray.operators.write import Stats, Write, written  # noqa: E402
+from distilray.pipeline.errors import USER_ERRORS  # noqa: E402
 from distilray.pipeline.job import Compute  # noqa: E402
 from distilray.pipeline.pools import Workers, size_pools  # noqa: E402
 
@@ -66,14 +68,24 @@ def run_units(work: Work, write: Write, units: Sequence[Unit], compute: Compute)
     commits = _computed(work, units, compute, Predict).map_batches(
         write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=_WRITERS)
     )
-    for commit in commits.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+    for commit in _tables(commits):
         yield from written(commit)
 
 
 def judge_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[Counts]:
     """Compares the units with their gold, as they come; yields the counts of each one."""
-    for judged in _computed(work, units, compute, Evaluate).iter_batches(batch_size=None, batch_format="pyarrow"):
+    for judged in _tables(_computed(work, units, compute, Evaluate)):
         yield from counted(judged)
+
+
+def _tables(data: ray.data.Dataset) -> Iterator[pa.Table]:
+    """The tables of a stream as they come; what a user can put right is raised as itself, without Ray's traceback."""
+    try:
+        yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    except RayTaskError as error:
+        if isinstance(error.cause, USER_ERRORS):
+            raise error.cause from None
+        raise
 
 
 def _computed(work: Work, units: Sequence[Unit], compute: Compute, operator: type) -> ray.data.Dataset:
