@@ -1,0 +1,186 @@
+"""Questions from parsed sentences: a phrase of a clause is the answer, and the rest of the clause asks for it.
+
+The idea is that of unsupervised question answering by cloze translation (Lewis et al. 2019, arXiv:1906.04980). Here the
+translation is by rule, over a dependency parse: "Congress passed the act in 1862" gives "Who passed the act in 1862?",
+"What did Congress pass in 1862?" and "When did Congress pass the act?".
+"""
+
+import random
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from spacy.tokens import Span, Token
+
+SUBJECT, OBJECT = ("nsubj", "nsubjpass"), ("dobj", "attr", "oprd")
+LEFT_OUT = (*SUBJECT, "aux", "auxpass", "punct", "cc", "conj", "advcl", "advmod", "mark", "parataxis", "dep", "intj")
+CLAUSES = ("relcl", "advcl", "parataxis", "appos")
+SPEAKER = {"I": "the President", "me": "the President", "my": "his", "myself": "himself"}
+PEOPLE = re.compile(
+    "people|(wo)?m[ae]n|president|king|queen|emperor|minister|secretary|general|officer|soldier|citizen|farmer|worker|member"
+    "|commissioner|governor|senator|judge|agent|envoy|ambassador|pirate|settler|teacher|child"
+)
+WH = {  # by the kind of answer
+    "PER": ("Who", "Which person"),
+    "LOC": ("What place", "Which country or place"),
+    "ORG": ("What organization", "Which body", "Who"),
+    "NORP": ("What people", "Which group"),
+    "DATE": ("What date", "What year"),
+    "MONEY": ("How much money", "What amount"),
+    "PERCENT": ("What percentage", "What share"),
+    "CARDINAL": ("How many", "What number"),
+}
+WHERE = ("in", "at", "on", "to", "into", "near")
+
+
+class Question(NamedTuple):
+    """A question, the kind of its answer and the answer's characters."""
+
+    text: str
+    kind: str
+    start: int
+    end: int
+
+
+class Clause(NamedTuple):
+    """A finite clause: its verb, its subject, and the rest in the order of the text."""
+
+    verb: Token
+    subject: Token
+    auxiliaries: list[Token]
+    negation: list[str]
+    rest: list[Token]
+
+    def statement(self) -> list[str]:
+        """The verbs after a subject: "has not been passed"."""
+        if self.auxiliaries:
+            first, *others = (a.text for a in self.auxiliaries)
+            return [first, *self.negation, *others, self.verb.text]
+        return [self.verb.text, *self.negation]
+
+    def inversion(self) -> list[str]:
+        """The verbs around the subject: "did Congress not pass"."""
+        who = say([self.subject])
+        if self.auxiliaries:
+            first, *others = (a.text for a in self.auxiliaries)
+            first = {"have": "has", "am": "is", "do": "does"}.get(first, first) if self.subject.text == "I" else first
+            return [first, *who, *self.negation, *others, self.verb.text]
+        if self.verb.lemma_ == "be":
+            return [self.verb.text.replace("am", "is"), *who, *self.negation]
+        do = {"VBD": "did", "VBZ": "does"}.get(self.verb.tag_, "does" if self.subject.text == "I" else "do")
+        return [do, *who, *self.negation, self.verb.lemma_]
+
+
+def questions(sentence: Span, rng: random.Random) -> Iterator[Question]:
+    """All questions that the clauses of a sentence give. Entities are expected with the labels of WH."""
+    for clause in clauses(sentence, rng):
+        for question in [*about_parts(clause, rng), *about_names(clause, rng)]:
+            size = len(question.text.split())
+            answer = sentence.doc.text[question.start : question.end]
+            contracted = re.search("President'(m|ve|ll|d)", question.text)  # "I've"
+            if 4 <= size <= 28 and not contracted and answer.lower() not in question.text.lower():
+                yield question
+
+
+def clauses(sentence: Span, rng: random.Random) -> Iterator[Clause]:
+    """The finite clauses that stand on their own; now and then without one of their phrases."""
+    for verb in sentence:
+        children = list(verb.children)
+        auxiliaries = [c for c in children if c.dep_ in ("aux", "auxpass") and c.tag_ != "TO"]
+        subject = next((c for c in children if c.dep_ in SUBJECT and c.i < verb.i), None)
+        finite = auxiliaries[0] if auxiliaries else verb
+        if subject is None or finite.tag_ not in ("VBD", "VBZ", "VBP", "MD") or verb.dep_ in ("aux", "auxpass"):
+            continue
+        rest = [c for c in children if c.dep_ not in LEFT_OUT and (c.dep_ != "prep" or rng.random() < 0.8)]
+        if not any(t.tag_ in ("WDT", "WP", "WP$", "WRB") for c in [subject, *rest] for t in c.subtree):
+            negation = [c.text for c in rest if c.dep_ == "neg"]
+            rest = sorted((c for c in rest if c.dep_ != "neg"), key=lambda c: (c.i < verb.i, c.i))
+            yield Clause(verb, subject, auxiliaries, negation, rest)
+
+
+def about_parts(clause: Clause, rng: random.Random) -> Iterator[Question]:
+    """Questions for the subject, for an object, and for what a preposition leads in."""
+    if found := asked(clause.subject, rng):
+        yield finish([found[1], *clause.statement(), *say(clause.rest)], found[0])
+    if clause.subject.pos_ == "PRON" and clause.subject.text.lower() not in ("i", "we"):
+        return
+    for part in clause.rest:
+        head = next((c for c in part.children if c.dep_ == "pobj"), None) if part.dep_ == "prep" else part
+        if head is None or head.dep_ not in (*OBJECT, "pobj", "npadvmod") or not (found := asked(head, rng)):
+            continue
+        answer, wh = found
+        if part is not head:
+            wh = led_in(part.text.lower(), wh, answer.label_)
+        words = [wh, *clause.inversion(), *say([c for c in clause.rest if c is not part])]
+        yield finish(words, answer)
+
+
+def led_in(preposition: str, wh: str, kind: str) -> str:
+    """The question word of what a preposition leads in, as "Where", "When" or "With what"."""
+    if kind == "LOC" and preposition in WHERE:
+        return "Where"
+    if kind == "DATE" and preposition in WHERE:
+        return "When"
+    wh = "whom" if wh == "Who" else wh[0].lower() + wh[1:]
+    return f"{preposition.capitalize()} {wh}"
+
+
+def about_names(clause: Clause, rng: random.Random) -> Iterator[Question]:
+    """Questions for names and numbers deep inside a phrase, asked in their place: "the treaty with what place"."""
+    parts = [clause.subject, *clause.rest]
+    heads = {id(t) for p in parts for t in [p, *(c for c in p.children if p.dep_ == "prep")]}
+    for entity in clause.verb.sent.ents:
+        if entity.label_ not in WH or id(entity.root) in heads or entity.root.dep_ not in ("pobj", "poss"):
+            continue
+        wh = rng.choice(WH[entity.label_]).lower() + ("'s" if entity.root.dep_ == "poss" else "")
+        words = [*say([clause.subject], entity, wh), *clause.statement(), *say(clause.rest, entity, wh)]
+        if wh in words:
+            yield finish(words, entity)
+
+
+def asked(head: Token, rng: random.Random) -> tuple[Span, str] | None:
+    """The answer that a phrase holds, and what asks for it: a name, a number or a short noun phrase."""
+    entity = next((e for e in head.sent.ents if e.start <= head.i < e.end), None)
+    if entity is not None:
+        return (entity, rng.choice(WH[entity.label_])) if entity.label_ in WH else None
+    if head.pos_ not in ("NOUN", "PROPN") or head.lower_ in ("none", "nothing"):
+        return None
+    number = next(
+        (e for e in head.sent.ents for c in head.children if c.dep_ == "nummod" and e.start <= c.i < e.end), None
+    )
+    if number is not None and number.label_ == "CARDINAL":
+        return number, f"How many {head.text}"
+    left, right = head.left_edge.i, head.right_edge.i + 1
+    if right - left > 6 or any(t.dep_ in ("relcl", "punct", "conj", "appos") for t in head.subtree):
+        right = head.i + 1
+    while left < head.i and (head.doc[left].dep_ in ("det", "poss", "predet", "cc") or head.doc[left].pos_ == "PRON"):
+        left += 1
+    if right - left > 6:
+        return None
+    wh = "Who" if PEOPLE.fullmatch(head.lemma_.lower()) else "What"
+    if left < head.i and rng.random() < 0.3:
+        wh = f"{rng.choice(('What', 'Which'))} {head.text}"
+    return Span(head.doc, left, right), wh
+
+
+def say(parts: list[Token], instead: Span | None = None, by: str = "") -> list[str]:
+    """The words of phrases without their subordinate clauses; BY stands for the words of INSTEAD and their article."""
+    words = []
+    for part in parts:
+        skip = {t.i for c in part.subtree if c.dep_ in CLAUSES and c is not part for t in c.subtree}
+        if instead is not None:
+            skip |= {t.i for t in instead.root.children if t.dep_ == "det"} | set(range(instead.start + 1, instead.end))
+        for token in part.subtree:
+            if instead is not None and token.i == instead.start and token.i not in skip - {instead.start}:
+                words.append(by)
+            elif token.i not in skip:
+                first = token.is_sent_start and token.pos_ != "PROPN"
+                words.append(SPEAKER.get(token.text, token.text.lower() if first else token.text))
+    return words
+
+
+def finish(words: list[str], answer: Span) -> Question:
+    """The words as a question."""
+    text = re.sub(r" (?=[,.;:%)'\u2019])|(?<=[$(]) | (?=-)|(?<=-) ", "", " ".join(words)).strip(" ,;:-")
+    text = re.sub(r"\s*,(?=\s*,)", "", text)
+    return Question(text[:1].upper() + text[1:] + "?", answer.label_, answer.start_char, answer.end_char)
