@@ -181,9 +181,11 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
         says = {
             "extra_forbidden": "unknown key",
             "missing": "this key is required",
+            "union_tag_invalid": f"task: there is no such task; one of {', '.join(_TASKS)}",
             "union_tag_not_found": f"task: this key is required; one of {', '.join(_TASKS)}",
         }
-        lines = [f"{_key(p['loc'])}: {says.get(p['type'], p['msg'])}" for p in problems]
+        texts = [says.get(p["type"], p["msg"]).removeprefix("Value error, ") for p in problems]
+        lines = [f"{_key(p['loc'])}: {text}" for p, text in zip(problems, texts, strict=True)]
         raise JobError("\n  ".join([f"{where}:", *lines])) from None
 
 

@@ -120,7 +120,7 @@ def _answers(output: Output, unit: str, row: int, job: Job) -> dict[str, Any] | 
     """What the tasks say of a unit's first row; None if it is dead."""
     with output.fs.open(f"{output.root}/data/{unit}.parquet", "rb") as file:
         parquet = pq.ParquetFile(file)
-        if not parquet.num_row_groups:
+        if not parquet.metadata.num_rows:
             return None
         columns = [s.ROW, *(task.name for task in job.tasks)]
         answers: dict[str, Any] = parquet.read_row_group(0, columns=columns).slice(0, 1).to_pylist()[0]

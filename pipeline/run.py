@@ -14,10 +14,11 @@ import torch
 from distilray import __version__
 from distilray.model.attention import choose_attention
 from distilray.model.device import choose_dtype
+from distilray.model.windows import WindowError
 from distilray.operators.predict import passes, read_models
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED
-from distilray.operators.task import ComputeSpec, Task, open_checkpoints, schema_of
+from distilray.operators.task import ComputeSpec, Task, TaskError, open_checkpoints, schema_of
 from distilray.operators.tokenize import tokenizings
 from distilray.operators.work import Work
 from distilray.operators.write import Stats, Write
@@ -98,12 +99,15 @@ class Checked:
 
 
 def check_tasks(tasks: Sequence[Task]) -> Checked:
-    """Raises CheckpointError, TaskError or WindowError if a task cannot be done with its checkpoint."""
+    """Raises CheckpointError or TaskError if a task cannot be done with its checkpoint."""
     checkpoints = open_checkpoints(tasks)
     models, tokenizers = read_models(tasks, checkpoints), tokenizings(tasks, checkpoints)
     for each in tokenizers:
         for i, tokenizer in each.tokenizers.items():
-            tasks[i].check(models[i].config, tokenizer)
+            try:
+                tasks[i].check(models[i].config, tokenizer)
+            except (TaskError, WindowError) as error:
+                raise TaskError(f"tasks.{i} ({tasks[i].name}, {tasks[i].model}): {error}") from error
     fields = [field for task, model in zip(tasks, models, strict=True) for field in schema_of(task, model.config)]
     shared = passes(tokenizers, [model.encoder_digest() for model in models])
     names = [[tasks[i].name for i in each.tasks] for each in shared]

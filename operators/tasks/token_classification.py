@@ -54,6 +54,8 @@ class TokenClassification(CompatTask):
             raise ValueError("compat hf has no overlap with aggregation none; choose another aggregation")
         if self.viterbi and (self.compat == "hf" or self.aggregation == "none"):
             raise ValueError("viterbi is not one of Transformers' rules, and needs an aggregation")
+        if self.gold and self.aggregation == "none":
+            raise ValueError("gold has entities, and aggregation none gives single tokens; choose another aggregation")
         return self
 
     @property

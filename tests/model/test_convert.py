@@ -157,7 +157,7 @@ def error_of(folder: Path, out: Path) -> str:
         ({"architectures": ["DistilBertForMaskedLM"]}, "missing: vocab_layer_norm.bias"),
         ({"architectures": ["DistilBertModel"]}, "the tensors are those of DistilBertForTokenClassification"),
         ({"architectures": ["MyClassifier"]}, "config.json says MyClassifier, expected one of DistilBertModel"),
-        ({"n_layers": 3}, "missing: transformer.layer.2"),
+        ({"n_layers": 3}, "n_layers 3, the weights have 2"),
     ],
 )
 def test_what_is_not_whole_is_not_written(config: dict[str, Any], complaint: str, tmp_path: Path) -> None:

@@ -121,3 +121,25 @@ def test_inspect_and_convert(tmp_path: Path, checkpoint: Path, capsys: pytest.Ca
         error = capsys.readouterr().err
         assert says in error
         assert "hunter2" not in error
+
+
+def test_a_run_whose_first_rows_are_dead_still_ends_well(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_shard(tmp_path / "in/a.parquet", [None, None])
+    write_shard(tmp_path / "in/b.parquet", ["Lincoln met Mary."])
+    task = {"task": "token-classification", "model": str(checkpoint)}
+    job = {"source": {"uri": str(tmp_path / "in")}, "tasks": [task], "sink": {"uri": str(tmp_path / "out")}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump({**job, "compute": {"engine": "local"}}))
+    assert main(["run", str(tmp_path / "job.yaml")]) == 0
+    assert "null_text 2" in capsys.readouterr().out
+
+
+def test_what_a_task_cannot_do_names_the_task(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = {"task": "embeddings", "model": str(checkpoint), "layer": 9}
+    job = {"source": {"uri": "x"}, "tasks": [task], "sink": {"uri": "y"}}
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
+    assert main(["run", str(tmp_path / "job.yaml")]) == 2
+    assert f"tasks.0 (embedding, {checkpoint}): layer: the model has layers 0 to 2, got 9" in capsys.readouterr().err
