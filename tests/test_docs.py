@@ -21,13 +21,16 @@ PAGES = [
     ROOT / "deploy/README.md",
     ROOT / "examples/README.md",
 ]
-# proven elsewhere: what CI runs, and tests/test_submit.py
+# proven elsewhere: what CI runs, tests/test_submit.py, tests/test_examples.py and tests/test_examples_models.py
 ELSEWHERE = {
     "make example",
     "make test",
     "make test-slow",
     "ray job submit --working-dir . -- python examples/ner_corpus.py",
     "ray job submit examples/ner_corpus.py",
+    ".venv/bin/python examples/century_corpus.py",
+    ".venv/bin/python examples/make_century assemble",
+    ".venv/bin/distilray evaluate examples/jobs/century.yaml",
 }
 
 

@@ -15,7 +15,7 @@ from distilray.operators.task import ComputeSpec
 from distilray.operators.tasks import TokenClassification
 from distilray.operators.tokenize import Tokenize
 from tests.operators.harness import rows
-from tests.support import read_output
+from tests.support import make_checkpoint, read_output
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,3 +64,22 @@ def test_three_tasks_in_one_pass_over_the_speeches(checkout: Path) -> None:
     evaluate = [sys.executable, "-m", "distilray.pipeline.cli", "evaluate", "examples/jobs/century.yaml", "--json"]
     said = subprocess.run(evaluate, cwd=checkout, check=True, capture_output=True, text=True).stdout
     assert json.loads(said)["spoken_in"]["accuracy"] == pytest.approx(np.mean(right))
+
+
+@pytest.mark.slow
+def test_every_speech_is_asked_the_same_questions(checkout: Path, tmp_path: Path) -> None:
+    """With any model: that of the example takes 20 minutes to make."""
+    vocab = (ROOT / "examples/models/ner/vocab.txt").read_text(encoding="utf-8").splitlines()
+    model = make_checkpoint(tmp_path / "qa", head="question-answering", vocab=vocab, layers=1, dim=16, heads=2)
+    run = [sys.executable, "examples/qa_corpus.py", "--engine", "local", "--model", str(model)]
+    subprocess.run(run, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
+    rows = read_output(checkout / "out/qa").to_pylist()
+    assert len(rows) == 47
+    assert {answer["question"] for row in rows for answer in row["answers"]} == {
+        "Which country was at war?",
+        "Who is the Secretary of State?",
+    }
+    evaluate = [sys.executable, "-m", "distilray.pipeline.cli", "evaluate", "examples/jobs/qa.yaml", "--json"]
+    command = [*evaluate, "--set", f"tasks.0.model={model}"]
+    said = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True).stdout
+    assert json.loads(said)["answers"]["HasAns_total"] == 61

@@ -18,16 +18,9 @@ LONGEST, BATCH_TOKENS, RATE = 256, 1536, 2e-4
 Encoded = tuple[list[int], int, int]  # piece ids, first and last piece of the answer; both 0, [CLS], if there is none
 
 
-def thin(question: str, rng: random.Random) -> str:
-    """The question without some of its words: people will not ask in the words of the text."""
-    first, *words = question.rstrip("?").split()
-    share = rng.choice((0.0, 0.2, 0.4))
-    return " ".join([first, *(word for word in words if rng.random() >= share)]) + "?"
-
-
-def encode(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> Encoded | None:
+def encode(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Encoded | None:
     """[CLS] question [SEP] context [SEP]; None if it is too long or the answer has no pieces."""
-    got = tokenizer(thin(row["question"], rng), row["context"])
+    got = tokenizer(row["question"], row["context"])
     if len(got["input_ids"]) > LONGEST:
         return None
     if row["start"] is None:
@@ -78,10 +71,9 @@ def run(work: Path) -> None:
     model.distilbert.load_state_dict(base.state_dict())
     model.distilbert.embeddings.requires_grad_(False)  # faster, and words that are not asked for keep their place
     model.train(False)  # one pass needs no dropout
-    rng = random.Random(0)
     rows = map(json.loads, (work / "qa-train.jsonl").open())
-    encoded = [found for row in rows if (found := encode(row, tokenizer, rng)) is not None]
-    fit(model, batches(encoded, rng))
+    encoded = [found for row in rows if (found := encode(row, tokenizer)) is not None]
+    fit(model, batches(encoded, random.Random(0)))
     model.half().save_pretrained(MODEL)
     shutil.copy(MODEL_DIR / "vocab.txt", MODEL)
     settings = {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True, "model_max_length": LONGEST}
