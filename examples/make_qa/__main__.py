@@ -3,7 +3,7 @@
     python examples/make_qa COMMAND [--work FOLDER] [--squad FILE ...]
 
 data      Questions by rule on the State of the Union addresses, with the NER model's names. Three minutes.
-train     The six-layer MiniLM, as a DistilBERT, learns to answer them; into examples/models/qa. 11 minutes.
+train     The six-layer MiniLM, as a DistilBERT, learns to answer them; into examples/models/qa. 12 minutes.
 make      data and train, one after the other: a quarter of an hour on one CPU core.
 evaluate  Exact match and F1 on examples/questions.jsonl, on questions by rule about the addresses of examples/corpus
           (after `data`), and on FILEs in the form of SQuAD.

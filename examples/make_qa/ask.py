@@ -127,9 +127,9 @@ def led_in(preposition: str, wh: str, kind: str) -> str:
 def about_names(clause: Clause, rng: random.Random) -> Iterator[Question]:
     """Questions for names and numbers deep inside a phrase, asked in their place: "the treaty with what place"."""
     parts = [clause.subject, *clause.rest]
-    heads = {id(t) for p in parts for t in [p, *(c for c in p.children if p.dep_ == "prep")]}
+    heads = {t.i for p in parts for t in [p, *(c for c in p.children if p.dep_ == "prep")]}
     for entity in clause.verb.sent.ents:
-        if entity.label_ not in WH or id(entity.root) in heads or entity.root.dep_ not in ("pobj", "poss"):
+        if entity.label_ not in WH or entity.root.i in heads or entity.root.dep_ not in ("pobj", "poss"):
             continue
         wh = rng.choice(WH[entity.label_]).lower() + ("'s" if entity.root.dep_ == "poss" else "")
         words = [*say([clause.subject], entity, wh), *clause.statement(), *say(clause.rest, entity, wh)]
