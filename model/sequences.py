@@ -69,8 +69,8 @@ def join(parts: Sequence[Sequences]) -> Sequences:
 
 
 def union(parts: Sequence[Sequences]) -> tuple[Sequences, list[Ints]]:
-    """Each distinct sequence once, and for each part where its sequences are among them."""
-    if len(parts) == 1:
+    """Each distinct sequence of several parts once, and for each part where its sequences are among them."""
+    if len(parts) == 1:  # nothing to share
         return parts[0], [np.arange(len(parts[0].first))]
     every = join(parts)
     columns = (every.first, every.length, every.pair_first, every.pair_length)
