@@ -65,9 +65,10 @@ class Predictor:
         self.depths = [head.depth for head in heads]
         self.specials = specials
         self.tokens_per_pack = tokens_per_pack or _TOKENS_PER_PACK[self.device.type]
-        device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        precision = str(torch_dtype).removeprefix("torch.")
-        self.backend = f"{device_name}, {precision}, {chosen.name} ({chosen.reason})"  # for logs and the manifest
+        self.config = encoder.config
+        self.device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        self.precision, self.attention = str(torch_dtype).removeprefix("torch."), chosen.name
+        self.backend = f"{self.device_name}, {self.precision}, {chosen.name} ({chosen.reason})"  # logs, the manifest
         self.computed_tokens = 0  # counted where the model runs, so that padding could not hide
 
     @torch.inference_mode()

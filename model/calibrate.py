@@ -1,0 +1,167 @@
+"""Which token budget is fastest on this device with this model: measured on real sequences, and remembered."""
+
+import json
+import logging
+import os
+import platform
+import re
+import statistics
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from distilray.model.packed import Ints, offsets_of
+from distilray.model.predictor import Predictor, Reading
+from distilray.model.sequences import Sequences, read_first
+
+log = logging.getLogger(__name__)
+
+_SMALLEST = {"cpu": 1024, "cuda": 8192}
+_PACKS = {"cpu": 1, "cuda": 8}  # a call: where packs overlap, several
+_GAIN = 1.03  # a budget twice as large must be so much faster: smaller packs need less memory
+
+
+class CalibrationError(ValueError):
+    """A file of remembered calibrations that cannot be read."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The token budget of a pack, and the tokens a second seen with it."""
+
+    tokens_per_pack: int
+    tokens_per_second: float
+
+
+def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float = 10.0) -> Calibration:
+    """Doubles the budget until throughput stops growing, memory ends or `seconds` would be over; remembers the best.
+
+    sequences: some of the corpus, slices of `pool`, repeated to fill the packs. The smallest budget is always measured,
+    however long it takes. Leaves the predictor as it was. Raises ValueError without sequences, CalibrationError for a
+    file that holds something else.
+    """
+    if not len(sequences.first):
+        raise ValueError("expected some sequences to calibrate with, got none")
+    known = _read()
+    before = predictor.tokens_per_pack, predictor.computed_tokens
+    try:
+        tried, end = _grow(predictor, pool, sequences, seconds)
+    finally:
+        predictor.tokens_per_pack, predictor.computed_tokens = before
+    best = tried[0]
+    for each in tried[1:]:
+        best = each if each.tokens_per_second > best.tokens_per_second * _GAIN else best
+    rates = ", ".join(f"{each.tokens_per_pack}: {each.tokens_per_second:,.0f}" for each in tried)
+    log.info("calibrated %s: tokens/s by tokens a pack %s; ended by %s", predictor.backend, rates, end)
+    _write(known | {_key(predictor, sequences): asdict(best)})
+    return best
+
+
+def remembered(predictor: Predictor, sequences: Sequences) -> Calibration | None:
+    """What was measured before for this device, model and length of sequences. Raises as `calibrate` does."""
+    if not len(sequences.first):
+        raise ValueError("expected some sequences to tell their typical length from, got none")
+    found = _read().get(_key(predictor, sequences))
+    return Calibration(**found) if found else None
+
+
+def calibration_file() -> Path:
+    """In the folder DISTILRAY_CACHE, or else in the user's cache folder."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("DISTILRAY_CACHE") or cache / "distilray") / "calibration.json"
+
+
+def _grow(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float) -> tuple[list[Calibration], str]:
+    """What was measured, and why there is no more of it."""
+    start = time.perf_counter()
+    device = predictor.device.type
+    budget = _SMALLEST[device]
+    _rate(predictor, pool, _tiled(sequences, 1), 0)  # the first call of all is slow
+    tried: list[Calibration] = []
+    while True:
+        predictor.tokens_per_pack = budget
+        try:
+            rate = _rate(predictor, pool, _tiled(sequences, budget * _PACKS[device]), seconds / 20)
+        except torch.OutOfMemoryError:
+            if not tried:
+                raise
+            return tried, "memory"
+        tried.append(Calibration(budget, rate))
+        if len(tried) > 1 and rate < tried[-2].tokens_per_second * _GAIN:
+            return tried, "no more gain"
+        budget *= 2
+        if time.perf_counter() - start + budget * _PACKS[device] / rate > seconds:
+            return tried, f"the limit of {seconds:g} s"
+
+
+def _rate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float) -> float:
+    """Tokens a second: the median of as many calls as fit in `seconds`, one at least."""
+    readings = [Reading(read_first(len(sequences.first)))] * len(predictor.heads)
+    times: list[float] = []
+    if predictor.device.type == "cuda":
+        predictor(pool, sequences, readings)  # memory and kernels for the new size
+    while not times or sum(times) < seconds:
+        start = time.perf_counter()
+        predictor(pool, sequences, readings)
+        times.append(time.perf_counter() - start)
+    return float(sequences.lengths.sum()) / statistics.median(times)
+
+
+def _tiled(sequences: Sequences, tokens: int) -> Sequences:
+    """The sequences again and again, in an order of no meaning, as many as `tokens` hold, one at least."""
+    order = np.random.default_rng(0).permutation(len(sequences.first))
+    copies = -(-tokens // int(sequences.lengths.sum()))
+    every = np.tile(order, copies)
+    fit = int(np.searchsorted(offsets_of(sequences.lengths[every]), tokens, side="right")) - 1
+    return sequences.take(every[: max(1, fit)])
+
+
+def _key(predictor: Predictor, sequences: Sequences) -> str:
+    """Everything that the best budget and its rate depend on."""
+    config = predictor.config
+    shape = ", ".join(f"{name} {getattr(config, name)}" for name in ("n_layers", "dim", "n_heads", "hidden_dim"))
+    typical = 1 << (int(np.median(sequences.lengths)).bit_length() - 1)
+    where = _cpu() if predictor.device.type == "cpu" else predictor.device_name
+    computed = f"{torch.get_num_threads()} threads, {predictor.precision}, {predictor.attention}"
+    return f"{where}, {computed}, torch {torch.__version__}, {shape}, length {typical}"
+
+
+def _cpu() -> str:
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _read() -> dict[str, Any]:
+    file = calibration_file()
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise CalibrationError(f"{file}: cannot be read ({error}); delete it") from error
+    if not isinstance(content, dict) or not all(_is_calibration(value) for value in content.values()):
+        raise CalibrationError(f"{file}: expected calibrations, got something else; delete it")
+    return content
+
+
+def _is_calibration(value: Any) -> bool:
+    if not isinstance(value, dict) or value.keys() != {"tokens_per_pack", "tokens_per_second"}:
+        return False
+    return all(type(number) in (int, float) and number > 0 for number in value.values()) and (
+        type(value["tokens_per_pack"]) is int
+    )
+
+
+def _write(content: dict[str, Any]) -> None:
+    """Replaces the file at once: of two processes that write, one's finding is forgotten, and no file is broken."""
+    file = calibration_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".json", delete=False, encoding="utf-8") as new:
+        json.dump(content, new, indent=2)
+    Path(new.name).replace(file)

@@ -1,0 +1,99 @@
+"""The token budget grows while it pays and memory lasts, and is remembered."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distilray.model.calibrate import Calibration, CalibrationError, calibrate, calibration_file, remembered
+from distilray.model.checkpoint import Checkpoint
+from distilray.model.predictor import Head, Predictor
+from distilray.model.sequences import Sequences, Specials, single
+from distilray.model.weights import read_weights
+from tests.support import make_checkpoint
+
+POOL = np.random.default_rng(0).integers(5, 50, 3000)
+FIRST = np.arange(0, 2900, 29)
+SHORT, LONG = single(FIRST, np.resize([7, 29, 61], len(FIRST))), single(FIRST[:90], np.resize([120, 250], 90))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def make(folder: Path, layers: int = 1) -> Predictor:
+    options = {"layers": layers, "dim": 16, "heads": 2, "hidden_dim": 24}
+    weights = read_weights(Checkpoint(str(make_checkpoint(folder / str(layers), **options))))
+    return Predictor(weights, [Head("token-classification", weights, layers)], Specials(2, 3), "float32", "sdpa", 3000)
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
+    return make(tmp_path_factory.mktemp("calibrated"))
+
+
+def packs_of(predictor: Predictor, sequences: Sequences, most: int | None = None) -> tuple[Calibration, set[int]]:
+    """A calibration and the packs that it computed, in a memory of `most` tokens."""
+    seen: set[int] = set()
+
+    def note(_: Any, args: tuple[Any, ...]) -> None:
+        seen.add(args[0].input_ids.numel())
+        if most is not None and args[0].input_ids.numel() > most:
+            raise torch.OutOfMemoryError("no more memory")
+
+    with predictor.encoder.register_forward_pre_hook(note):
+        return calibrate(predictor, POOL, sequences, seconds=1), seen
+
+
+def test_the_best_budget_is_one_that_was_tried(predictor: Predictor) -> None:
+    before = predictor.computed_tokens
+    found, packs = packs_of(predictor, SHORT)
+    longest = SHORT.lengths.max()
+    assert any(found.tokens_per_pack - longest < pack <= found.tokens_per_pack for pack in packs)
+    assert max(packs) > 1500  # it grew
+    assert found.tokens_per_second > 0
+    assert (predictor.tokens_per_pack, predictor.computed_tokens) == (3000, before)
+
+
+def test_growth_ends_where_memory_does(predictor: Predictor) -> None:
+    found, packs = packs_of(predictor, SHORT, most=1500)
+    assert found.tokens_per_pack == 1024
+    assert max(packs) > 1500
+
+
+def test_the_smallest_budget_is_measured_whatever_the_time(predictor: Predictor) -> None:
+    assert calibrate(predictor, POOL, SHORT, seconds=0).tokens_per_pack == 1024
+
+
+def test_a_calibration_is_remembered_by_what_it_depends_on(predictor: Predictor, tmp_path: Path) -> None:
+    assert remembered(predictor, SHORT) is None
+    found = calibrate(predictor, POOL, SHORT, seconds=0)
+    assert remembered(predictor, SHORT) == found
+    assert remembered(predictor, SHORT.take(np.arange(3))) == found  # as long, typically
+    assert remembered(predictor, LONG) is None
+    assert remembered(make(tmp_path, layers=2), SHORT) is None
+    calibrate(predictor, POOL, LONG, seconds=0)
+    assert remembered(predictor, SHORT) == found
+    assert list(calibration_file().parent.iterdir()) == [calibration_file()]
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"cpu": 3}', b'{"cpu": {"tokens_per_pack": 1.5}}'])
+def test_a_file_of_something_else_is_an_error(predictor: Predictor, content: bytes) -> None:
+    calibration_file().parent.mkdir()
+    calibration_file().write_bytes(content)
+    for call in (lambda: remembered(predictor, SHORT), lambda: calibrate(predictor, POOL, SHORT, seconds=0)):
+        with pytest.raises(CalibrationError, match=r"calibration\.json: .*; delete it"):
+            call()
+    assert calibration_file().read_bytes() == content
+
+
+def test_no_sequences_are_an_error(predictor: Predictor) -> None:
+    nothing = SHORT.take(np.zeros(0, dtype=np.int64))
+    with pytest.raises(ValueError, match="expected some sequences to calibrate with, got none"):
+        calibrate(predictor, POOL, nothing)
+    with pytest.raises(ValueError, match="expected some sequences"):
+        remembered(predictor, nothing)
