@@ -1,9 +1,10 @@
 # make example: sets up .venv and runs the main job.  make test: sets up .venv and passes the tests.
+# make bench: sets up .venv and runs the forward pass beside its rivals.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: example test lint test-slow clean
+.PHONY: example test lint test-slow bench clean
 
 example: .venv/ready
 	$(BIN)/python examples/ner_corpus.py
@@ -13,6 +14,9 @@ test: .venv/ready-dev lint
 
 test-slow: .venv/ready-dev
 	$(BIN)/python -m pytest -m slow
+
+bench: .venv/ready-bench
+	$(BIN)/python benchmarks/forward.py
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .
@@ -26,6 +30,10 @@ lint: .venv/ready-dev
 
 .venv/ready-dev: .venv/ready
 	$(PIP) --editable '.[dev]'
+	touch $@
+
+.venv/ready-bench: .venv/ready
+	$(PIP) --editable '.[bench]'
 	touch $@
 
 clean:
