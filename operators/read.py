@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from distilray.operators import schema as s
 from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, either, keep, text_lists, texts
 from distilray.operators.storage import open_folder
+from distilray.operators.timing import timed
 
 
 class ShardError(ValueError):
@@ -54,6 +55,7 @@ class Read:
         """Everything that goes with a row into the output."""
         return pa.schema([*self.kept, *self.partitions])
 
+    @timed("read")
     def __call__(self, unit: Unit) -> pa.Table:
         """Rows in order, in the schema `rows_schema(columns, inputs)`.
 

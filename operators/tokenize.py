@@ -12,6 +12,7 @@ from distilray.model.tokenizer import Tokenizer
 from distilray.operators import schema as s
 from distilray.operators.ragged import one_chunk, ragged
 from distilray.operators.task import InputKind, Task, open_checkpoints
+from distilray.operators.timing import timed
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class Tokenize:
         """Raises CheckpointError for a tokenizer that cannot be read."""
         self.tokenizings = tokenizings(self.tasks, open_checkpoints(self.tasks))
 
+    @timed("tokenize")
     def __call__(self, table: pa.Table) -> pa.Table:
         """The rows with list<TOKEN> columns, or list<list<TOKEN>> for columns of lists."""
         for number, tokenizing in enumerate(self.tokenizings):
