@@ -52,7 +52,8 @@ def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: f
     try:
         tried, end = _grow(predictor, pool, sequences, seconds)
     finally:
-        predictor.tokens_per_pack, predictor.computed_tokens = before
+        predictor.set_budget(before[0])
+        predictor.computed_tokens = before[1]
     best = tried[0]
     for each in tried[1:]:
         best = each if each.tokens_per_second > best.tokens_per_second * _GAIN else best
@@ -84,13 +85,10 @@ def _grow(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float
     _rate(predictor, pool, _tiled(sequences, 1), 0)  # the first call of all is slow
     tried: list[Calibration] = []
     while True:
-        predictor.tokens_per_pack = budget
-        try:
-            rate = _rate(predictor, pool, _tiled(sequences, budget * _PACKS[device]), seconds / 20)
-        except torch.OutOfMemoryError:
-            if not tried:
-                raise
-            return tried, "memory"
+        predictor.set_budget(budget)
+        rate = _rate(predictor, pool, _tiled(sequences, budget * _PACKS[device]), seconds / 20)
+        if (fitting := predictor.budget) < budget:  # memory ended
+            return tried or [Calibration(fitting, rate)], "memory"
         tried.append(Calibration(budget, rate))
         if len(tried) > 1 and rate < tried[-2].tokens_per_second * _GAIN:
             return tried, "no more gain"

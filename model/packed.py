@@ -17,7 +17,7 @@ Bools = npt.NDArray[np.bool_]
 class Pack:
     """T tokens of B sequences, laid end to end, the sequences in order of length.
 
-    input_ids, position_ids: int64 [T]; cu_seqlens: int32 [B + 1], where each sequence starts.
+    input_ids, position_ids: int32 [T]; cu_seqlens: int32 [B + 1], where each sequence starts.
     groups: (first token, number of sequences, their length) for each run of equally long ones.
     """
 
@@ -27,15 +27,9 @@ class Pack:
     max_seqlen: int
     groups: tuple[tuple[int, int, int], ...]
 
-    def to(self, device: torch.device) -> "Pack":
-        """The same pack on `device`."""
-        tensors = (self.input_ids, self.position_ids, self.cu_seqlens)
-        input_ids, position_ids, cu_seqlens = (tensor.to(device, non_blocking=True) for tensor in tensors)
-        return Pack(input_ids, position_ids, cu_seqlens, self.max_seqlen, self.groups)
-
 
 def make_pack(input_ids: Ints, lengths: Ints) -> Pack:
-    """A pack of sequences that already lie end to end in order of length.
+    """A pack, on the host, of sequences that already lie end to end in order of length.
 
     input_ids: [sum(lengths)]; lengths: [B], monotonic, all positive.
     """
@@ -43,8 +37,8 @@ def make_pack(input_ids: Ints, lengths: Ints) -> Pack:
     distinct, counts = run_lengths(lengths)
     firsts = cu_seqlens[offsets_of(counts)[:-1]]
     return Pack(
-        input_ids=torch.from_numpy(np.ascontiguousarray(input_ids, dtype=np.int64)),
-        position_ids=torch.from_numpy(ragged_arange(lengths)),
+        input_ids=torch.from_numpy(np.ascontiguousarray(input_ids, dtype=np.int32)),
+        position_ids=torch.from_numpy(ragged_arange(lengths).astype(np.int32)),
         cu_seqlens=torch.from_numpy(cu_seqlens.astype(np.int32)),
         max_seqlen=int(lengths.max(initial=0)),
         groups=tuple(zip(firsts.tolist(), counts.tolist(), distinct.tolist(), strict=True)),
@@ -56,13 +50,20 @@ def budget_slices(lengths: Ints, tokens_per_pack: int) -> Iterator[slice]:
 
     A sequence longer than the budget gets a run of its own: nothing is dropped.
     """
-    ends = np.cumsum(lengths)
-    first = 0
+    offsets, first = offsets_of(lengths), 0
     while first < len(lengths):
-        used = ends[first - 1] if first else 0
-        last = int(np.searchsorted(ends, used + tokens_per_pack, side="right"))
-        yield slice(first, max(last, first + 1))
-        first = max(last, first + 1)
+        last = pack_end(offsets, first, tokens_per_pack)
+        yield slice(first, last)
+        first = last
+
+
+def pack_end(offsets: Ints, first: int, tokens_per_pack: int) -> int:
+    """The end of the run of sequences from `first` on that the budget holds, one at least where there is one.
+
+    offsets: [B + 1], where the tokens of each sequence start.
+    """
+    fit = int(np.searchsorted(offsets, offsets[first] + tokens_per_pack, side="right")) - 1
+    return min(max(fit, first + 1), len(offsets) - 1)
 
 
 def offsets_of(lengths: Ints) -> npt.NDArray[np.int64]:

@@ -1,7 +1,12 @@
-"""From token sequences to what heads say of them: sort, pack to a token budget, one forward pass a pack."""
+"""From token sequences to what heads say of them: sort, pack to a token budget, one forward pass a pack.
 
+While the device computes a pack, the host lays the next one and collects the outputs of the one before.
+"""
+
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,15 +17,16 @@ from torch import Tensor
 from distilray.model.attention import AttentionName, choose_attention
 from distilray.model.device import DtypeName, choose_device, choose_dtype
 from distilray.model.heads import HeadName
-from distilray.model.packed import Ints, Pack, budget_slices, make_pack, offsets_of, ragged_ranges
+from distilray.model.packed import Ints, Pack, make_pack, offsets_of, pack_end, ragged_ranges
 from distilray.model.sequences import Readout, Sequences, Specials
+from distilray.model.transfer import Returning, send
 from distilray.model.weights import Weights, load_encoder, load_head
+
+log = logging.getLogger(__name__)
 
 # tokens a pass: enough to keep the device busy, few enough for its memory; measured, see docs/performance.md
 _TOKENS_PER_PACK = {"cpu": 8192, "cuda": 65536}
-
-# outputs worth reducing are wide, such as a vocabulary: so many at a time bound their memory
-_REDUCED_AT_ONCE = 1024
+_PASSES_TO_GROW = 64  # after so many packs that fit, twice as much is tried again
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Reduce = Callable[[Tensor, Ints], tuple[Tensor, ...]]
@@ -38,10 +44,12 @@ class Head:
 @dataclass(frozen=True)
 class Reading:
     """What to read with a head. reduce: applied on the device to float32 outputs [P, ...] and the P numbers of the
-    positions (in the readout's order), to bring back less than logits; None: bring back the outputs."""
+    positions (in the readout's order), to bring back less than logits; None: bring back the outputs. It must not wait
+    for the device. at_once: positions computed together at most, where outputs are so wide that memory counts."""
 
     readout: Readout
     reduce: Reduce | None = None
+    at_once: int | None = None
 
 
 class Predictor:
@@ -64,43 +72,103 @@ class Predictor:
         self.heads = [load_head(head.name, head.weights, torch_dtype).to(self.device) for head in heads]
         self.depths = [head.depth for head in heads]
         self.specials = specials
-        self.tokens_per_pack = tokens_per_pack or _TOKENS_PER_PACK[self.device.type]
+        self.set_budget(tokens_per_pack or _TOKENS_PER_PACK[self.device.type])
         self.config = encoder.config
         self.device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         self.precision, self.attention = str(torch_dtype).removeprefix("torch."), chosen.name
         self.backend = f"{self.device_name}, {self.precision}, {chosen.name} ({chosen.reason})"  # logs, the manifest
-        self.computed_tokens = 0  # counted where the model runs, so that padding could not hide
+        self.computed_tokens = 0  # where the model runs: padding could not hide. A pack that is tried again counts once
 
     @torch.inference_mode()
     def __call__(self, pool: Ints, sequences: Sequences, readings: Sequence[Reading]) -> list[Arrays]:
         """For each head, what its reading asks for, in the order of its runs.
 
-        pool: [N] token ids that the sequences are slices of. Raises FloatingPointError for logits that are not finite.
+        pool: [N] token ids that the sequences are slices of. A pack that does not fit in the device's memory is tried
+        again as smaller ones. Raises FloatingPointError for outputs that are not finite, torch.OutOfMemoryError if a
+        single sequence does not fit.
         """
         order = np.argsort(sequences.lengths, kind="stable")
         laid = sequences.take(order)
-        ids, cu = laid.assemble(pool, self.specials), offsets_of(laid.lengths)
+        ids, lengths = laid.assemble(pool, self.specials), laid.lengths
+        cu = offsets_of(lengths)
         begins = np.empty(len(order), dtype=np.int64)
         begins[order] = cu[:-1]
         reads = [_Read(begins, reading) for reading in readings]
-        for part in list(budget_slices(laid.lengths, self.tokens_per_pack)) or [slice(0, 0)]:
-            first, last = int(cu[part.start]), int(cu[part.stop])
-            self._forward(make_pack(ids[first:last], laid.lengths[part]), first, reads)
+        first, computing = 0, None
+        while first < len(order) or computing is None:  # no sequences: one pack of none, for the outputs' shapes
+            last = pack_end(cu, first, self.budget)
+            tokens = slice(int(cu[first]), int(cu[last]))
+            launched = self._launch(make_pack(ids[tokens], lengths[first:last]), tokens, reads)
+            if launched is None:
+                continue  # with a smaller budget
+            if computing is not None:
+                self._collect(computing)  # the pack before, while this one computes
+            first, computing = last, launched
+        self._collect(computing)
         return [read.result() for read in reads]
 
-    def _forward(self, pack: Pack, first: int, reads: Sequence["_Read"]) -> None:
-        """One pass; `first` is the number of the pack's first token among all."""
-        pack = pack.to(self.device)
-        tokens = pack.input_ids.numel()
-        self.computed_tokens += tokens
-        nothing = self.encoder.word_embeddings.weight[:0]  # no sequences: outputs of no rows, in their shapes
-        hidden = self.encoder(pack, set(self.depths)) if tokens else dict.fromkeys(self.depths, nothing)
-        for read, head, depth in zip(reads, self.heads, self.depths, strict=True):
-            for at, numbers in read.within(first, first + tokens):
-                logits = head(hidden[depth], torch.from_numpy(at).to(self.device), pack).float()
-                if not torch.isfinite(logits).all():
-                    raise FloatingPointError(f"NaN or infinite logits on {self.backend}; try dtype bfloat16 or float32")
-                read.keep(logits, numbers)
+    def set_budget(self, tokens_per_pack: int) -> None:
+        """So many tokens a pack from here on."""
+        self.tokens_per_pack, self._halvings, self._passes = tokens_per_pack, 0, 0
+
+    @property
+    def budget(self) -> int:
+        """Tokens a pack: `tokens_per_pack`, halved as often as memory ended lately."""
+        return max(1, self.tokens_per_pack >> self._halvings)
+
+    def _launch(self, pack: Pack, tokens: slice, reads: Sequence["_Read"]) -> "_Computing | None":
+        """One pass, which the device may still compute on return; None if its memory ended, and the budget is smaller.
+
+        tokens: which of all tokens the pack holds.
+        """
+        count = tokens.stop - tokens.start
+        try:
+            launched = self._forward(pack, tokens, reads)
+        except torch.OutOfMemoryError as error:
+            if len(pack.cu_seqlens) <= 2:
+                raise torch.OutOfMemoryError(
+                    f"a single sequence of {count} tokens does not fit in the memory of {self.backend}: "
+                    "free memory there, or give it fewer tasks at once"
+                ) from error
+        else:
+            self.computed_tokens += count
+            self._passes += 1
+            if self._halvings and self._passes >= _PASSES_TO_GROW:
+                self._halvings, self._passes = self._halvings - 1, 0
+            return launched
+        self._passes = 0
+        while self.budget >= count:
+            self._halvings += 1
+        log.warning("%d tokens do not fit in the memory of %s: now at most %d", count, self.backend, self.budget)
+        return None
+
+    def _forward(self, pack: Pack, tokens: slice, reads: Sequence["_Read"]) -> "_Computing":
+        parts = [(i, at, numbers) for i, read in enumerate(reads) for at, numbers in read.within(tokens)]
+        sent, positions = send(pack, [at for _, at, _ in parts], self.device)
+        nothing = self.encoder.word_embeddings.weight[:0]  # no tokens: outputs of no rows, in their shapes
+        some = tokens.stop > tokens.start
+        hidden = self.encoder(sent, set(self.depths)) if some else dict.fromkeys(self.depths, nothing)
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
+        found: list[_Part] = []
+        outputs: list[Tensor] = []
+        for (i, _, numbers), at in zip(parts, positions, strict=True):
+            logits = self.heads[i](hidden[self.depths[i]], at, sent).float()
+            finite = finite & torch.isfinite(logits).all()  # no look at it here: that would wait for the device
+            reduce = reads[i].reduce
+            results = reduce(logits, numbers) if reduce else (logits,)
+            found.append((reads[i], numbers, len(results)))
+            outputs += results
+        return found, Returning([finite, *outputs])
+
+    def _collect(self, computing: "_Computing") -> None:
+        """Puts a pack's outputs in their places; waits for the device."""
+        found, returning = computing
+        finite, *arrays = returning.arrays()
+        if not finite:
+            raise FloatingPointError(f"NaN or infinite logits on {self.backend}; try dtype bfloat16 or float32")
+        outputs = iter(arrays)
+        for read, numbers, count in found:
+            read.keep(numbers, tuple(islice(outputs, count)))
 
 
 class _Read:
@@ -109,30 +177,32 @@ class _Read:
     def __init__(self, begins: Ints, reading: Reading) -> None:
         runs = reading.readout
         starts = begins[runs.sequence] + runs.start
-        self._reduce = reading.reduce
-        self._most = _REDUCED_AT_ONCE if reading.reduce else max(1, int(runs.length.sum()))
+        self.reduce = reading.reduce
+        self._most = reading.at_once or max(1, int(runs.length.sum()))
         order = np.argsort(starts, kind="stable")
         self._at = ragged_ranges(starts[order], runs.length[order])
         self._numbers = ragged_ranges(offsets_of(runs.length)[:-1][order], runs.length[order])
-        self._parts: list[Arrays] = []
-        self._asked: list[Ints] = []
+        self._arrays: Arrays | None = None
 
-    def within(self, first: int, last: int) -> Iterator[tuple[Ints, Ints]]:
-        """The positions inside tokens [first, last), counted from `first`, and their numbers in the readout's order."""
-        a, b = np.searchsorted(self._at, (first, last))
+    def within(self, tokens: slice) -> Iterator[tuple[Ints, Ints]]:
+        """The positions inside those tokens, counted from the first, and their numbers in the readout's order."""
+        a, b = np.searchsorted(self._at, (tokens.start, tokens.stop))
         for i in range(a, max(b, a + 1), self._most):
             part = slice(i, min(i + self._most, b))
-            yield self._at[part] - first, self._numbers[part]
+            yield self._at[part] - tokens.start, self._numbers[part]
 
-    def keep(self, logits: Tensor, numbers: Ints) -> None:
-        outputs = self._reduce(logits, numbers) if self._reduce else (logits,)
-        self._parts.append(tuple(output.cpu().numpy() for output in outputs))
-        self._asked.append(numbers)
+    def keep(self, numbers: Ints, outputs: Arrays) -> None:
+        if self._arrays is None:
+            self._arrays = tuple(np.empty((len(self._at), *each.shape[1:]), dtype=each.dtype) for each in outputs)
+        for array, output in zip(self._arrays, outputs, strict=True):
+            array[numbers] = output
 
     def result(self) -> Arrays:
         """All positions' outputs, in the readout's order."""
-        outputs = tuple(np.concatenate(parts) for parts in zip(*self._parts, strict=True))
-        numbers = np.concatenate(self._asked)
-        for output in outputs:
-            output[numbers] = output.copy()
-        return outputs
+        if self._arrays is None:
+            raise RuntimeError("expected outputs of one pack at least, got none")
+        return self._arrays
+
+
+_Part = tuple[_Read, Ints, int]  # a reading, the numbers of some of its positions, and how many outputs it has of them
+_Computing = tuple[list[_Part], Returning]

@@ -27,6 +27,8 @@ from distilray.operators.options import ColumnName, Positive
 from distilray.operators.ragged import ragged
 from distilray.operators.task import Answer, CompatTask, Death, Request, TaskError, answered
 
+_MASKS_AT_ONCE = 1024  # each has an output for every token of the vocabulary
+
 
 class FillMask(CompatTask):
     """The best tokens for every mask in a text, each mask by itself, with a masked language model.
@@ -75,7 +77,9 @@ class FillMask(CompatTask):
 
         def reduce(logits: Tensor, numbers: Ints) -> tuple[Tensor, ...]:
             scores = logits.softmax(-1)
-            among = scores if targets is None else scores[:, torch.from_numpy(targets).to(scores.device)]
+            among = (
+                scores if targets is None else scores[:, torch.from_numpy(targets).to(scores.device, non_blocking=True)]
+            )
             best = tuple(among.topk(min(self.top_k, among.shape[1])))
             return best if wanted is None else (*best, *_compared(logits, wanted[numbers]))
 
@@ -86,7 +90,7 @@ class FillMask(CompatTask):
             return Answer(_column(batch, mask, counts, scores, ids), deaths=tuple(deaths), counts=judged)
 
         sequences = single(within, windows.lengths[used])
-        return Request(sequences, Reading(readout, reduce), answer)
+        return Request(sequences, Reading(readout, reduce, _MASKS_AT_ONCE), answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return metrics.figures(counts)

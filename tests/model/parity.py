@@ -15,6 +15,7 @@ from distilray.model.checkpoint import Checkpoint
 from distilray.model.encoder import Encoder
 from distilray.model.heads import HeadName
 from distilray.model.packed import Pack, make_pack, offsets_of
+from distilray.model.transfer import send
 from distilray.model.weights import Weights, check_weights, load_encoder, load_head, read_weights
 from tests.support import make_checkpoint, vocabulary
 
@@ -154,7 +155,8 @@ def load(
 @torch.inference_mode()
 def our_outputs(model: Model, case: Case, batch: Batch, device: str = "cpu") -> Tensor:
     """[P, K] in fp32, all sequences in one pack."""
-    return model(batch.pack.to(torch.device(device)), case.at(batch).to(device)).float().cpu()
+    pack, (at,) = send(batch.pack, [case.at(batch).numpy()], torch.device(device))
+    return model(pack, at).float().cpu()
 
 
 def hf_model(folder: Path, **options: Any) -> transformers.PreTrainedModel:

@@ -1,7 +1,8 @@
 """The predictor gives each reading back as asked, whatever the order, the packs, and the neighbours."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from distilray.model import predictor as module
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.heads import HeadName
-from distilray.model.packed import Ints, offsets_of, ragged_ranges
+from distilray.model.packed import Ints, Pack, offsets_of, ragged_ranges
 from distilray.model.predictor import Head, Predictor, Reading
 from distilray.model.sequences import Readout, Sequences, Specials, pair, read_first, single
 from distilray.model.weights import Weights, read_weights
@@ -113,13 +114,14 @@ def test_a_reduction_sees_outputs_with_their_numbers(predictors: dict[int, Predi
     """And what it makes of them comes back in order, in its own dtype and shape."""
     asked = data.draw(sequences())
     predictor = predictors[data.draw(st.sampled_from(list(predictors)))]
-    plain = [Reading(data.draw(readouts(asked.lengths.tolist()))) for _ in HEADS]
+    at_once = data.draw(st.sampled_from([None, 1, 3]))
+    plain = [Reading(data.draw(readouts(asked.lengths.tolist())), at_once=at_once) for _ in HEADS]
 
     def reduce(logits: Tensor, numbers: Ints) -> tuple[Tensor, ...]:
         assert logits.dtype == torch.float32
         return logits.argmax(-1), torch.from_numpy(numbers), logits[:, :2]
 
-    reduced = predictor(POOL, asked, [Reading(reading.readout, reduce) for reading in plain])
+    reduced = predictor(POOL, asked, [replace(reading, reduce=reduce) for reading in plain])
     for (logits,), (best, numbers, two) in zip(predictor(POOL, asked, plain), reduced, strict=True):
         assert np.array_equal(best, logits.argmax(-1))
         assert numbers.tolist() == list(range(len(logits)))
@@ -183,10 +185,65 @@ def test_texts_of_any_length_in_packs_of_any_size_equal_transformers(
 def test_the_check_of_order_sees_an_order_that_is_not_restored(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A mutation: outputs in the order of the packs."""
-    monkeypatch.setattr(module._Read, "result", lambda read: tuple(map(np.concatenate, zip(*read._parts, strict=True))))
+    """A mutation: outputs in the order of the pack."""
+    within = module._Read.within
+    monkeypatch.setattr(module._Read, "within", lambda *args: [(at, np.sort(n)) for at, n in within(*args)])
     with pytest.raises(AssertionError):
         assert_parity(logits_of(checkpoint, IDS, LENGTHS, dtype="float32"), wanted_of(checkpoint, IDS, LENGTHS))
+
+
+@contextmanager
+def memory_of(predictor: Predictor, most: Callable[[], int]) -> Iterator[list[int]]:
+    """Packs of more tokens than that do not fit; gives the sizes of all that were tried."""
+    tried: list[int] = []
+
+    def look(_: object, args: tuple[Pack, object]) -> None:
+        tried.append(args[0].input_ids.numel())
+        if tried[-1] > most():
+            raise torch.OutOfMemoryError("as a device says it")
+
+    with predictor.encoder.register_forward_pre_hook(look):
+        yield tried
+
+
+MANY = single(np.arange(300) % 30, np.random.default_rng(1).integers(0, 30, 300))
+
+
+def test_packs_that_do_not_fit_are_halved_and_no_row_is_lost(tasks: Tasks, caplog: pytest.LogCaptureFixture) -> None:
+    predictor = tasks.predictor(2000)
+    readings = [Reading(read_first(300))] * len(HEADS)
+    wanted = tasks.predictor(2000)(POOL, MANY, readings)
+    with memory_of(predictor, lambda: 600) as tried:
+        ours = predictor(POOL, MANY, readings)
+    assert sum(size > 600 for size in tried) == 2  # 2000, 1000, then 500 for good
+    for (a,), (b,) in zip(ours, wanted, strict=True):
+        assert np.abs(a - b).max() <= CLOSE
+    assert predictor.computed_tokens == MANY.lengths.sum()
+    assert "do not fit in the memory of cpu" in caplog.text
+    with memory_of(predictor, lambda: 2000) as tried:
+        predictor(POOL, MANY, readings)
+    assert max(tried) <= 500  # it remembers
+
+
+def test_packs_grow_back_after_many_that_fit(tasks: Tasks) -> None:
+    predictor = tasks.predictor(2000)
+    readings = [Reading(read_first(300))] * len(HEADS)
+    with memory_of(predictor, lambda: 300 if len(tried) < 30 else 2000) as tried:
+        for _ in range(40):
+            predictor(POOL, MANY, readings)
+            assert predictor.budget <= 2000
+    assert predictor.budget == 2000
+    assert 200 < max(tried[30:40]) <= 250
+    assert 1900 < max(tried[-3:]) <= 2000
+
+
+def test_a_sequence_that_does_not_fit_alone_is_an_error(tasks: Tasks) -> None:
+    predictor = tasks.predictor(2000)
+    with (
+        memory_of(predictor, lambda: 30),
+        pytest.raises(torch.OutOfMemoryError, match="single sequence of 31 tokens does not fit in the memory of cpu"),
+    ):
+        predictor(POOL, MANY, [Reading(read_first(300))] * len(HEADS))
 
 
 def test_logits_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
