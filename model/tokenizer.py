@@ -1,44 +1,44 @@
 """Text to ragged token arrays, with the real `tokenizers` library and DistilBERT's rules."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import chain, pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 import tokenizers
 
 from distilray.model.checkpoint import Checkpoint
+from distilray.model.chunks import Bytes, Int64s
 from distilray.model.config import CheckpointError
-from distilray.model.packed import offsets_of
 from distilray.model.sequences import Specials
 from distilray.model.tokenizer_spec import SpecialTokens, read_spec
+from distilray.model.tokens import Tokens, encode, join, take
+from distilray.model.word_cache import WordCache
 
-# texts are encoded in slices of this many characters, to bound the library's own memory (~300 bytes a token)
-_SLICE_CHARS = 4_000_000
+__all__ = ["Tokenizer", "Tokens"]
 
+Texts: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[str]
 
-@dataclass(frozen=True)
-class Tokens:
-    """The tokens of R texts end to end, without [CLS] and [SEP].
-
-    offsets: int64 [R + 1], where each text's tokens start; input_ids, word_ids: int32 [N], words counted from
-    0 in each text; start, end: int32 [N], in characters of the original text.
-    """
-
-    offsets: npt.NDArray[np.int64]
-    input_ids: npt.NDArray[np.int32]
-    word_ids: npt.NDArray[np.int32]
-    start: npt.NDArray[np.int32]
-    end: npt.NDArray[np.int32]
+_SLICE_BYTES = 4_000_000  # of texts at a time, to bound temporary memory (the library's own is ~300 bytes a token)
+_LONGEST_BYTES = 2**31 - 1 - _SLICE_BYTES  # of a text: offsets in it are int32
+_BERT = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer", "model": "WordPiece"}
 
 
 class Tokenizer:
-    """A checkpoint's tokenizer; `special_tokens` says what a literal "[SEP]" in a text is."""
+    """A checkpoint's tokenizer; `special_tokens` says what a literal "[SEP]" in a text is.
 
-    def __init__(self, checkpoint: Checkpoint, special_tokens: SpecialTokens = "text") -> None:
+    Words are looked up in a cache of at most `cache_bytes` and the library tokenizes new ones; it gets whole texts where
+    that would not be exact, see `library_only`.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, special_tokens: SpecialTokens = "text", *, cache_bytes: int = 64 * 2**20
+    ) -> None:
         """CheckpointError if the tokenizer's files are missing, broken, or not this model's."""
         try:
             spec = read_spec(checkpoint, special_tokens)
@@ -53,31 +53,69 @@ class Tokenizer:
         self.description = json.dumps(spec.description, sort_keys=True)  # equal for two tokenizers that agree
         self.vocabulary = _vocabulary(spec.ids)
         self.max_length = spec.max_length
+        self.library_only = _library_only(spec.description)
+        self._added = [token["content"] for token in spec.description["added_tokens"]]
+        self._cache = WordCache(self._tokenizer, cache_bytes)
 
     @cached_property
     def token_chars(self) -> npt.NDArray[np.int32]:
         """int32 [vocabulary]: how many characters each token's string has."""
         return np.fromiter(map(len, self.vocabulary), dtype=np.int32, count=len(self.vocabulary))
 
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Tokens of all texts, whole, whatever their length."""
-        chars = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
-        cuts = np.flatnonzero(np.diff(np.cumsum(chars) // _SLICE_CHARS)) + 1
-        bounds = [0, *cuts.tolist(), len(texts)]
-        parts = [self._encode(texts[a:b]) for a, b in pairwise(bounds)]
-        lengths, ids, words, spans = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-        return Tokens(offsets_of(lengths), ids, words, spans[:, 0].copy(), spans[:, 1].copy())
+    def __call__(self, texts: Texts) -> Tokens:
+        """Tokens of all texts, whole, whatever their length; a null has none.
 
-    def _encode(self, texts: Sequence[str]) -> tuple[npt.NDArray[np.int32], ...]:
-        # the library hands out one object a text; taking them apart here is the only walk over rows
-        encodings = self._tokenizer.encode_batch(texts, add_special_tokens=False)
-        lengths = np.fromiter(map(len, encodings), dtype=np.int32, count=len(encodings))
-        total = int(lengths.sum())
-        ids = np.fromiter(chain.from_iterable(e.ids for e in encodings), dtype=np.int32, count=total)
-        words = np.fromiter(chain.from_iterable(e.word_ids for e in encodings), dtype=np.int32, count=total)
-        pairs = chain.from_iterable(e.offsets for e in encodings)
-        spans = np.fromiter(chain.from_iterable(pairs), dtype=np.int32, count=2 * total).reshape(-1, 2)
-        return lengths, ids, words, spans
+        Raises TypeError for an Arrow array that is not of strings, ValueError for a text of 2 GiB or more.
+        """
+        column = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.string())
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            raise TypeError(f"expected an Arrow array of string or large_string, got {column.type}: cast it")
+        arrays = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+        parts = [part for array in arrays for part in _parts(pc.fill_null(array, ""))]
+        return join([self._encode(part) for part in parts or [pa.array([], pa.string())]])
+
+    def _encode(self, texts: pa.Array) -> Tokens:
+        if self.library_only:
+            return encode(self._tokenizer, texts.to_pylist())
+        # these tokens match the text as it is, before anything is done to it: no text without one can have a match
+        found = [pc.match_substring(texts, content) for content in self._added]
+        is_whole = reduce(pc.or_, found, pa.repeat(False, len(texts)))
+        if not pc.any(is_whole).as_py():
+            return self._cache(*_bytes(texts))
+        cached = self._cache(*_bytes(pc.if_else(is_whole, pa.scalar("", texts.type), texts)))
+        whole = encode(self._tokenizer, texts.filter(is_whole).to_pylist())
+        rows = np.arange(len(texts))
+        rows[is_whole.to_numpy(zero_copy_only=False)] = len(texts) + np.arange(len(whole.offsets) - 1)
+        return take(join([cached, whole]), rows)
+
+
+def _library_only(description: Mapping[str, Any]) -> str | None:
+    """Why whole texts must go through the library; None where chunks are known to give the same."""
+    types = {part: (description.get(part) or {}).get("type") for part in _BERT}
+    if types != _BERT:
+        return f"words are cut as {', '.join(_BERT.values())} cut them, and this tokenizer has {types}"
+    if any(token["normalized"] for token in description["added_tokens"]):
+        return "an added token matches normalized text, where it may reach over several words"
+    return None
+
+
+def _parts(texts: pa.Array) -> Iterator[pa.Array]:
+    """The array in runs of about _SLICE_BYTES, none of them without a text."""
+    sizes = pc.binary_length(texts).to_numpy().astype(np.int64)
+    if (longest := sizes.max(initial=0)) > _LONGEST_BYTES:
+        raise ValueError(f"a text has {longest} bytes: expected at most {_LONGEST_BYTES}, cut it into several rows")
+    cuts = np.flatnonzero(np.diff(np.cumsum(sizes) // _SLICE_BYTES)) + 1
+    for first, last in pairwise([0, *cuts.tolist(), len(texts)]):
+        if first < last:
+            yield texts.slice(first, last - first)
+
+
+def _bytes(texts: pa.Array) -> tuple[Bytes, Int64s]:
+    """The UTF-8 of an array without nulls, end to end, and where each text begins in it."""
+    _, offsets, data = texts.buffers()
+    width = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    bounds = np.frombuffer(offsets or bytes(8), dtype=width)[texts.offset :][: len(texts) + 1].astype(np.int64)
+    return np.frombuffer(data or b"", dtype=np.uint8)[bounds[0] : bounds[-1]], bounds - bounds[0]
 
 
 def _vocabulary(ids: Mapping[str, int]) -> tuple[str, ...]:

@@ -97,10 +97,10 @@ def test_offsets_lie_in_the_text_and_words_are_numbered_from_zero(both: Both, te
 # many texts
 
 
-@pytest.mark.parametrize("slice_chars", [1, 7, 100, 10**6])
-def test_many_texts_give_what_each_gives_alone(both: Both, monkeypatch: pytest.MonkeyPatch, slice_chars: int) -> None:
+@pytest.mark.parametrize("slice_bytes", [1, 7, 100, 10**6])
+def test_many_texts_give_what_each_gives_alone(both: Both, monkeypatch: pytest.MonkeyPatch, slice_bytes: int) -> None:
     alone = [row for text in TEXTS for row in rows(both.text([text]))]
-    monkeypatch.setattr(module, "_SLICE_CHARS", slice_chars)
+    monkeypatch.setattr(module, "_SLICE_BYTES", slice_bytes)
     assert rows(both.text(TEXTS)) == alone
 
 
