@@ -10,7 +10,7 @@ import numpy.typing as npt
 from distilray.model.decode.scores import softmax
 from distilray.model.decode.tags import split_labels
 from distilray.model.decode.viterbi import TagRules, best_path
-from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_arange
+from distilray.model.packed import Bools, Floats, Ints
 from distilray.model.windows import word_starts
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
@@ -115,27 +115,55 @@ def decode(
     start, end: [N], characters. rules: labels by the best path that these allow; None: of each token (or word) alone.
     A span's score is the mean of its tokens' (or words') probabilities.
     """
-    if not len(logits):
+    probabilities = softmax(logits)
+    if best_is_enough(aggregation, rules):
+        label = probabilities.argmax(axis=-1)
+        return decode_best(label, _chosen(probabilities, label), offsets, starts_word, start, end, scheme, aggregation)
+    first = _firsts(starts_word, aggregation)
+    if aggregation == "average":
+        words = _averages(probabilities, first)
+    else:
+        words = probabilities[_speakers(probabilities.max(axis=-1, initial=0), first, aggregation)]
+    label = words.argmax(axis=-1) if rules is None else best_path(words, _text_of(offsets)[first], rules)
+    return _spans(label, _chosen(words, label), first, offsets, start, end, scheme)
+
+
+def best_is_enough(aggregation: Aggregation, rules: TagRules | None) -> bool:
+    """Whether the likeliest label of each token and its probability are all that decoding looks at."""
+    return rules is None and aggregation != "average"
+
+
+def decode_best(
+    label: Ints,
+    score: Floats,
+    offsets: Ints,
+    starts_word: Bools,
+    start: Ints,
+    end: Ints,
+    scheme: TagScheme,
+    aggregation: Aggregation,
+) -> Spans:
+    """As `decode`, of each token's likeliest label and its probability, [N] each, where that is enough."""
+    first = _firsts(starts_word, aggregation)
+    speaker = _speakers(score, first, aggregation)
+    return _spans(label[speaker], score[speaker], first, offsets, start, end, scheme)
+
+
+def _spans(label: Ints, score: Floats, first: Ints, offsets: Ints, start: Ints, end: Ints, scheme: TagScheme) -> Spans:
+    """Neighbouring words that belong together; label, score, first: [words], first: the first token of each."""
+    if not len(first):
         empty = np.zeros(0, dtype=np.int32)
         return Spans(
             empty.astype(np.int64), empty, empty, empty.astype(np.int64), empty.astype(np.float32), scheme.names
         )
-    text = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    probabilities = softmax(logits)
-    if aggregation in ("none", "simple"):
-        first = last = np.arange(len(logits))
-    else:
-        first = np.flatnonzero(starts_word)
-        last = np.append(first[1:], len(logits)) - 1
-        probabilities = _word_probabilities(probabilities, first, aggregation)
-    label = probabilities.argmax(axis=-1) if rules is None else best_path(probabilities, text[first], rules)
-    score = np.take_along_axis(probabilities, label[:, None], axis=-1)[:, 0]
-    new = _new_group(text[first], label, scheme)
+    text = _text_of(offsets)[first]
+    last = np.append(first[1:], len(start)) - 1
+    new = _new_group(text, label, scheme)
     head = np.flatnonzero(new)
     tail = np.append(head[1:], len(new)) - 1
     mean = np.add.reduceat(score, head, dtype=np.float64) / (tail - head + 1)
     spans = Spans(
-        text[first[head]],
+        text[head].astype(np.int64),
         start[first[head]].astype(np.int32),
         end[last[tail]].astype(np.int32),
         scheme.name[label[head]],
@@ -145,18 +173,37 @@ def decode(
     return spans.take(~scheme.outside[label[head]])
 
 
-def _word_probabilities(probabilities: Floats, first: Ints, aggregation: Aggregation) -> Floats:
-    """[words, L] of tokens' [N, L]; first: [words], index of each word's first token."""
-    if aggregation == "first":
-        return probabilities[first]
-    counts = np.diff(np.append(first, len(probabilities)))
-    if aggregation == "average":
-        mean = np.add.reduceat(probabilities, first, axis=0) / counts[:, None]
-        return mean.astype(np.float32)
-    best = probabilities.max(axis=-1)
-    is_best = np.flatnonzero(best == np.repeat(np.maximum.reduceat(best, first), counts))
+def _text_of(offsets: Ints) -> Ints:
+    return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+
+
+def _firsts(starts_word: Bools, aggregation: Aggregation) -> Ints:
+    """The first token of each word; each token is one, where tokens are not joined."""
+    return np.arange(len(starts_word)) if aggregation in ("none", "simple") else np.flatnonzero(starts_word)
+
+
+def _speakers(score: Floats, first: Ints, aggregation: Aggregation) -> Ints:
+    """The token that speaks for each word: the first, or for "max" the first of those with the highest score."""
+    if aggregation != "max" or not len(first):
+        return first
+    counts = np.diff(np.append(first, len(score)))
+    is_best = np.flatnonzero(score == np.repeat(np.maximum.reduceat(score, first), counts))
     word_of_best = np.repeat(np.arange(len(first)), counts)[is_best]
-    return probabilities[is_best[np.searchsorted(word_of_best, np.arange(len(first)))]]
+    return is_best[np.searchsorted(word_of_best, np.arange(len(first)))]
+
+
+def _averages(probabilities: Floats, first: Ints) -> Floats:
+    """[words, L] of tokens' [N, L]."""
+    if not len(first):
+        return probabilities
+    mean = np.add.reduceat(probabilities, first, axis=0) / np.diff(np.append(first, len(probabilities)))[:, None]
+    return mean.astype(np.float32)
+
+
+def _chosen(probabilities: Floats, label: Ints) -> Floats:
+    """The probability of each row's label."""
+    chosen: Floats = np.take_along_axis(probabilities, label[:, None], axis=-1)[:, 0]
+    return chosen
 
 
 def _new_group(text: Ints, label: Ints, scheme: TagScheme) -> Bools:
@@ -182,45 +229,3 @@ def hf_word_starts(offsets: Ints, input_ids: Ints, chars: Ints, token_chars: Int
     guess = (token_chars[input_ids] == chars) | (input_ids == unk_id)
     starts: Bools = guess | word_starts(offsets, np.zeros(len(input_ids), dtype=np.int8))
     return starts
-
-
-def hf_merge_windows(spans: Spans, text_of_window: npt.NDArray[np.int64]) -> Spans:
-    """Transformers' merge of spans decoded window by window (spans.text counts windows).
-
-    Within a text in order of start: a span that starts inside the last kept one replaces it if it is longer, or as
-    long and scored higher, whatever the labels; otherwise it is dropped.
-    """
-    text = text_of_window[spans.text]
-    order = np.lexsort((spans.start, text))  # stable
-    spans = Spans(text, spans.start, spans.end, spans.label, spans.score, spans.names).take(order)
-    cluster = _overlap_clusters(spans, windowed=np.bincount(text_of_window)[spans.text] > 1)
-    sizes = np.bincount(cluster) if len(cluster) else np.zeros(0, dtype=np.int64)
-    nth = ragged_arange(sizes)
-    kept = offsets_of(sizes)[:-1].copy()  # the span last kept in each cluster
-    closed = []
-    # clusters are a few spans each: this walks along the longest one, over all clusters at once
-    for i in range(1, int(sizes.max(initial=0))):
-        rival = np.flatnonzero(nth == i)
-        c = cluster[rival]
-        mine = kept[c]
-        inside = spans.start[rival] < spans.end[mine]
-        length, kept_length = spans.end[rival] - spans.start[rival], spans.end[mine] - spans.start[mine]
-        wins = (length > kept_length) | ((length == kept_length) & (spans.score[rival] > spans.score[mine]))
-        closed.append(mine[~inside])
-        kept[c] = np.where(~inside | wins, rival, mine)
-    return spans.take(np.sort(np.concatenate([*closed, kept])))
-
-
-def _overlap_clusters(spans: Spans, windowed: Bools) -> npt.NDArray[np.int64]:
-    """int64 [E]: a new cluster starts where no earlier span of the text reaches. spans: sorted by text, start.
-
-    windowed: [E], whether the text has several windows; Transformers merges nothing in the others.
-    """
-    if not len(spans.start):
-        return np.zeros(0, dtype=np.int64)
-    height = int(spans.end.max(initial=0)) + 1
-    reach = np.maximum.accumulate(spans.text * height + spans.end)
-    first = np.ones(len(spans.start), dtype=np.bool_)
-    first[1:] = spans.text[1:] * height + spans.start[1:] >= reach[:-1]
-    first |= ~windowed
-    return np.cumsum(first) - 1

@@ -6,15 +6,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import model_validator
+from torch import Tensor
 
 from distilray.model.config import Config
 from distilray.model.decode import token_classification as tc
+from distilray.model.decode.merge_windows import hf_merge_windows
 from distilray.model.decode.viterbi import TagRules, tag_rules
 from distilray.model.heads import HeadName
 from distilray.model.metrics import losses
 from distilray.model.metrics import spans as metrics
 from distilray.model.metrics.gold import IGNORED
-from distilray.model.packed import Floats, Ints, offsets_of, ragged_ranges
+from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import SINGLE, Readout, single
 from distilray.model.tokenizer import Tokenizer, Tokens
@@ -88,18 +90,18 @@ class TokenClassification(CompatTask):
             first, last = owned(windows)  # one prediction a token, from the window that sees most around it
         readout = Readout(np.arange(len(first)), 1 + first - windows.start, last - first)
 
+        reduce = _best if gold is None and tc.best_is_enough(self.aggregation, self._rules(config)) else None
+
         def answer(outputs: Arrays) -> Answer:
             hf = self.compat == "hf"
-            spans = (
-                self._decode_hf(batch, config, windows, outputs[0]) if hf else self._decode(batch, config, outputs[0])
-            )
+            spans = self._decode_hf(batch, config, windows, outputs) if hf else self._decode(batch, config, outputs)
             spans = tc.above(spans, self.threshold, self.thresholds)
             cut = text.lengths > capacity if self.truncates else None
             counts = self._counts(batch, config, windows, outputs[0], spans, gold) if gold else {}
             return Answer(entities(spans, batch.texts), cut, counts=counts)
 
         sequences = single(text.first[windows.text] + windows.start, windows.lengths)
-        return Request(sequences, Reading(readout), answer)
+        return Request(sequences, Reading(readout, reduce), answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **metrics.figures(counts["spans"])}
@@ -140,22 +142,37 @@ class TokenClassification(CompatTask):
         except ValueError as error:
             raise TaskError(f"viterbi: {error}; leave viterbi out") from None
 
-    def _decode(self, batch: Batch, config: Config, logits: Floats) -> tc.Spans:
+    def _decode(self, batch: Batch, config: Config, outputs: Arrays) -> tc.Spans:
         """Ours: one decoding a text."""
         t = batch.text.tokens
-        starts = word_starts(t.offsets, t.word_ids)
-        scheme, rules = self._scheme(config), self._rules(config)
-        return tc.decode(logits, t.offsets, starts, t.start, t.end, scheme, self.aggregation, rules)
+        where = (t.offsets, word_starts(t.offsets, t.word_ids), t.start, t.end)
+        return self._spans(outputs, where, config, self._rules(config))
 
-    def _decode_hf(self, batch: Batch, config: Config, windows: Windows, logits: Floats) -> tc.Spans:
+    def _decode_hf(self, batch: Batch, config: Config, windows: Windows, outputs: Arrays) -> tc.Spans:
         """Transformers': one decoding a window, then the spans merged."""
         t, tokenizer = batch.text.tokens, batch.tokenizer
         at = ragged_ranges(t.offsets[:-1][windows.text] + windows.start, windows.lengths)
         input_ids, start, end = t.input_ids[at], t.start[at], t.end[at]
         cu = offsets_of(windows.lengths)
         starts = tc.hf_word_starts(cu, input_ids, end - start, tokenizer.token_chars, tokenizer.unk_id)
-        spans = tc.decode(logits, cu, starts, start, end, self._scheme(config), self.aggregation)
-        return tc.hf_merge_windows(spans, windows.text)
+        return hf_merge_windows(self._spans(outputs, (cu, starts, start, end), config, None), windows.text)
+
+    def _spans(
+        self, outputs: Arrays, where: tuple[Ints, Bools, Ints, Ints], config: Config, rules: TagRules | None
+    ) -> tc.Spans:
+        """Of logits, or of what `_best` leaves of them."""
+        scheme = self._scheme(config)
+        if len(outputs) == 1:
+            return tc.decode(outputs[0], *where, scheme, self.aggregation, rules)
+        label, score = outputs
+        return tc.decode_best(label, score, *where, scheme, self.aggregation)
+
+
+def _best(logits: Tensor, _: Ints) -> tuple[Tensor, Tensor]:
+    """The likeliest label of each token, the first of equals, and its probability: [P] of [P, L]."""
+    label = logits.argmax(1)
+    highest = logits.gather(1, label[:, None])
+    return label, 1 / (logits - highest).exp().sum(1)
 
 
 def entities(spans: tc.Spans, texts: pa.StringArray) -> pa.ListArray:

@@ -6,7 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distilray.model.decode.token_classification import Spans, hf_merge_windows
+from distilray.model.decode.merge_windows import hf_merge_windows
+from distilray.model.decode.token_classification import Spans
 from tests.model.decoding import spans_of
 
 Entity = tuple[int, int, float, int]  # start, end, score, number
