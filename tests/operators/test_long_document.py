@@ -23,7 +23,7 @@ def every_token_is_an_entity(path: Path, **options: int) -> Path:
     return make_checkpoint(path / "model", ("B-PER", "I-PER", "B-LOC"), **options)
 
 
-@pytest.mark.parametrize("words", [2_000, 200_000])
+@pytest.mark.parametrize("words", [2_000, pytest.param(200_000, marks=pytest.mark.slow)])
 def test_every_token_is_decoded_once_to_the_last_sentence(tmp_path: Path, words: int) -> None:
     folder = every_token_is_an_entity(tmp_path, layers=1, dim=16, heads=2, hidden_dim=16)
     draw = np.random.default_rng(0)

@@ -85,6 +85,7 @@ def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3Fi
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_credentials_from_the_environment_on_ray(
     server: S3Server, bucket: s3fs.S3FileSystem, checkpoint: Path, tmp_path: Path
 ) -> None:
