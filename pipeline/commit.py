@@ -7,7 +7,6 @@ import base64
 import io
 import json
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
@@ -21,13 +20,13 @@ from distilray.operators.read import Read, Unit
 from distilray.operators.storage import open_folder, put, put_first
 from distilray.operators.write import STATS_KEY, Stats
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.footers import read_footers
 from distilray.pipeline.job import Sink, Source
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.shards import explain
 
 _PLAN, _MANIFEST, _SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _PLAN_KEY = b"distilray.plan"
-_THREADS = 32
 
 _UNIT = pa.schema(
     [
@@ -101,27 +100,25 @@ class Output:
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
-    def committed(self) -> set[str]:
-        """Names of the units whose object is there."""
+    def committed(self) -> dict[str, int]:
+        """The units whose object is there, and its size in bytes."""
         folder = f"{self.root}/data"
         self.fs.invalidate_cache()
         try:
-            names = self.fs.ls(folder, detail=False)
+            infos = self.fs.ls(folder, detail=True)
         except FileNotFoundError:
-            return set()
-        files = (name.rsplit("/", 1)[-1] for name in names)
+            return {}
+        sizes = {info["name"].rsplit("/", 1)[-1]: info["size"] for info in infos}
         return {
-            name.removesuffix(".parquet") for name in files if name.endswith(".parquet") and not name.startswith(".")
+            name.removesuffix(".parquet"): size
+            for name, size in sizes.items()
+            if name.endswith(".parquet") and not name.startswith(".")
         }
 
-    def stats(self, units: Iterable[str]) -> Stats:
-        """The sum of what committed units say of themselves in their footers."""
-        with ThreadPoolExecutor(_THREADS) as pool:
-            return total(pool.map(self._unit_stats, units))
-
-    def _unit_stats(self, unit: str) -> Stats:
-        with self.fs.open(f"{self.root}/data/{unit}.parquet", "rb") as file:
-            return Stats(**json.loads(pq.read_metadata(file).metadata[STATS_KEY]))
+    def stats(self, units: Mapping[str, int]) -> Stats:
+        """The sum of what committed units, with their sizes, say of themselves in their footers. Raises StoreError."""
+        files = [(f"{self.root}/data/{unit}.parquet", size) for unit, size in units.items()]
+        return total(_unit_stats(footer) for footer in read_footers(self.fs, files))
 
     def manifest(self) -> dict[str, Any] | None:
         """What `finish` wrote; None before that."""
@@ -133,9 +130,9 @@ class Output:
     def finish(self, plan: Plan, stats: Stats, about: Mapping[str, Any]) -> dict[str, Any]:
         """Manifest, then _SUCCESS, if planned = answered + dead; else IncompleteError and neither."""
         committed, units = self.committed(), {unit.name for unit in plan.units}
-        missing = units - committed
+        missing = units - committed.keys()
         planned = plan.rows + plan.dead_shards
-        if foreign := committed - units:
+        if foreign := committed.keys() - units:
             raise IncompleteError(f"{self.uri}/data holds {len(foreign)} objects of no unit, such as {min(foreign)}")
         if missing or stats.rows + stats.dead_letters != planned:
             raise IncompleteError(
@@ -169,6 +166,12 @@ def _check_bucket(fs: AbstractFileSystem, bucket: str) -> None:
         raise FileNotFoundError(f"no such bucket: {bucket}") from None
     except PermissionError:
         return  # a role may well be allowed to write to a folder, and to ask nothing about its bucket
+
+
+def _unit_stats(footer: pq.FileMetaData | Exception) -> Stats:
+    if isinstance(footer, Exception):
+        raise footer
+    return Stats(**json.loads(footer.metadata[STATS_KEY]))
 
 
 def total(stats: Iterable[Stats]) -> Stats:

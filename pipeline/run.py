@@ -69,7 +69,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     if resumed:
         _check_growth(job, plan, finished=not todo)
     manifest = output.manifest() if not todo else None
-    before = Stats() if manifest else output.stats(unit.name for unit in plan.units if unit.name in done)
+    mine = {unit.name: done[unit.name] for unit in plan.units if unit.name in done}
+    before = Stats() if manifest else output.stats(mine)
     if on_start:
         on_start(plan, before)
     computed = Stats()
@@ -165,7 +166,7 @@ def _check_partitions(job: Job, plan: Plan) -> None:
 def _check_growth(job: Job, plan: Plan, finished: bool) -> None:
     """JobError if the corpus has more shards than its plan: they would be neither answered nor dead letters."""
     try:
-        listed = [uri for uri, _ in list_shards(job.source)]
+        listed = list(list_shards(job.source))
     except JobError:
         if finished:  # a finished run needs its corpus no more
             return

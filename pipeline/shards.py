@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
@@ -12,12 +11,12 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distilray.operators.columns import CORRUPT, TEXT_TYPES, is_text, is_text_list, plain_type
-from distilray.operators.read import Read, WatchedFile, version
+from distilray.operators.columns import TEXT_TYPES, is_text, is_text_list, plain_type
+from distilray.operators.read import Read, version
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.footers import StoreError, read_footers
 from distilray.pipeline.job import Source
 
-_FOOTER_THREADS = 32  # a footer is two small requests: many at once, or 100,000 shards take hours
 _PROBLEMS_SHOWN = 5
 _ENDINGS = (".parquet", ".parq", ".pq")
 _GLOB = "*?["
@@ -57,23 +56,30 @@ def survey(source: Source, inputs: pa.Schema) -> Corpus:
     Raises JobError if there are no shards, if none can be read, or if a column that the job names is in none of
     them. A single bad shard is no error: it becomes a dead letter.
     """
-    found = list(list_shards(source))
-    if not found:
+    shards = [shard for fs, files in _listed(source) for shard in _opened(fs, files, {source.text, *inputs.names})]
+    if not shards:
         raise JobError(f"no .parquet files in {', '.join(source.uris)}")
-    with ThreadPoolExecutor(_FOOTER_THREADS) as pool:
-        shards = list(pool.map(lambda item: read_footer(source, inputs, *item), found))
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
     kept = _kept_schema(shards, source, inputs, partitions)
     read = Read(source.text, inputs, kept, partitions, source.storage_options)
-    return Corpus(read, tuple(_check_schema(shard, source.text, inputs, kept) for shard in shards))
+    problems = {
+        schema: _schema_error(schema, source.text, inputs, kept.names) or _type_error(schema, kept)
+        for schema in {shard.schema for shard in shards}
+    }
+    return Corpus(read, tuple(_checked(shard, problems[shard.schema]) for shard in shards))
 
 
-def list_shards(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """(URI, file info) of every Parquet file, sorted within each of the source's URIs.
+def list_shards(source: Source) -> Iterator[str]:
+    """The URI of every Parquet file, sorted within each of the source's URIs.
 
     Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a place cannot
     be listed, or is named twice.
     """
+    return (shard.uri for _, files in _listed(source) for shard in files.values())
+
+
+def _listed(source: Source) -> Iterator[tuple[fsspec.AbstractFileSystem, dict[str, Shard]]]:
+    """For each of the source's URIs its file system, and the shards by their path on it, not yet opened."""
     seen: set[str] = set()
     for uri in source.uris:
         try:
@@ -82,12 +88,15 @@ def list_shards(source: Source) -> Iterator[tuple[str, Mapping[str, Any]]]:
             infos = _find(fs, path, uri)
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
             raise JobError(f"cannot list source {uri}: {explain(error)}") from error
+        files = {}
         for name in sorted(infos):
             shard = fs.unstrip_protocol(name) if "://" in uri else name
             if shard in seen:
                 raise JobError(f"{shard} is named twice by source.uri: its rows would be answered twice")
             seen.add(shard)
-            yield shard, infos[name]
+            info = infos.pop(name)
+            files[name] = Shard(shard, version(info), info["size"])
+        yield fs, files
 
 
 def _find(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
@@ -123,24 +132,21 @@ def explain(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def read_footer(source: Source, inputs: pa.Schema, uri: str, info: Mapping[str, Any]) -> Shard:
-    """The shard's schema and row groups; bytes that are no Parquet make a dead shard, a failing store a JobError."""
-    shard = Shard(uri, version(info), info["size"])
-    if shard.size == 0:
-        return replace(shard, error=("unreadable_shard", "the file is empty (0 bytes)"))
-    watched = None
+def _opened(fs: fsspec.AbstractFileSystem, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:
+    """The shards with their schemas and row groups; bytes that are no Parquet make a dead shard, a failing store a JobError."""
+    schemas: dict[pa.Schema, pa.Schema] = {}  # most shards share one: kept once
+    footers = read_footers(fs, [(path, shard.size) for path, shard in files.items() if shard.size])
     try:
-        fs, path = fsspec.url_to_fs(uri, **source.storage_options)
-        with fs.open(path, "rb", cache_type="none") as file:
-            watched = WatchedFile(file)
-            metadata = pq.read_metadata(pa.PythonFile(watched, mode="r"))
-            return replace(
-                shard, schema=metadata.schema.to_arrow_schema(), groups=_groups(metadata, {source.text, *inputs.names})
-            )
-    except CORRUPT as error:
-        if watched is None or watched.error is not None:
-            raise JobError(f"cannot read shard {uri}: {explain(error)}") from error
-        return replace(shard, error=("unreadable_shard", f"not a whole Parquet file: {explain(error)}"))
+        for shard in files.values():
+            if shard.size == 0:
+                yield replace(shard, error=("unreadable_shard", "the file is empty (0 bytes)"))
+            elif isinstance(footer := next(footers), Exception):
+                yield replace(shard, error=("unreadable_shard", f"not a whole Parquet file: {explain(footer)}"))
+            else:
+                schema = footer.schema.to_arrow_schema()
+                yield replace(shard, schema=schemas.setdefault(schema, schema), groups=_groups(footer, texts))
+    except StoreError as error:
+        raise JobError(f"cannot read shard {error}") from error
 
 
 def _groups(metadata: pq.FileMetaData, texts: Collection[str]) -> tuple[tuple[int, int], ...]:
@@ -173,14 +179,17 @@ def _partition_type(values: set[str | None]) -> pa.DataType:
 def _kept_schema(shards: Sequence[Shard], source: Source, inputs: pa.Schema, partitions: pa.Schema) -> pa.Schema:
     """The kept columns, each with the type most shards have, widened where no value can change by it."""
     wanted = [name for name in source.keep if name not in partitions.names]
-    problems = [
-        shard.error[1] if shard.error else _schema_error(shard, source.text, inputs, wanted) for shard in shards
-    ]
-    usable = [shard.schema for shard, problem in zip(shards, problems, strict=True) if problem is None]
+    schemas = Counter(shard.schema for shard in shards if not shard.error)
+    problems = {schema: _schema_error(schema, source.text, inputs, wanted) for schema in schemas}
+    usable = {schema: count for schema, count in schemas.items() if problems[schema] is None}
     if not usable:
-        said = [f"{shard.uri}: {problem}" for shard, problem in zip(shards, problems, strict=True)]
-        raise JobError("\n  ".join([f"none of {len(shards)} shards can be used", *said[:_PROBLEMS_SHOWN]]))
-    types = {name: Counter(plain_type(schema.field(name).type) for schema in usable) for name in wanted}
+        some = shards[:_PROBLEMS_SHOWN]
+        said = [f"{shard.uri}: {shard.error[1] if shard.error else problems[shard.schema]}" for shard in some]
+        raise JobError("\n  ".join([f"none of {len(shards)} shards can be used", *said]))
+    types: dict[str, Counter[pa.DataType]] = {name: Counter() for name in wanted}
+    for schema, count in usable.items():
+        for name in wanted:
+            types[name][plain_type(schema.field(name).type)] += count
     return pa.schema(
         [(name, _common_type([kind for kind, _ in counts.most_common()])) for name, counts in types.items()]
     )
@@ -205,8 +214,7 @@ def _widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     return None if whole_to_real else wide
 
 
-def _schema_error(shard: Shard, text: str, inputs: pa.Schema, wanted: Sequence[str]) -> str | None:
-    schema = shard.schema
+def _schema_error(schema: pa.Schema, text: str, inputs: pa.Schema, wanted: Sequence[str]) -> str | None:
     names = list(dict.fromkeys([text, *inputs.names, *wanted]))
     if missing := [name for name in names if name not in schema.names]:
         return f"column {', '.join(missing)} is missing; the shard has {', '.join(schema.names)}"
@@ -221,17 +229,14 @@ def _schema_error(shard: Shard, text: str, inputs: pa.Schema, wanted: Sequence[s
     return None
 
 
-def _check_schema(shard: Shard, text: str, inputs: pa.Schema, kept: pa.Schema) -> Shard:
-    """The shard, dead if its columns do not fit the others'."""
-    if shard.error:
-        return shard
-    problem = _schema_error(shard, text, inputs, kept.names) or _type_error(shard, kept)
-    return replace(shard, error=("schema_mismatch", problem), groups=()) if problem else shard
-
-
-def _type_error(shard: Shard, kept: pa.Schema) -> str | None:
+def _type_error(schema: pa.Schema, kept: pa.Schema) -> str | None:
     for wanted in kept:
-        kind = shard.schema.field(wanted.name).type
+        kind = schema.field(wanted.name).type
         if _widened(plain_type(kind), wanted.type) != wanted.type:
             return f"column {wanted.name} is {kind}; the other shards have {wanted.type}"
     return None
+
+
+def _checked(shard: Shard, problem: str | None) -> Shard:
+    """The shard, dead if its columns do not fit the others'."""
+    return replace(shard, error=("schema_mismatch", problem), groups=()) if problem and not shard.error else shard

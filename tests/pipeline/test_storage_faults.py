@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 import pytest
+from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from distilray.operators import schema as s
@@ -36,6 +37,8 @@ class FaultyStore(MemoryFileSystem):
         if mode == "rb" and self.fails_at is not None and path.endswith(".parquet"):
             return FaultyFile(file, self.fails_at)
         return file
+
+    cat_file = AbstractFileSystem.cat_file  # through open, not around it
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: object) -> None:
         self.puts.append(path)
