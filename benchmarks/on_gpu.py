@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Everything that waits for a GPU, on a machine that has one but no network: its tests, then benchmarks/gpu.py.
+
+    python benchmarks/on_gpu.py prepare build/wheels        # where there is a network; Linux, x86-64
+    python3 benchmarks/on_gpu.py run build/wheels figures   # on the GPU machine, in a copy of the checkout with build/wheels
+
+The GPU machine must have Python 3.12 with torch >= 2.11, transformers, pyarrow, pandas, fsspec, rich, msgpack, pytest and
+hypothesis; `prepare` brings the rest, in the versions of constraints.txt. Of Ray's wheel it leaves out what Python does not
+run: the jars and the source maps.
+"""
+
+import argparse
+import base64
+import csv
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WHEELS = (
+    "ray",
+    "pydantic",
+    "pydantic_core",
+    "annotated-types",
+    "typing-inspection",
+    "typing_extensions",
+    "jsonschema",
+    "jsonschema-specifications",
+    "referencing",
+    "rpds-py",
+)
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
+_RECORD = re.compile(r"[^/]+\.dist-info/RECORD")  # of the wheel itself, not of packages that it brings
+
+
+def prepare(folder: Path) -> None:
+    """Downloads wheels for CPython 3.12 into an empty folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if found := sorted(folder.iterdir()):
+        raise SystemExit(f"{folder}: expected an empty folder, it has {found[0].name}; empty it")
+    versions = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+    wanted = [f"{name}=={versions[name]}" for name in WHEELS]
+    target = ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp"]
+    platforms = [f"--platform={platform}" for platform in PLATFORMS]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        *target,
+        *platforms,
+        "--dest",
+        str(folder),
+    ]
+    subprocess.run([*command, *wanted], check=True)
+    (ray,) = folder.glob("ray-*.whl")
+    shrink(ray)
+    for wheel in sorted(folder.glob("*.whl"), key=lambda file: -file.stat().st_size):
+        print(f"{wheel.stat().st_size / 1e6:8.2f} MB {wheel.name}")
+    print(f"{sum(file.stat().st_size for file in folder.iterdir()) / 1e6:8.2f} MB")
+
+
+def shrink(wheel: Path) -> None:
+    """A wheel without jars and source maps; its RECORD says so, and programs stay executable."""
+    smaller = wheel.with_suffix(".smaller")
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(smaller, "w") as new:
+        kept = [entry for entry in old.infolist() if not re.search(r"^ray/jars/|\.map$", entry.filename)]
+        (record,) = (entry for entry in kept if _RECORD.fullmatch(entry.filename))
+        names = {entry.filename for entry in kept}
+        lines = [line for line in csv.reader(io.StringIO(old.read(record).decode())) if line[0] in names]
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(lines)
+        for entry in kept:
+            content = text.getvalue().encode() if entry is record else old.read(entry)
+            new.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)  # the entry brings its mode
+    check_record(smaller)
+    smaller.replace(wheel)
+
+
+def check_record(wheel: Path) -> None:
+    """Every file is in RECORD with its hash, and no other."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
+    (record,) = filter(_RECORD.fullmatch, files)
+    hashes = {name: digest for name, digest, _ in csv.reader(io.StringIO(files[record].decode()))}
+    if hashes.keys() != files.keys():
+        raise SystemExit(f"{wheel}: RECORD and files differ: {sorted(hashes.keys() ^ files.keys())[:5]}")
+    for name, content in files.items():
+        found = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+        if name != record and hashes[name] != found:
+            raise SystemExit(f"{wheel}: {name} is not what RECORD says")
+
+
+def run(wheels: Path, out: Path, seconds: float, rest: list[str]) -> None:
+    """Installs the wheels beside the machine's own packages, tests, measures; whatever fails, the rest runs."""
+    start = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    site = (
+        out.parent / "distilray-site" if not os.environ.get("TMPDIR") else Path(os.environ["TMPDIR"], "distilray-site")
+    )
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-compile",
+        "--no-cache-dir",
+    ]
+    subprocess.run([*pip, "--upgrade", "--target", str(site), *map(str, sorted(wheels.glob("*.whl")))], check=True)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{site}", "PYTHONUNBUFFERED": "1"}
+    marked = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text("utf-8")]
+    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *map(str, marked)]
+    figures = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--out", str(out / "figures.json"), *rest]
+    for name, command in (("tests", tests), ("gpu", figures)):
+        left = seconds - (time.monotonic() - start)
+        file = out / f"{name}.log"
+        with file.open("w") as log:
+            try:
+                code = subprocess.run(
+                    command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, timeout=left, check=False
+                ).returncode
+                print(f"{name}: exit status {code}")
+            except subprocess.TimeoutExpired:
+                print(f"{name}: not done in {left:.0f} s")
+        print(file.read_text()[-5000:])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", choices=("prepare", "run"))
+    parser.add_argument("wheels", type=Path)
+    parser.add_argument("out", type=Path, nargs="?", help="run: folder for logs and figures.json")
+    parser.add_argument("--seconds", type=float, default=570, help="run: all of it, at most")
+    args, rest = parser.parse_known_args()  # the rest is for benchmarks/gpu.py
+    if args.step == "prepare":
+        prepare(args.wheels)
+    elif args.out is None:
+        parser.error("run needs the folder for its figures")
+    else:
+        run(args.wheels, args.out.resolve(), args.seconds, rest)
+
+
+if __name__ == "__main__":
+    main()
