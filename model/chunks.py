@@ -29,11 +29,11 @@ _KINDS[list(string.punctuation.encode())] = _PUNCTUATION
 class Chunks:
     """The C chunks of R texts.
 
-    distinct: the different ones, less white space at their ends, with repeats; which: [C], the number of each among them;
+    distinct: the different ones, less white space at their ends; which: [C], the number of each among them;
     start: [C], where each begins, in characters from the first text on; rows: [R + 1], where those of each text begin.
     """
 
-    distinct: list[str]
+    distinct: pa.StringArray
     which: Int32s
     start: Int32s
     rows: Int64s
@@ -45,8 +45,9 @@ def split(data: Bytes, bounds: Int64s) -> Chunks:
     # a chunk reaches to the next one, so that nothing is copied; white space at its end comes off the distinct ones
     cuts = np.append(starts, np.int32(len(data)))
     coded = pa.StringArray.from_buffers(len(starts), pa.py_buffer(cuts), pa.py_buffer(data)).dictionary_encode()
-    distinct = pc.utf8_rtrim(coded.dictionary, _WHITE_SPACE).to_pylist()
-    return Chunks(distinct, coded.indices.to_numpy(), _in_characters(data, starts), np.searchsorted(starts, bounds))
+    trimmed = pc.utf8_rtrim(coded.dictionary, _WHITE_SPACE).dictionary_encode()
+    which = trimmed.indices.to_numpy()[coded.indices.to_numpy()]
+    return Chunks(trimmed.dictionary, which, _in_characters(data, starts), np.searchsorted(starts, bounds))
 
 
 def _starts(data: Bytes, bounds: Int64s) -> Int32s:

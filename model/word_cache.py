@@ -1,9 +1,10 @@
 """A cache of words: every chunk of text is tokenized by the library once, and looked up from then on."""
 
-from collections.abc import Sequence
 from itertools import count, repeat
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tokenizers
 
 from distilray.model.chunks import Bytes, Int32s, Int64s, split
@@ -45,46 +46,45 @@ class WordCache:
         end += characters
         return Tokens(token_at[chunks.rows].astype(np.int64), input_ids, word_ids, start, end)
 
-    def _find(self, chunks: Sequence[str]) -> Int32s:
-        """The number of each chunk; the arrays have the tokens of all of them until the next call."""
+    def _find(self, chunks: pa.StringArray) -> Int32s:
+        """The number of each of these different chunks; the arrays have the tokens of all of them until the next call."""
         if self._room < 0:
             self._clear()
-        numbers = np.fromiter(map(self._numbers.get, chunks, repeat(-1)), dtype=np.int32, count=len(chunks))
-        if len(missing := np.flatnonzero(numbers < 0)):
-            # the shortest first: what will not be kept comes last
-            new = sorted({chunks[i] for i in missing.tolist()}, key=lambda chunk: (len(chunk), chunk))
-            known = len(self._numbers)
-            numbered = dict(zip(new, count(known)))
-            numbers[missing] = [numbered[chunks[i]] for i in missing.tolist()]
-            self._add(new)
+        strings = chunks.to_pylist()
+        numbers = np.fromiter(map(self._numbers.get, strings, repeat(-1)), dtype=np.int32, count=len(strings))
+        new = np.flatnonzero(numbers < 0)
+        lengths = pc.utf8_length(chunks).to_numpy()[new]
+        order = np.argsort(lengths, kind="stable")  # what is too long to be kept comes last
+        numbers[new[order]] = len(self._numbers) + np.arange(len(new), dtype=np.int32)
+        if len(new):
+            self._add([strings[i] for i in new[order].tolist()], lengths[order])
         return numbers
 
-    def _add(self, new: list[str]) -> None:
-        counts, words, *columns = tokenize_chunks(self._tokenizer, new)
-        lengths = np.fromiter(map(len, new), dtype=np.int64, count=len(new))
+    def _add(self, chunks: list[str], lengths: Int32s) -> None:
+        """Tokenizes chunks, of so many characters, and keeps those that are short and that there is room for."""
+        counts, words, *columns = tokenize_chunks(self._tokenizer, chunks, lengths)
         known, tokens = len(self._numbers), self._size
         first = tokens + offsets_of(counts)
         self._entries = [_put(c, known, v) for c, v in zip(self._entries, (first[:-1], counts, words), strict=True)]
         self._tokens = [_put(c, tokens, v) for c, v in zip(self._tokens, columns, strict=True)]
-        used = np.cumsum(_CHUNK_BYTES + _CHAR_BYTES * lengths + _TOKEN_BYTES * counts)
+        used = offsets_of(_CHUNK_BYTES + _CHAR_BYTES * lengths + _TOKEN_BYTES * counts)
         short = int(np.searchsorted(lengths, _LONGEST, side="right"))
-        kept = min(short, int(np.searchsorted(used, self._room, side="right")))
-        self._numbers.update(zip(new[:kept], count(known)))
+        kept = min(short, int(np.searchsorted(used, self._room, side="right")) - 1)
+        self._numbers.update(zip(chunks[:kept], count(known)))
         self._size = int(first[kept])
-        self._room -= int(used[kept - 1]) if kept else 0
-        if kept < short:
-            self._room = -1
+        self._room = self._room - int(used[kept]) if kept == short else -1
 
     def _clear(self) -> None:
         self._numbers, self._room, self._size = {}, self._limit, 0
         self._entries, self._tokens = ([np.zeros(0, dtype=np.int32)] * n for n in (3, 4))
 
 
-def tokenize_chunks(tokenizer: tokenizers.Tokenizer, chunks: list[str]) -> tuple[Ints, ...]:
-    """Tokens and words of each chunk; input_ids, word_ids, start and end of each token, counted in its chunk."""
+def tokenize_chunks(tokenizer: tokenizers.Tokenizer, chunks: list[str], lengths: Ints) -> tuple[Ints, ...]:
+    """Of each chunk, of so many characters, its tokens and words; of each token input_ids, and counted in its chunk word_ids, start
+    and end."""
     texts = [" ".join(chunks[i : i + _GROUP]) for i in range(0, len(chunks), _GROUP)]
     tokens = encode(tokenizer, texts)
-    begin = offsets_of(np.fromiter(map(len, chunks), dtype=np.int64, count=len(chunks)) + 1)
+    begin = offsets_of(lengths + 1)
     text_begin = np.repeat(begin[:-1:_GROUP], np.diff(tokens.offsets))
     start = tokens.start + text_begin
     chunk = np.searchsorted(begin, start, side="right") - 1

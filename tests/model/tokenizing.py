@@ -38,8 +38,8 @@ def write(folder: Path, settings: dict[str, Any] | None = None, **files: str | b
     return folder
 
 
-def load(folder: Path, special_tokens: SpecialTokens = "special") -> Tokenizer:
-    return Tokenizer(Checkpoint(str(folder)), special_tokens)
+def load(folder: Path, special_tokens: SpecialTokens = "special", *, cache_bytes: int = 2**20) -> Tokenizer:
+    return Tokenizer(Checkpoint(str(folder)), special_tokens, cache_bytes=cache_bytes)
 
 
 def rows(tokens: Tokens) -> list[Row]:
