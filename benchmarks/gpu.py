@@ -1,0 +1,227 @@
+#!/usr/bin/env python3
+"""How near to the chip does the forward pass come, and what keeps it away? python benchmarks/gpu.py
+
+A random DistilBERT-base with a head of 9 labels over English text in documents of real lengths. The sections:
+  peaks     matrix product (fp16, bf16), copies on the device and between host and device: the ceilings
+  forward   tokens/s: Transformers fp32 in padded batches of 32, Transformers fp16 sorted, the packed pass with each
+            attention kernel and several token budgets; ratio to the first, share of the measured peak
+  grid      milliseconds of one pass over batches of 2 to 16 sequences of 64 and 128 tokens, kernel by kernel
+  busy      the share of a predictor's time in which the device computes, and what decoding adds
+  variants  torch.compile and CUDA graphs against the plain pass (see gpu_variants.py)
+  pipeline  benchmarks/end_to_end.py and overhead.py, where Ray is installed
+What cannot run here is said, not left out. On a CPU: python benchmarks/gpu.py --device cpu --quick
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import transformers
+from gpu_setup import Setup, in_turn, make_setup, seconds
+from gpu_variants import variants
+
+from distilray.model.attention import choose_attention
+from distilray.model.calibrate import calibrate
+from distilray.model.device import choose_device
+from distilray.model.packed import make_pack
+from distilray.model.transfer import send
+from distilray.model.weights import load_encoder
+from distilray.operators import schema as s
+from distilray.operators.predict import Predict
+from distilray.operators.task import ComputeSpec
+from distilray.operators.tasks import TokenClassification
+from distilray.operators.tokenize import Tokenize
+
+Figures = dict[str, Any]
+PIPELINE = ("end_to_end", "overhead")
+
+
+def peaks(setup: Setup) -> Figures:
+    """FLOP/s and bytes/s, the best of several."""
+    n, big = (256, 2**22) if setup.quick else (8192, 2**31)
+    rivals: dict[str, Callable[[], object]] = {}
+    for dtype in (torch.float16, torch.bfloat16):
+        a, b = (torch.randn(n, n, device=setup.device).to(dtype) for _ in range(2))
+        rivals[f"{dtype} product"] = partial(torch.mm, a, b)
+    here, there = (torch.empty(big, dtype=torch.uint8, device=setup.device) for _ in range(2))
+    host = torch.empty(big // 8, dtype=torch.uint8, pin_memory=setup.device.type == "cuda")
+    rivals |= {
+        "copy on the device": partial(there.copy_, here),
+        "host to device": partial(there[: big // 8].copy_, host, non_blocking=True),
+        "device to host": partial(host.copy_, here[: big // 8], non_blocking=True),
+    }
+    amount = {name: 2.0 * n**3 if "product" in name else big / 8 for name in rivals} | {"copy on the device": 2.0 * big}
+    least = {name: min(seconds(work, setup.device) for _ in range(12)) for name, work in rivals.items()}
+    return {name: amount[name] / spent for name, spent in least.items()}
+
+
+def padded(model: torch.nn.Module, ids: list[torch.Tensor], device: torch.device, batch: int = 32) -> None:
+    for i in range(0, len(ids), batch):
+        rows = torch.nn.utils.rnn.pad_sequence(ids[i : i + batch], batch_first=True)
+        lengths = torch.tensor([len(row) for row in ids[i : i + batch]])
+        mask = (torch.arange(rows.shape[1]) < lengths[:, None]).long()
+        model(input_ids=rows.to(device), attention_mask=mask.to(device)).logits.argmax(-1).cpu()
+
+
+def hugging_face(setup: Setup, dtype: torch.dtype, attention: str = "sdpa") -> torch.nn.Module:
+    kind = transformers.DistilBertForTokenClassification
+    return kind.from_pretrained(setup.folder, dtype=dtype, attn_implementation=attention).eval().to(setup.device)
+
+
+def forward(setup: Setup, peak: float, repeats: int) -> Figures:
+    ids, device = setup.ids(), setup.device
+    half = "float16" if device.type == "cuda" else "bfloat16"
+    recipe = "Transformers fp32, padded batches of 32"
+    rivals: dict[str, Callable[[], object]] = {
+        recipe: partial(padded, hugging_face(setup, torch.float32), ids, device),
+        f"Transformers {half}, sorted": partial(
+            padded, hugging_face(setup, getattr(torch, half)), sorted(ids, key=len), device
+        ),
+    }
+    runs, missing = setup.kernels(half)
+    found = calibrate(setup.predictor(half, "auto"), setup.pool, setup.sequences, 2 if setup.quick else 15)
+    budgets = [512] if setup.quick else [found.tokens_per_pack // 4, found.tokens_per_pack, found.tokens_per_pack * 4]
+    for name in runs[1:]:
+        rivals[f"packed {half}, {name}"] = run(setup, half, name, found.tokens_per_pack)
+    for budget in budgets:
+        rivals[f"packed {half}, auto, {budget} tokens"] = run(setup, half, "auto", budget)
+    if device.type == "cuda":
+        rivals["packed bfloat16, auto"] = run(setup, "bfloat16", "auto", found.tokens_per_pack)
+    spent = in_turn(rivals, device, repeats)
+    rate = {name: setup.tokens / value for name, value in spent.items()}
+    for name, value in rate.items():
+        share = setup.flops() / setup.tokens * value / peak
+        print(f"{name:44} {value:12,.0f} tokens/s {value / rate[recipe]:7.2f}x {share:6.1%} of the product")
+    print(*(f"not here: {name}: {why}" for name, why in missing.items()), sep="\n")
+    return {"tokens_per_second": rate, "missing": missing, "calibrated": found.tokens_per_pack, "tokens": setup.tokens}
+
+
+def run(setup: Setup, dtype: str, attention: str, budget: int) -> Callable[[], object]:
+    return partial(setup.predictor(dtype, attention, budget), setup.pool, setup.sequences, [setup.reading])
+
+
+def grid(setup: Setup, repeats: int) -> Figures:
+    """Milliseconds of the encoder alone, no copies, as in the published table."""
+    half = torch.float16 if setup.device.type == "cuda" else torch.bfloat16
+    runs, _ = setup.kernels(str(half).removeprefix("torch."))
+    config = setup.weights.config
+    encoders = {
+        name: load_encoder(setup.weights, choose_attention(name, setup.device, half, config.head_dim), half)
+        for name in runs
+    }
+    theirs = {name: hugging_face(setup, half, name).base_model for name in ("eager", "sdpa")}
+    found: Figures = {}
+    print("milliseconds a pass", *(f"{name:>12}" for name in (*runs, *(f"HF {name}" for name in theirs))))
+    for batch in (2, 4, 8, 16):
+        for length in (64, 128):
+            ids = np.random.default_rng(0).integers(1000, config.vocab_size, (batch, length))
+            pack, _ = send(make_pack(ids.reshape(-1), np.full(batch, length)), [], setup.device)
+            rows = torch.from_numpy(ids).to(setup.device)
+            rivals: dict[str, Callable[[], object]] = {
+                name: partial(often, encoder.to(setup.device), repeats, pack, {config.n_layers})
+                for name, encoder in encoders.items()
+            }
+            rivals |= {f"HF {name}": partial(often, model, repeats, rows) for name, model in theirs.items()}
+            spent = in_turn(rivals, setup.device, 5)
+            found[f"{batch}x{length}"] = cell = {name: 1000 * value / repeats for name, value in spent.items()}
+            print(f"{batch:9} x {length:7}", *(f"{value:12.3f}" for value in cell.values()))
+    return found
+
+
+def often(work: Callable[..., object], times: int, *args: object) -> None:
+    for _ in range(times):
+        work(*args)
+
+
+def busy(setup: Setup, repeats: int) -> Figures:
+    """Device seconds over wall seconds: of the predictor, and of tokens to answers as a worker computes them."""
+    task = TokenClassification(model=setup.folder)
+    columns = dict.fromkeys((s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE), pa.nulls(len(setup.texts), pa.string()))
+    table = Tokenize([task])(pa.table({s.TEXT: setup.texts, **columns}))
+    predict = Predict([task], ComputeSpec())
+    predictor = predict.predictors[0]
+    ways: dict[str, Callable[[], object]] = {
+        "predictor": partial(predictor, setup.pool, setup.sequences, [setup.reading]),
+        "tokens to answers": partial(predict, table),
+    }
+    spent = in_turn(ways, setup.device, repeats)
+    found = {name: device_seconds(work, setup.device) / spent[name] for name, work in ways.items()}
+    for name, share in found.items():
+        print(f"{name:20} {spent[name]:8.3f} s, the device computes {share:.1%} of it")
+    return {"busy": found, "seconds": spent}
+
+
+def device_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """The sum of its kernels and copies, which queue in one stream; on a CPU, of its operators."""
+    kinds = [torch.profiler.ProfilerActivity.CPU if device.type == "cpu" else torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as profile:
+        seconds(work, device)
+    name = "self_cpu_time_total" if device.type == "cpu" else "self_device_time_total"
+    return sum(getattr(each, name) for each in profile.key_averages()) / 1e6
+
+
+def pipeline(setup: Setup) -> Figures:
+    """The last line of each benchmark of the whole pipeline, with its defaults."""
+    found: Figures = {}
+    for name in PIPELINE:
+        script = Path(__file__).resolve().parent / f"{name}.py"
+        if importlib.util.find_spec("ray") is None or not script.is_file() or setup.quick:
+            found[name] = "not run: it needs Ray, and is not part of --quick"
+            print(f"{name}: {found[name]}")
+            continue
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+        print(done.stdout, done.stderr[-2000:] if done.returncode else "", sep="\n")
+        found[name] = json.loads(done.stdout.splitlines()[-1]) if not done.returncode else done.stderr[-2000:]
+    return found
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="a tiny model and little text: does everything run?")
+    parser.add_argument("--size", type=int, default=4_000_000, help="bytes of text")
+    parser.add_argument("--repeats", type=int, default=3)
+    names = ("peaks", "forward", "grid", "busy", "variants", "pipeline")
+    parser.add_argument("--sections", nargs="+", choices=names, default=names)
+    parser.add_argument("--out", type=Path, help="a JSON file, written after every section")
+    args = parser.parse_args()
+    device = choose_device()
+    if device.type != args.device:
+        raise SystemExit(f"expected a {args.device} device, this machine computes on {device.type}; see --device")
+    with tempfile.TemporaryDirectory() as folder:
+        setup = make_setup(folder, device, 30_000 if args.quick else args.size, args.quick)
+        found: Figures = {"device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu"}
+        found |= {"torch": torch.__version__, "peaks": peaks(setup)}
+        print(found["device"], f"torch {torch.__version__}", f"{setup.tokens:,} tokens", sep=", ")
+        for name, value in found["peaks"].items():
+            print(f"{name:24} {value / (1e12 if 'product' in name else 1e9):10.2f}", "TFLOP/s" * ("product" in name))
+        peak = found["peaks"][f"{torch.float16 if device.type == 'cuda' else torch.bfloat16} product"]
+        sections: dict[str, Callable[[], Figures]] = {
+            "forward": partial(forward, setup, peak, args.repeats),
+            "grid": partial(grid, setup, 2 if args.quick else 20),
+            "busy": partial(busy, setup, args.repeats),
+            "variants": partial(variants, setup, args.repeats),
+            "pipeline": partial(pipeline, setup),
+        }
+        for name in args.sections:
+            if name in sections:
+                print(f"\n{name}")
+                found[name] = sections[name]()
+            if args.out:
+                args.out.write_text(json.dumps(found, indent=2))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What the parts of benchmarks/gpu.py work on: a random model, windows of real text, clocks."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import transformers
+from corpora import english
+
+from distilray.model.attention import BackendError
+from distilray.model.checkpoint import Checkpoint
+from distilray.model.packed import Ints, offsets_of
+from distilray.model.predictor import Head, Predictor, Reading
+from distilray.model.sequences import Readout, Sequences, single
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.weights import Weights, read_weights
+from distilray.model.windows import split
+
+VOCABULARY = Path(__file__).resolve().parent.parent / "examples/models/ner/vocab.txt"
+BASE = {"n_layers": 6, "dim": 768, "n_heads": 12, "hidden_dim": 3072}
+TINY = {"n_layers": 2, "dim": 64, "n_heads": 4, "hidden_dim": 128}
+LABELS = 9
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A DistilBERT of random weights, and windows of at most 512 tokens of English text."""
+
+    device: torch.device
+    quick: bool
+    folder: str
+    weights: Weights
+    tokenizer: Tokenizer
+    texts: pa.StringArray
+    pool: Ints
+    sequences: Sequences
+
+    @property
+    def tokens(self) -> int:
+        return int(self.sequences.lengths.sum())
+
+    @property
+    def reading(self) -> Reading:
+        """The logits of every token of the text."""
+        s = self.sequences
+        return Reading(Readout(np.arange(len(s.first)), np.ones_like(s.length), s.length))
+
+    def predictor(self, dtype: Any, attention: Any, budget: int | None = None) -> Predictor:
+        head = Head("token-classification", self.weights, self.weights.config.n_layers)
+        return Predictor(self.weights, [head], self.tokenizer.specials, dtype, attention, budget)
+
+    def kernels(self, dtype: Any) -> tuple[list[str], dict[str, str]]:
+        """The attention kernels that run here, and why the others do not."""
+        runs, missing = [], {}
+        for name in ("eager", "sdpa", "varlen", "flash"):
+            try:
+                self.predictor(dtype, name)
+                runs.append(name)
+            except BackendError as error:
+                missing[name] = str(error)
+        return runs, missing
+
+    def flops(self) -> float:
+        """Of a pass over all windows: matrices, and attention by each window's own length."""
+        c = self.weights.config
+        layer = 4 * c.dim**2 + 2 * c.dim * c.hidden_dim
+        lengths = self.sequences.lengths.astype(np.float64)
+        return c.n_layers * float(2 * layer * lengths.sum() + 4 * c.dim * (lengths**2).sum())
+
+    def ids(self) -> list[torch.Tensor]:
+        """The windows, for Transformers."""
+        cu = offsets_of(self.sequences.lengths)
+        whole = torch.from_numpy(self.sequences.assemble(self.pool, self.tokenizer.specials))
+        return list(torch.split(whole, np.diff(cu).tolist()))
+
+
+def make_setup(folder: str, device: torch.device, size: int, quick: bool) -> Setup:
+    torch.manual_seed(0)
+    vocabulary = VOCABULARY.read_text(encoding="utf-8")
+    shape = TINY if quick else BASE
+    config = transformers.DistilBertConfig(vocab_size=len(vocabulary.splitlines()), num_labels=LABELS, **shape)
+    transformers.DistilBertForTokenClassification(config).save_pretrained(folder)
+    Path(folder, "vocab.txt").write_text(vocabulary, encoding="utf-8")
+    tokenizer = Tokenizer(Checkpoint(folder))
+    texts = english(size)
+    tokens = tokenizer(texts)
+    windows = split(tokens.offsets, tokens.word_ids, 510, 0)
+    sequences = single(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
+    weights = read_weights(Checkpoint(folder))
+    return Setup(device, quick, folder, weights, tokenizer, texts, tokens.input_ids, sequences)
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Wall time, the device's work included."""
+    synchronize(device)
+    start = time.perf_counter()
+    work()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def in_turn(rivals: Mapping[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
+    """The median seconds of each, turn by turn, after one turn that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in rivals}
+    for turn in range(repeats + 1):
+        for name, work in rivals.items():
+            spent = seconds(work, device)
+            if turn:
+                times[name].append(spent)
+    return {name: statistics.median(spent) for name, spent in times.items()}
