@@ -18,6 +18,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -185,6 +186,15 @@ def pipeline(setup: Setup) -> Figures:
     return found
 
 
+def attempted(section: Callable[[], Figures]) -> Figures:
+    """Device time is scarce: what fails in one section leaves the others' figures."""
+    try:
+        return section()
+    except Exception:
+        print(failed := traceback.format_exc())
+        return {"failed": failed}
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -196,6 +206,7 @@ def main() -> None:
     parser.add_argument("--sections", nargs="+", choices=names, default=names)
     parser.add_argument("--out", type=Path, help="a JSON file, written after every section")
     args = parser.parse_args()
+    transformers.utils.logging.disable_progress_bar()
     device = choose_device()
     if device.type != args.device:
         raise SystemExit(f"expected a {args.device} device, this machine computes on {device.type}; see --device")
@@ -205,7 +216,8 @@ def main() -> None:
         found |= {"torch": torch.__version__, "peaks": peaks(setup)}
         print(found["device"], f"torch {torch.__version__}", f"{setup.tokens:,} tokens", sep=", ")
         for name, value in found["peaks"].items():
-            print(f"{name:24} {value / (1e12 if 'product' in name else 1e9):10.2f}", "TFLOP/s" * ("product" in name))
+            scale, unit = (1e12, "TFLOP/s") if "product" in name else (1e9, "GB/s")
+            print(f"{name:24} {value / scale:10.2f} {unit}")
         peak = found["peaks"][f"{torch.float16 if device.type == 'cuda' else torch.bfloat16} product"]
         sections: dict[str, Callable[[], Figures]] = {
             "forward": partial(forward, setup, peak, args.repeats),
@@ -216,11 +228,13 @@ def main() -> None:
         }
         for name in args.sections:
             if name in sections:
-                print(f"\n{name}")
-                found[name] = sections[name]()
+                print(f"\n{name}", flush=True)
+                found[name] = attempted(sections[name])
             if args.out:
                 args.out.write_text(json.dumps(found, indent=2))
     print(json.dumps(found))
+    if failed := [name for name, value in found.items() if isinstance(value, dict) and "failed" in value]:
+        raise SystemExit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":
