@@ -11,7 +11,13 @@ TEXT_TYPES = "string, large_string, string_view, binary, large_binary, null, or 
 # what Arrow raises for bytes that are no Parquet
 CORRUPT = (pa.ArrowException, OSError, UnicodeDecodeError)
 
+_MOST_BYTES = 2**31 - 1  # of a string column: its offsets are int32
+
 Dead = tuple[pa.Array, pa.Array]  # reason and message of each row, null for a living one
+
+
+class ColumnSizeError(ValueError):
+    """More text at once than a string column can hold."""
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
@@ -87,10 +93,20 @@ def _is_string(kind: pa.DataType) -> bool:
 
 
 def _utf8(column: pa.ChunkedArray) -> tuple[pa.Array, pa.BooleanArray]:
-    """The column as strings, null where the bytes are not UTF-8, and where that is."""
-    raw = one_chunk(column.cast(plain_type(column.type)).cast(pa.binary()))
+    """The column as strings, null where the bytes are not UTF-8, and where that is.
+
+    Raises ColumnSizeError from 2 GiB on.
+    """
+    # large: a slice keeps the offsets of its whole column, and chunks add up
+    chunked = column.cast(plain_type(column.type)).cast(pa.large_binary())
+    if (size := pc.sum(pc.binary_length(chunked)).as_py() or 0) > _MOST_BYTES:
+        raise ColumnSizeError(
+            f"a column has {size} bytes in {len(chunked)} rows that are read at once: expected at most {_MOST_BYTES}; "
+            "write the shard with smaller row groups"
+        )
+    raw = one_chunk(chunked)
     bad = _invalid_utf8(raw)
-    return pc.if_else(bad, pa.scalar(None, pa.binary()), raw).cast(pa.string()), bad
+    return pc.if_else(bad, pa.scalar(None, raw.type), raw).cast(pa.large_string()).cast(pa.string()), bad
 
 
 def _invalid_utf8(raw: pa.Array) -> pa.BooleanArray:
@@ -100,7 +116,7 @@ def _invalid_utf8(raw: pa.Array) -> pa.BooleanArray:
     while pending:
         first, last = pending.pop()
         try:
-            raw.slice(first, last - first).cast(pa.string())
+            raw.slice(first, last - first).cast(pa.large_string())
         except pa.ArrowInvalid:
             if last - first == 1:
                 bad[first] = True

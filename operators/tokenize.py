@@ -66,10 +66,10 @@ class Tokenize:
 
 
 def _tokens(tokenizer: Tokenizer, column: pa.ChunkedArray) -> pa.ListArray:
-    values = one_chunk(column)
-    if pa.types.is_list(values.type):
-        counts = pc.fill_null(pc.list_value_length(values), 0).to_numpy()
-        return ragged(counts, _tokens(tokenizer, pa.chunked_array([values.flatten()])))
-    tokens = tokenizer(values)
+    if pa.types.is_list(column.type):
+        lists = one_chunk(column)
+        counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
+        return ragged(counts, _tokens(tokenizer, pa.chunked_array([lists.flatten()])))
+    tokens = tokenizer(column)
     arrays = [pa.array(array, pa.int32()) for array in (tokens.input_ids, tokens.word_ids, tokens.start, tokens.end)]
     return ragged(np.diff(tokens.offsets), pa.StructArray.from_arrays(arrays, fields=list(s.TOKEN)))
