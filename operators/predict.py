@@ -1,51 +1,34 @@
 """Tokens to answers: the sequences that the tasks ask for, each distinct one computed once, and every task's decoding."""
 
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.packed import Ints
-from distilray.model.predictor import Head, Predictor, Reading
-from distilray.model.sequences import Readout, union
-from distilray.model.weights import Weights, check_weights, read_weights
+from distilray.model.calibrate import calibrate, remembered
+from distilray.model.predictor import Head, Predictor
+from distilray.model.weights import Weights
 from distilray.operators import schema as s
-from distilray.operators.batch import read_batch
 from distilray.operators.gold import Gold
+from distilray.operators.passes import Asked, Pass, open_passes
 from distilray.operators.task import Answer, ComputeSpec, Task, open_checkpoints, truncated_column
-from distilray.operators.tokenize import Tokenizing, tokenizings
+from distilray.operators.timing import note, timing_of, waits
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pass:
-    """Tasks that share a tokenizer and an encoder, and so their sequences. tokenizing, tasks: numbers."""
+class Pace:
+    """A token budget that suits every pass, and how fast they are with it. measured: now, and not remembered."""
 
-    tokenizing: int
-    tasks: tuple[int, ...]
-
-
-def passes(tokenizers: Sequence[Tokenizing], encoders: Sequence[str]) -> list[Pass]:
-    """The encoder passes that tasks need; encoders: what tells the encoder of each task from another."""
-    return [
-        Pass(number, tuple(i for i in tokenizing.tokenizers if encoders[i] == encoder))
-        for number, tokenizing in enumerate(tokenizers)
-        for encoder in dict.fromkeys(encoders[i] for i in tokenizing.tokenizers)
-    ]
-
-
-def read_models(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> list[Weights]:
-    """Every task's weights, each checkpoint read once. Raises CheckpointError for those that do not fit their task."""
-    read = {id(checkpoint): checkpoint for checkpoint in checkpoints}
-    weights = {key: read_weights(checkpoint) for key, checkpoint in read.items()}
-    for task, checkpoint in zip(tasks, checkpoints, strict=True):
-        check_weights(task.head_name(), weights[id(checkpoint)])
-    return [weights[id(checkpoint)] for checkpoint in checkpoints]
+    tokens_per_pack: int
+    tokens_per_second: float
+    measured: bool
 
 
 @dataclass
@@ -59,23 +42,30 @@ class Predict:
         """Loads the models; raises CheckpointError or BackendError."""
         if self.compute.threads is not None:
             torch.set_num_threads(self.compute.threads)
-        checkpoints = open_checkpoints(self.tasks)
-        self.tokenizings = tokenizings(self.tasks, checkpoints)
-        weights = read_models(self.tasks, checkpoints)
-        self.configs = [w.config for w in weights]
-        self.passes = passes(self.tokenizings, [w.encoder_digest() for w in weights])
-        self.predictors = [self._predictor(each, weights) for each in self.passes]
+        self.job, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
+        self.predictors = [self._predictor(each, weights) for each in self.job.passes]
         self.backend = "; ".join(dict.fromkeys(predictor.backend for predictor in self.predictors))
         log.info("predicting on %s", self.backend)
+        self._worker, self._used, self._free = uuid.uuid4().hex, False, time.time()
 
     def _predictor(self, each: Pass, weights: Sequence[Weights]) -> Predictor:
-        heads = [Head(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(self.configs[i])) for i in each.tasks]
+        heads = [
+            Head(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(weights[i].config)) for i in each.tasks
+        ]
         c = self.compute
-        specials = self.tokenizings[each.tokenizing].tokenizer.specials
+        specials = self.job.tokenizings[each.tokenizing].tokenizer.specials
         return Predictor(heads[0].weights, heads, specials, c.dtype, c.attention, c.tokens_per_pack)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Rows with answers, in the same order; what a task says of a dead row means nothing."""
+        start = time.time()
+        result = self._answered(table)
+        starved, held = waits(self._free, timing_of(table).tokenized, start)
+        waited = {"starved": starved, "held": held} if self._used else {"starting": starved + held}
+        self._used, self._free = True, time.time()
+        return note(result, table, predict=self._free - start, predicted=self._free, worker=self._worker, **waited)
+
+    def _answered(self, table: pa.Table) -> pa.Table:
         before = self.computed_tokens
         answers, window_tokens = self.answers(table, {})
         computed_tokens = self.computed_tokens - before
@@ -98,35 +88,34 @@ class Predict:
 
     def answers(self, table: pa.Table, gold: Mapping[str, Gold]) -> tuple[list[Answer], int]:
         """Every task's answer, judged by the gold given for it by name, and the tokens of all windows."""
-        batches = [read_batch(table, number, each.tokenizer) for number, each in enumerate(self.tokenizings)]
         answers: dict[int, Answer] = {}
         window_tokens = 0
-        for each, predictor in zip(self.passes, self.predictors, strict=True):
-            batch, tokenizers = batches[each.tokenizing], self.tokenizings[each.tokenizing].tokenizers
-            requests = [
-                self.tasks[i].request(
-                    replace(batch, tokenizer=tokenizers[i]), self.configs[i], gold.get(self.tasks[i].name)
-                )
-                for i in each.tasks
-            ]
-            sequences, where = union([request.sequences for request in requests])
-            window_tokens += int(sequences.lengths.sum())
-            readings = [_moved(request.reading, at) for request, at in zip(requests, where, strict=True)]
-            outputs = predictor(batch.pool.ids, sequences, readings)
-            for i, request, arrays in zip(each.tasks, requests, outputs, strict=True):
+        for each, asked, predictor in self._asked(table, gold):
+            window_tokens += int(asked.sequences.lengths.sum())
+            outputs = predictor(asked.pool, asked.sequences, asked.readings)
+            for i, request, arrays in zip(each.tasks, asked.requests, outputs, strict=True):
                 answers[i] = request.answer(arrays)
         return [answers[i] for i in range(len(self.tasks))], window_tokens
+
+    def pace(self, table: pa.Table) -> Pace | None:
+        """How fast some tokenized rows can be computed, as remembered or else measured; None if there is nothing in them."""
+        budgets, tokens, seconds, measured = [], 0, 0.0, False
+        for _, asked, predictor in self._asked(table, {}):
+            if count := int(asked.sequences.lengths.sum()):
+                known = remembered(predictor, asked.sequences)
+                found = known or calibrate(predictor, asked.pool, asked.sequences)
+                budgets.append(found.tokens_per_pack)
+                tokens, seconds = tokens + count, seconds + count / found.tokens_per_second
+                measured = measured or known is None
+        return Pace(min(budgets), tokens / seconds, measured) if budgets else None
+
+    def _asked(self, table: pa.Table, gold: Mapping[str, Gold]) -> Iterator[tuple[Pass, Asked, Predictor]]:
+        return zip(self.job.passes, self.job.ask(table, gold), self.predictors, strict=True)
 
     @property
     def computed_tokens(self) -> int:
         """Tokens that have gone through the encoders."""
         return sum(predictor.computed_tokens for predictor in self.predictors)
-
-
-def _moved(reading: Reading, at: Ints) -> Reading:
-    """The reading of sequences that were given other numbers."""
-    runs = reading.readout
-    return replace(reading, readout=Readout(at[runs.sequence], runs.start, runs.length))
 
 
 def _bury(table: pa.Table, answers: Sequence[Answer]) -> pa.Table:

@@ -21,7 +21,8 @@ Given = TypeVar("Given")
 @dataclass(frozen=True)
 class Timing:
     """Seconds that a unit took. read, tokenize, predict, write: at work; starved: the predict worker was free and there
-    were no tokens yet; held: there were, but its last unit was not handed over or this one not yet dispatched.
+    were no tokens yet; held: there were, but its last unit was not handed over or this one not yet dispatched; starting:
+    either of them before the worker's first unit.
 
     tokenized, predicted: when these were done, by the wall clock; worker: which predict worker did it.
     """
@@ -30,6 +31,7 @@ class Timing:
     tokenize: float = 0.0
     predict: float = 0.0
     write: float = 0.0
+    starting: float = 0.0
     starved: float = 0.0
     held: float = 0.0
     tokenized: float = 0.0

@@ -14,6 +14,7 @@ from distilray.model.metrics import merge
 from distilray.operators import schema as s
 from distilray.operators.storage import open_folder, put
 from distilray.operators.task import Task, truncated_column
+from distilray.operators.timing import Timing, timed, timing_of
 
 STATS_KEY = b"distilray.stats"
 
@@ -52,6 +53,14 @@ class Stats:
 
 
 @dataclass(frozen=True)
+class Commit:
+    """A unit whose object was put: what it holds, which is in its footer too, and how long it took, which is not."""
+
+    stats: Stats
+    timing: Timing
+
+
+@dataclass(frozen=True)
 class Write:
     """Commits the one unit a table holds; gives a table of one row: the unit's name and its Stats as JSON."""
 
@@ -61,6 +70,7 @@ class Write:
     answers: pa.Schema
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
+    @timed("write")
     def __call__(self, table: pa.Table) -> pa.Table:
         """Raises UnitError, and commits nothing, if rows are missing or doubled."""
         unit = _whole_unit(table)
@@ -78,9 +88,9 @@ class Write:
         return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})
 
 
-def written(table: pa.Table) -> list[Stats]:
-    """The Stats in what `Write` gave."""
-    return [Stats(**json.loads(stats)) for stats in table["stats"].to_pylist()]
+def written(table: pa.Table) -> Commit:
+    """The one unit in what `Write` gave."""
+    return Commit(Stats(**json.loads(table["stats"][0].as_py())), timing_of(table))
 
 
 def _whole_unit(table: pa.Table) -> str:

@@ -16,6 +16,7 @@ from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS, JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import load_job
+from distilray.pipeline.outlook import look_ahead
 from distilray.pipeline.report import run
 from distilray.pipeline.tables import evaluation_table, model_table, plan_table
 
@@ -26,7 +27,7 @@ _AGAIN = "what is committed is kept; run the same command again to go on"
 
 _JOB_COMMANDS = (
     ("run", "answer every row of a corpus, or continue where an earlier run stopped"),
-    ("plan", "say what a first run would do, from the footers and a sample; compute nothing"),
+    ("plan", "say what a first run would do, take and cost, from the footers, a sample and the rate of the device"),
     ("evaluate", "compare the answers with the gold columns that the tasks name; write nothing"),
 )
 
@@ -43,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
             "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
             help="override a key of the job, such as compute.engine=local or tasks.0.threshold=0.9; may be repeated",
         )  # fmt: skip
-        if name == "evaluate":
+        if name in ("plan", "evaluate"):
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     text = "say what a checkpoint is, and what is wrong with it"
     command = commands.add_parser("inspect", help=text, description=f"inspect: {text}.")
@@ -81,7 +82,12 @@ def _do(arguments: argparse.Namespace) -> int:
         case "run":
             run(load_job(arguments.job, arguments.overrides))
         case "plan":
-            console.print(plan_table(load_job(arguments.job, arguments.overrides)))
+            job = load_job(arguments.job, arguments.overrides)
+            outlook = look_ahead(job)
+            if arguments.json:
+                print(json.dumps(outlook.description(job.compute.price), indent=2))
+            else:
+                console.print(plan_table(job, outlook))
         case "evaluate":
             figures = evaluate(load_job(arguments.job, arguments.overrides))
             if arguments.json:

@@ -21,6 +21,7 @@ from distilray.operators.storage import open_folder, put, put_first
 from distilray.operators.write import STATS_KEY, Stats
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.footers import read_footers
+from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Sink, Source
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.shards import explain
@@ -77,7 +78,9 @@ class Output:
         kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
         units = tuple(_unit(row) for row in table.to_pylist())
         read = Read(source.text, inputs, kept, partitions, source.storage_options)
-        return Plan(read, units, about["shards"], about["bytes"], about["text_bytes"])
+        counts = (about["shards"], about["bytes"], about["text_bytes"])
+        forecast = about.get("forecast")  # before version 0.3 a plan had none
+        return Plan(read, units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
 
     def save_plan(self, plan: Plan, fingerprint: str) -> bool:
         """Put by the first run, so that every other has the same units; False if another run was first.
@@ -89,6 +92,8 @@ class Output:
             "shards": plan.shards,
             "bytes": plan.bytes,
             "text_bytes": plan.text_bytes,
+            "tokens_per_pack": plan.tokens_per_pack,
+            "forecast": plan.forecast and asdict(plan.forecast),
             "kept": base64.b64encode(plan.read.kept.serialize()).decode(),
             "partitions": base64.b64encode(plan.read.partitions.serialize()).decode(),
         }

@@ -11,7 +11,8 @@ from distilray.pipeline import local
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.run import check_tasks, make_plan, ray_engine, work_of
+from distilray.pipeline.planning import Site, find_site, make_plan, ray_engine
+from distilray.pipeline.run import check_tasks, work_of
 from distilray.pipeline.shards import survey
 
 
@@ -27,10 +28,11 @@ def evaluate(job: Job) -> dict[str, Any]:
     check_tasks(tasks)
     gold = list(dict.fromkeys(task.gold or "" for task in tasks))
     judged = job.model_copy(update={"tasks": tasks, "source": job.source.model_copy(update={"keep": gold})})
-    plan = make_plan(judged, survey(judged.source, judged.inputs))
+    site = find_site(judged.compute)
+    plan = make_plan(judged, survey(judged.source, judged.inputs), site)
     if not plan.rows:
         raise JobError(f"no rows to judge in {', '.join(job.source.uris)}{_unread(plan)}")
-    counts: dict[str, Any] = reduce(merge, _counts(judged, plan), {})
+    counts: dict[str, Any] = reduce(merge, _counts(judged, plan, site), {})
     for each in counts.values():
         each["corpus"]["unread_shards"] = plan.dead_shards
     return {task.name: _figures(task, counts[task.name]) for task in tasks}
@@ -42,11 +44,12 @@ def _unread(plan: Plan) -> str:
     return f"; {len(errors)} shards could not be read, such as {errors[0]}" if errors else ""
 
 
-def _counts(job: Job, plan: Plan) -> Iterator[Counts]:
+def _counts(job: Job, plan: Plan, site: Site) -> Iterator[Counts]:
     units = [unit for unit in plan.units if unit.error is None]
-    if job.compute.engine == "local":
-        return local.judge_units(work_of(job, plan), units)
-    stream: Iterator[Counts] = ray_engine().judge_units(work_of(job, plan), units, job.compute)
+    work = work_of(job, plan, site)
+    if site.pools is None:
+        return local.judge_units(work, units)
+    stream: Iterator[Counts] = ray_engine().judge_units(work, units, site.pools)
     return stream
 
 

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,16 +25,17 @@ from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 from ray.exceptions import RayTaskError  # noqa: E402
 
 from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
-from distilray.operators.predict import Predict  # noqa: E402
+from distilray.operators.predict import Pace, Predict  # noqa: E402
 from distilray.operators.read import Read, Unit  # noqa: E402
+from distilray.operators.task import ComputeSpec, Task  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
-from distilray.operators.write import Stats, Write, written  # noqa: E402
+from distilray.operators.write import Commit, Write, written  # noqa: E402
 from distilray.pipeline.errors import USER_ERRORS  # noqa: E402
-from distilray.pipeline.job import Compute  # noqa: E402
-from distilray.pipeline.pools import Workers, size_pools  # noqa: E402
+from distilray.pipeline.pools import Pools, Workers  # noqa: E402
 
-_WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
+WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
+_AT_HAND = 2  # units at a worker: one in work, and the next on its way to the worker's node meanwhile
 
 
 def connect() -> tuple[float, float]:
@@ -63,53 +63,76 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(stderr)
 
 
-def run_units(work: Work, write: Write, units: Sequence[Unit], compute: Compute) -> Iterator[Stats]:
-    """Answers and commits the units, as they come; yields what each one held."""
-    commits = _computed(work, units, compute, Predict).map_batches(
-        write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=_WRITERS)
+def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools) -> Iterator[Commit]:
+    """Answers and commits the units, as they come; yields each commit."""
+    commits = _computed(work, units, pools, Predict).map_batches(
+        write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=WRITERS)
     )
-    for commit in _tables(commits):
-        yield from written(commit)
+    yield from map(written, _tables(commits))
 
 
-def judge_units(work: Work, units: Sequence[Unit], compute: Compute) -> Iterator[Counts]:
+def judge_units(work: Work, units: Sequence[Unit], pools: Pools) -> Iterator[Counts]:
     """Compares the units with their gold, as they come; yields the counts of each one."""
-    for judged in _tables(_computed(work, units, compute, Evaluate)):
+    for judged in _tables(_computed(work, units, pools, Evaluate)):
         yield from counted(judged)
 
 
+def pace(tasks: Sequence[Task], spec: ComputeSpec, workers: Workers, table: pa.Table) -> Pace | None:
+    """What `Predict.pace` says of tokenized rows, on a worker like those that predict."""
+    measure = ray.remote(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)(_pace)
+    with _own_errors():
+        found: Pace | None = ray.get(measure.remote(tasks, spec, table))
+    return found
+
+
+def _pace(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> Pace | None:
+    return Predict(tasks, spec).pace(table)
+
+
 def _tables(data: ray.data.Dataset) -> Iterator[pa.Table]:
-    """The tables of a stream as they come; what a user can put right is raised as itself, without Ray's traceback."""
-    try:
+    """The tables of a stream as they come."""
+    with _own_errors():
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """What a user can put right is raised as itself, without Ray's traceback."""
+    try:
+        yield
     except RayTaskError as error:
         if isinstance(error.cause, USER_ERRORS):
             raise error.cause from None
         raise
 
 
-def _computed(work: Work, units: Sequence[Unit], compute: Compute, operator: type) -> ray.data.Dataset:
+def _computed(work: Work, units: Sequence[Unit], pools: Pools, operator: type) -> ray.data.Dataset:
     """The units read, tokenized, and put through the operator that holds the model."""
-    pools = size_pools(compute, *connect())
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0  # nobody is sent away for having to wait
     context.raise_original_map_exception = True  # an operator's own error, by its own type
     rows = ray.data.read_datasource(
         UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
     )
-    tokens = _stage(rows, Tokenize, (work.tasks,), pools.tokenize)
-    spec = replace(work.compute, threads=pools.threads)
-    return _stage(tokens, operator, (work.tasks, spec), pools.predict)
+    tokens = _stage(rows, Tokenize, (work.tasks,), pools.tokenize, len(units))
+    return _stage(tokens, operator, (work.tasks, work.compute), pools.predict, len(units))
 
 
-def _stage(data: ray.data.Dataset, operator: type, arguments: tuple[Any, ...], workers: Workers) -> ray.data.Dataset:
+def _stage(
+    data: ray.data.Dataset, operator: type, arguments: tuple[Any, ...], workers: Workers, units: int
+) -> ray.data.Dataset:
+    # all workers there can be work for at once: a device that starts late is a device that waits
+    most = min(workers.max, max(workers.min, units))
     # map_batches wants a batch size as soon as there are GPUs; a unit must stay whole, so its own internal it is
     return data.map_batches_internal(
         operator,
         fn_constructor_args=arguments,
         batch_size=None,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=workers.min, max_size=workers.max),
+        compute=ActorPoolStrategy(
+            min_size=workers.min, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=_AT_HAND
+        ),
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus or None,
         max_restarts=-1,

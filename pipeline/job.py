@@ -71,6 +71,7 @@ class Compute(Frozen):
     threads: Positive | None = None
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
+    price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
 AnyTask = Annotated[

@@ -7,14 +7,14 @@ from distilray.operators.predict import Predict
 from distilray.operators.read import Unit
 from distilray.operators.tokenize import Tokenize
 from distilray.operators.work import Work
-from distilray.operators.write import Stats, Write, written
+from distilray.operators.write import Commit, Write, written
 
 
-def run_units(work: Work, write: Write, units: Iterable[Unit]) -> Iterator[Stats]:
-    """Answers and commits the units one after another; yields what each one held."""
+def run_units(work: Work, write: Write, units: Iterable[Unit]) -> Iterator[Commit]:
+    """Answers and commits the units one after another; yields each commit."""
     tokenize, predict = Tokenize(work.tasks), Predict(work.tasks, work.compute)
     for unit in units:
-        yield from written(write(predict(tokenize(work.read(unit)))))
+        yield written(write(predict(tokenize(work.read(unit)))))
 
 
 def judge_units(work: Work, units: Iterable[Unit]) -> Iterator[Counts]:

@@ -9,6 +9,7 @@ from itertools import pairwise
 import pyarrow as pa
 
 from distilray.operators.read import Read, Unit
+from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.shards import Corpus, Shard, partition_values
 
 _UNIT_ROWS = 2**16  # however little text they hold on paper: a dictionary can hide gigabytes
@@ -16,13 +17,17 @@ _UNIT_ROWS = 2**16  # however little text they hold on paper: a dictionary can h
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to do. read: how rows are read; units: in the order of the corpus."""
+    """What a run has to do. read: how rows are read; units: in the order of the corpus; tokens_per_pack: the budget that
+    every run packs with, for scores may differ in the last digit with it, None: the device's default; forecast: of it all.
+    """
 
     read: Read
     units: tuple[Unit, ...]
     shards: int
     bytes: int
     text_bytes: int
+    tokens_per_pack: int | None = None
+    forecast: Forecast | None = None
 
     @property
     def rows(self) -> int:

@@ -1,12 +1,15 @@
 """How many workers of each kind a cluster holds, so that no stage can starve another."""
 
 from dataclasses import dataclass
+from math import ceil
 
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Compute
 
-_TOKENIZERS_PER_GPU = 8
-_PREDICTORS_PER_TOKENIZER = 8  # on CPUs, where the forward pass is far dearer than tokenizing
+# tokenizers that a predict worker keeps busy, where nobody measured it: a GPU computes about as fast as two tokenize, and
+# on CPUs the forward pass is far dearer than tokenizing
+_PER_GPU, _PER_CPU = 2.0, 1 / 48
+_HEADROOM = 1.5
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,20 @@ class Pools:
     threads: int
 
 
-def size_pools(compute: Compute, cpus: float, gpus: float) -> Pools:
-    """Pools that fit `cpus` and `gpus` with CPUs to spare. Raises JobError if what is asked for does not fit."""
+def size_pools(compute: Compute, cpus: float, gpus: float, per_worker: float | None = None) -> Pools:
+    """Pools that fit `cpus` and `gpus` with CPUs to spare. Raises JobError if what is asked for does not fit.
+
+    per_worker: tokenizers that one predict worker keeps busy, as measured; there will be half as many again.
+    """
     share = min(0.5, cpus / 4)  # reader + tokenizer + predictor = 4 shares: even one CPU holds them
+    feed = _HEADROOM * (per_worker or (_PER_GPU if gpus else _PER_CPU))
     if gpus:
         predict = _workers(compute.predict.min, compute.predict.max, int(gpus), share, num_gpus=min(1.0, gpus))
         room = int((cpus - predict.max * share - share) / (2 * share))
-        wanted = min(room, _TOKENIZERS_PER_GPU * int(gpus))
+        wanted = min(room, ceil(feed * predict.max))
         tokenize = _workers(compute.tokenize.min, compute.tokenize.max, wanted, 2 * share)
     else:
-        wanted = int(cpus / (_PREDICTORS_PER_TOKENIZER * 2 * share))
+        wanted = int(cpus * feed / (2 * share + feed * share))  # of n predict workers and n * feed tokenizers that fit
         tokenize = _workers(compute.tokenize.min, compute.tokenize.max, wanted, share)
         room = int((cpus - tokenize.max * share - share) / (2 * share))
         predict = _workers(compute.predict.min, compute.predict.max, room, 2 * share)

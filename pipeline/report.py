@@ -83,6 +83,8 @@ def summary(result: Result) -> Table:
         "rows", f"{manifest['rows']:,} answered in {manifest['units']:,} units of {manifest['shards']:,} shards"
     )
     table.add_row("tokens", f"{manifest['tokens']:,}; this run {computed.tokens:,} in {result.seconds:.1f} s, {speed}")
+    for name, words in _account(result) if computed.units else ():
+        table.add_row(name, words)
     table.add_row("backend", "; ".join(manifest["backends"]))
     table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
     for name, counts in manifest["labels"].items():
@@ -92,6 +94,24 @@ def summary(result: Result) -> Table:
         if rows:
             table.add_row("truncated", f"{name}: {rows:,} rows were cut, as the task asks for")
     return table
+
+
+def _account(result: Result) -> Iterator[tuple[str, str]]:
+    """What this run took, beside what was predicted of it."""
+    timing, forecast = result.account["timing"], result.account["forecast"]
+    predicted, actual = forecast["predicted"] or {}, forecast["actual"]
+    yield "bottleneck", timing["bottleneck"]
+    yield "advice", timing["advice"]
+    for title, key, form in (
+        ("computed", "computed_tokens", ",.0f"),
+        ("device-hours", "device_hours", ",.3g"),
+        ("hours", "hours", ",.3g"),
+        ("cost", "cost", ",.2f"),
+    ):
+        if (value := actual[key]) is not None:
+            before = predicted.get(key)
+            said = "not predicted, since no device was calibrated" if before is None else f"{before:{form}} predicted"
+            yield title, f"{value:{form}}{' tokens' if key == 'computed_tokens' else ''}; {said}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

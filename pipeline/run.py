@@ -3,48 +3,44 @@
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
-import torch
 
 from distilray import __version__
-from distilray.model.attention import choose_attention
-from distilray.model.device import choose_dtype
 from distilray.model.windows import WindowError
-from distilray.operators.predict import passes, read_models
+from distilray.operators.passes import Passes, open_passes
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED
-from distilray.operators.task import ComputeSpec, Task, TaskError, open_checkpoints, schema_of
-from distilray.operators.tokenize import tokenizings
+from distilray.operators.task import Task, TaskError, open_checkpoints, schema_of
 from distilray.operators.work import Work
-from distilray.operators.write import Stats, Write
+from distilray.operators.write import Commit, Stats, Write
 from distilray.pipeline import local
+from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
 from distilray.pipeline.commit import open_output, total
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
-from distilray.pipeline.plan import Plan, cut
-from distilray.pipeline.pools import size_pools
-from distilray.pipeline.shards import Corpus, list_shards, survey
-
-# a minute of work for a CPU and seconds for a GPU: 32 MiB of text are 8 M tokens, about 2 GB while they are decoded
-_UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
+from distilray.pipeline.plan import Plan
+from distilray.pipeline.planning import Site, compute_spec, find_site, make_plan, ray_engine, settle
+from distilray.pipeline.shards import list_shards, survey
 
 Watch = Callable[[Stats], None]
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run. manifest: also in the sink; computed: what this run did; seconds: how long it took."""
+    """A finished run. manifest: also in the sink; computed: what this run did; seconds: how long it took; account: where
+    the time of this run went and what was predicted of it, which is in the manifest of the run that finishes a job."""
 
     job: Job
     plan: Plan
     manifest: dict[str, Any]
     computed: Stats
     seconds: float
+    account: dict[str, Any]
 
 
 def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_unit: Watch | None = None) -> Result:
@@ -60,8 +56,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     plan = output.load_plan(job.source, job.inputs, fingerprint)
     resumed = plan is not None
     if plan is None:
-        plan = make_plan(job, survey(job.source, job.inputs))
-        _check_partitions(job, plan)
+        plan = _first_plan(job, checked.encoders)
         if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
     done = output.committed()
@@ -69,91 +64,97 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     if resumed:
         _check_growth(job, plan, finished=not todo)
     manifest = output.manifest() if not todo else None
-    mine = {unit.name: done[unit.name] for unit in plan.units if unit.name in done}
-    before = Stats() if manifest else output.stats(mine)
+    before = (
+        Stats() if manifest else output.stats({unit.name: done[unit.name] for unit in plan.units if unit.name in done})
+    )
     if on_start:
         on_start(plan, before)
-    computed = Stats()
-    for stats in _engine(job, plan, checked.answers, todo):
-        computed += stats
+    computed, clock, begun = Stats(), Clock(), time.monotonic()
+    site = find_site(job.compute, plan.forecast) if todo else None
+    for commit in _engine(job, plan, checked.answers, todo, site) if site else ():
+        computed += commit.stats
+        clock.add(commit.timing)
         if on_unit:
-            on_unit(stats)
+            on_unit(commit.stats)
+    account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
     if manifest is None:
         about = {
             "fingerprint": fingerprint,
             "job": job.description(),
             "versions": versions(),
             "passes": checked.passes,
+            **account,
         }
         manifest = output.finish(plan, total([before, computed]), about)
-    return Result(job, plan, manifest, computed, time.monotonic() - started)
+    return Result(job, plan, manifest, computed, time.monotonic() - started, account)
+
+
+def _first_plan(job: Job, encoders: Passes) -> Plan:
+    """The plan of a new sink."""
+    site = find_site(job.compute)
+    plan = make_plan(job, survey(job.source, job.inputs), site)
+    _check_partitions(job, plan)
+    return settle(job, plan, encoders, site)[0]
+
+
+def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | None, seconds: float) -> dict[str, Any]:
+    """Where the time went, what to change, and what was predicted and happened, of what this run computed."""
+    tokenizers, writers = (site.pools.tokenize.max, ray_engine().WRITERS) if site and site.pools else (0, 0)
+    said = {"bottleneck": bottleneck(spent), "advice": advice(spent, tokenizers, writers)}
+    part = (computed.rows + computed.dead_letters) / max(plan.rows + plan.dead_shards, 1)
+    predicted = None
+    if plan.forecast and site:
+        predicted = replace(plan.forecast.share(part), devices=site.devices).description(job.compute.price)
+    device_hours = spent.occupied / HOUR
+    actual = {
+        "tokens": computed.tokens,
+        "computed_tokens": computed.computed_tokens,
+        "devices": spent.workers,
+        "rate": computed.computed_tokens / spent.predict if spent.predict else None,
+        "device_hours": device_hours,
+        "hours": seconds / HOUR,
+        "cost": cost(device_hours, job.compute.price),
+    }
+    return {"timing": {**asdict(spent), **said}, "forecast": {"predicted": predicted, "actual": actual}}
 
 
 @dataclass(frozen=True)
 class Checked:
-    """Tasks that can be done. answers: their columns; digests: of their checkpoints; passes: the names of the tasks that
-    share each pass through an encoder."""
+    """Tasks that can be done. answers: their columns; digests: of their checkpoints; encoders: the passes through them;
+    passes: the names of the tasks that share each."""
 
     answers: pa.Schema
     digests: list[str]
+    encoders: Passes
     passes: list[list[str]]
 
 
 def check_tasks(tasks: Sequence[Task]) -> Checked:
     """Raises CheckpointError or TaskError if a task cannot be done with its checkpoint."""
     checkpoints = open_checkpoints(tasks)
-    models, tokenizers = read_models(tasks, checkpoints), tokenizings(tasks, checkpoints)
-    for each in tokenizers:
+    encoders, _ = open_passes(tasks, checkpoints)
+    for each in encoders.tokenizings:
         for i, tokenizer in each.tokenizers.items():
             try:
-                tasks[i].check(models[i].config, tokenizer)
+                tasks[i].check(encoders.configs[i], tokenizer)
             except (TaskError, WindowError) as error:
                 raise TaskError(f"tasks.{i} ({tasks[i].name}, {tasks[i].model}): {error}") from error
-    fields = [field for task, model in zip(tasks, models, strict=True) for field in schema_of(task, model.config)]
-    shared = passes(tokenizers, [model.encoder_digest() for model in models])
-    names = [[tasks[i].name for i in each.tasks] for each in shared]
-    return Checked(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], names)
+    fields = [field for task, config in zip(tasks, encoders.configs, strict=True) for field in schema_of(task, config)]
+    names = [[tasks[i].name for i in each.tasks] for each in encoders.passes]
+    return Checked(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], encoders, names)
 
 
-def make_plan(job: Job, corpus: Corpus) -> Plan:
-    """Units for the device at hand.
-
-    Raises BackendError if that device cannot do what the job asks for, JobError if the cluster is too small for it.
-    """
-    compute = job.compute
-    if compute.engine == "local":
-        on_gpu = torch.cuda.is_available()
-    else:
-        cpus, gpus = ray_engine().connect()
-        size_pools(compute, cpus, gpus)
-        on_gpu = gpus > 0
-    if not on_gpu:  # a GPU is on another machine: its workers check
-        cpu = torch.device("cpu")
-        for checkpoint in open_checkpoints(job.tasks):
-            choose_attention(compute.attention, cpu, choose_dtype(compute.dtype, cpu), checkpoint.config.head_dim)
-    return cut(corpus, compute.unit_bytes or _UNIT_BYTES["gpu" if on_gpu else "cpu"])
-
-
-def ray_engine() -> ModuleType:
-    """Ray takes seconds to import: only where it is used."""
-    from distilray.pipeline import graph  # noqa: PLC0415
-
-    return graph
-
-
-def work_of(job: Job, plan: Plan) -> Work:
+def work_of(job: Job, plan: Plan, site: Site) -> Work:
     """What the workers of either engine must know."""
-    c = job.compute
-    return Work(plan.read, job.tasks, ComputeSpec(c.dtype, c.attention, c.tokens_per_pack, c.threads))
+    return Work(plan.read, job.tasks, compute_spec(job.compute, plan.tokens_per_pack, site))
 
 
-def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit]) -> Iterator[Stats]:
-    if not todo:
-        return iter(())
-    write = Write(job.sink.uri, job.tasks, plan.read.columns, answers, job.sink.storage_options)
-    if job.compute.engine == "local":
-        return local.run_units(work_of(job, plan), write, todo)
-    stream: Iterator[Stats] = ray_engine().run_units(work_of(job, plan), write, todo, job.compute)
+def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site) -> Iterator[Commit]:
+    work, columns = work_of(job, plan, site), plan.read.columns
+    write = Write(job.sink.uri, job.tasks, columns, answers, job.sink.storage_options)
+    if site.pools is None:
+        return local.run_units(work, write, todo)
+    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools)
     return stream
 
 

@@ -1,24 +1,43 @@
-"""A look at a corpus without computing it: a few rows from places spread over all of it."""
+"""A look at a corpus without computing it: some rows from places spread over all of it."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from distilray.model.packed import Ints
+from distilray.model.sequences import Sequences
 from distilray.operators import schema as s
+from distilray.operators.passes import Passes
+from distilray.operators.ragged import one_chunk
 from distilray.operators.read import Unit
-from distilray.operators.task import Task
 from distilray.operators.tokenize import Tokenize
+from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.plan import Plan
+
+_PLACES, _ROWS, _BYTES = 16, 128, 2**21  # half a million tokens: a second of tokenizing at the slowest
+_READERS = 4
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Tokenized rows of a corpus, and how many times as much all of it is. tokenize_rate: tokens a CPU second."""
+
+    table: pa.Table
+    scale: float
+    tokenize_rate: float
 
 
 def sample_rows(plan: Plan, units: int, rows: int) -> list[tuple[Unit, pa.Table]]:
     """The first `rows` rows of `units` units, spread evenly; only one row group of each is read."""
     alive = [unit for unit in plan.units if unit.error is None]
     picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(units, len(alive))).round().astype(int))
-    return [(alive[i], _head(plan, alive[i], rows)) for i in picks]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(zip([alive[i] for i in picks], pool.map(lambda i: _head(plan, alive[i], rows), picks), strict=True))
 
 
 def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
@@ -26,12 +45,77 @@ def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
     return plan.read(replace(unit, row_groups=(first, first + 1), rows=min(rows, unit.rows)))
 
 
-def estimate_tokens(plan: Plan, tasks: Sequence[Task]) -> int:
-    """Tokens of all texts, from the tokens a row of a sample; 0 for a corpus without text."""
-    tokenize = Tokenize(tasks[:1])
-    tables = [table for _, table in sample_rows(plan, units=8, rows=32)]
+def take_sample(plan: Plan, passes: Passes) -> Sample | None:
+    """Some rows of up to 16 places, about 2 MiB of text at most, tokenized; None for a corpus without rows."""
+    tables = [table for _, table in sample_rows(plan, _PLACES, _ROWS)]
+    tables = [_first_bytes(table, _BYTES // len(tables)) for table in tables]
     if not tables:
+        return None
+    tokenize = Tokenize(passes.tasks)
+    halves = [pa.concat_tables(part) for part in (tables[::2], tables[1::2] or tables[:1])]
+    cold = tokenize(halves[0])
+    start = time.process_time()
+    warm = tokenize(halves[1])  # other texts, with what the first ones left in caches
+    rate = _tokens(warm) / max(time.process_time() - start, 1e-6)
+    table = pa.concat_tables([cold, warm][: min(len(tables), 2)])
+    return Sample(table, _scale(plan, table), rate)
+
+
+def forecast(sample: Sample, passes: Passes, devices: int) -> Forecast:
+    """Counts what the tasks would compute for the sample, and scales it up."""
+    asked = [each.sequences for each in passes.ask(sample.table)]
+    counts = (
+        _tokens(sample.table),
+        sum(int(sequences.lengths.sum()) for sequences in asked),
+        sum(_padded(sequences) for sequences in asked),
+    )
+    tokens, computed, padded = (round(count * sample.scale) for count in counts)
+    return Forecast(sample.table.num_rows, tokens, computed, padded, sample.tokenize_rate, devices)
+
+
+def _first_bytes(table: pa.Table, most: int) -> pa.Table:
+    """Rows up to and with the one that brings their text to `most` bytes."""
+    return table.slice(0, int(np.searchsorted(np.cumsum(_sizes(table)), most)) + 1)
+
+
+def _scale(plan: Plan, table: pa.Table) -> float:
+    """How much more text the corpus has: by the footers' bytes, which are exact, where these are those of the texts.
+
+    They are not where Parquet keeps a text that comes often only once, or where texts are so short that the rest counts.
+    """
+    by_rows: float = plan.rows / table.num_rows
+    columns = sum(name == s.TEXT or name.startswith(s.input_column("")) for name in table.column_names)
+    by_bytes: float = (plan.text_bytes - 4 * columns * plan.rows) / max(
+        int(_sizes(table).sum()), 1
+    )  # 4: each value's length
+    return by_bytes if by_rows > 1 and by_rows / 2 <= by_bytes <= by_rows * 2 else by_rows
+
+
+def _sizes(table: pa.Table) -> Ints:
+    """Bytes of text of each row, int64 [R]."""
+    sizes = np.zeros(table.num_rows, dtype=np.int64)
+    for name in table.column_names:
+        if name == s.TEXT or name.startswith(s.input_column("")):
+            column = one_chunk(table[name])
+            if pa.types.is_list(column.type):
+                lengths = pc.fill_null(pc.binary_length(column.flatten()), 0).to_numpy(zero_copy_only=False)
+                rows = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0).to_numpy())
+                sizes += np.bincount(rows, lengths, len(column)).astype(np.int64)
+            else:
+                sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    return sizes
+
+
+def _tokens(table: pa.Table) -> int:
+    """Tokens of the texts."""
+    return pc.sum(pc.list_value_length(table[s.tokens_column(0, s.TEXT)])).as_py() or 0
+
+
+def _padded(sequences: Sequences) -> int:
+    """Tokens of the same sequences in batches, in the order of the corpus, padded to the longest of each."""
+    lengths = sequences.lengths[np.lexsort((sequences.pair_first, sequences.first))]
+    if not len(lengths):
         return 0
-    sample = pa.concat_tables(tables)
-    tokens = pc.sum(pc.list_value_length(tokenize(sample)[s.tokens_column(0, s.TEXT)])).as_py() or 0
-    return int(plan.rows * tokens / max(sample.num_rows, 1))
+    firsts = np.arange(0, len(lengths), _BATCH)
+    counts = np.diff(np.append(firsts, len(lengths)))
+    return int((np.maximum.reduceat(lengths, firsts) * counts).sum())

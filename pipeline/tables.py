@@ -7,27 +7,44 @@ from rich.table import Table
 from rich.text import Text
 
 from distilray.model.inspect import Report
+from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Job
+from distilray.pipeline.outlook import Outlook
 from distilray.pipeline.report import one_line
-from distilray.pipeline.run import check_tasks, make_plan
-from distilray.pipeline.sample import estimate_tokens
-from distilray.pipeline.shards import survey
 
 
-def plan_table(job: Job) -> Table:
-    """Shards, rows, units and bytes from the footers, tokens from a sample."""
-    checked = check_tasks(job.tasks)
-    here = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local"})})  # start no cluster
-    plan = make_plan(here, survey(job.source, job.inputs))
+def plan_table(job: Job, outlook: Outlook) -> Table:
+    """What `look_ahead` found."""
+    plan, ahead, pace = outlook.plan, outlook.plan.forecast, outlook.pace
     table = _plain()
     dead = f", {plan.dead_shards:,} of them unreadable" if plan.dead_shards else ""
     table.add_row("shards", f"{plan.shards:,}{dead}")
     table.add_row("rows", f"{plan.rows:,}")
     table.add_row("units", f"{len(plan.units):,}")
     table.add_row("bytes", f"{plan.bytes:,}, {plan.text_bytes:,} of text uncompressed")
-    table.add_row("passes", "; ".join(" + ".join(names) for names in checked.passes))
-    table.add_row("tokens", f"about {estimate_tokens(plan, job.tasks):,}")
+    table.add_row("passes", "; ".join(" + ".join(names) for names in outlook.passes))
+    if ahead is None:
+        return table
+    said = ahead.description(job.compute.price)
+    table.add_row("tokens", f"about {ahead.tokens:,}, from a sample of {ahead.sampled_rows:,} rows")
+    table.add_row("computed", f"about {ahead.computed_tokens:,} tokens, windows, their [CLS] and [SEP] included")
+    saved = ahead.padded_tokens - ahead.computed_tokens
+    table.add_row(
+        "padding", f"{saved:,} tokens avoided: batches of 32 would compute {ahead.padded_tokens:,}{_times(ahead)}"
+    )
+    if pace:
+        how = "measured now" if pace.measured else "remembered from an earlier measurement"
+        rate = f"{pace.tokens_per_second:,.0f} tokens/s a device with {pace.tokens_per_pack:,} tokens a pack"
+        table.add_row("rate", f"{rate}, {how}")
+        table.add_row(
+            "device-hours", f"{said['device_hours']:,.3g}; {said['hours']:,.3g} hours on {ahead.devices} devices"
+        )
+        table.add_row("cost", f"{said['cost']:,.2f}" if said["cost"] is not None else "unknown: set compute.price")
     return table
+
+
+def _times(ahead: Forecast) -> str:
+    return f", {ahead.padded_tokens / ahead.computed_tokens:.2f} times as many" if ahead.computed_tokens else ""
 
 
 def evaluation_table(name: str, figures: Mapping[str, Any]) -> Table:

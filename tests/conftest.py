@@ -21,6 +21,12 @@ hypothesis.settings.load_profile("distilray")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _calibrations(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What tests measure of this machine is not remembered for its user."""
+    os.environ["DISTILRAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small token classifier, 512 positions, IOB2 labels."""

@@ -1,5 +1,6 @@
 """The command line: exit codes and what a person reads."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -44,11 +45,21 @@ def test_run_says_what_was_done(job: Path, capsys: pytest.CaptureFixture[str], m
     assert "no sample rows" in capsys.readouterr().out
 
 
-def test_plan_computes_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["plan", str(job), "--set", "source.keep=[]"]) == 0
-    said = capsys.readouterr().out
-    assert "rows    81" in said
-    assert "tokens  about" in said
+def test_plan_says_what_a_run_would_come_to_and_writes_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", str(job), "--set", "source.keep=[]", "--set", "compute.price=3.5"]
+    assert main(arguments) == 0
+    rows = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert rows["rows"].endswith(" 81 ") or " 81" in rows["rows"]
+    assert "from a sample of 81 rows" in rows["tokens"]
+    assert {"computed", "padding", "device-hours", "cost"} <= rows.keys()
+    assert "measured now" in rows["rate"]
+    assert main([*arguments, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["rows"] == 81
+    assert not said["pace"]["measured"]  # remembered
+    forecast = said["forecast"]
+    assert forecast["device_hours"] == pytest.approx(forecast["computed_tokens"] / forecast["rate"] / 3600)
+    assert forecast["cost"] == pytest.approx(3.5 * forecast["device_hours"])
     assert not (job.parent / "out").exists()
 
 

@@ -14,7 +14,8 @@ from distilray.operators import schema as s
 from distilray.operators.read import Unit
 from distilray.operators.write import UnitError, Write
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
-from distilray.pipeline.run import execute, make_plan
+from distilray.pipeline.planning import find_site, make_plan
+from distilray.pipeline.run import execute
 from distilray.pipeline.shards import survey
 from tests.support import random_texts, write_shard
 
@@ -120,7 +121,8 @@ def test_puts_come_in_the_order_of_the_protocol(store: FaultyStore, checkpoint: 
 
 
 def test_a_unit_with_a_row_too_many_or_of_another_is_not_committed(store: FaultyStore, checkpoint: Path) -> None:
-    plan = make_plan(job(checkpoint), survey(job(checkpoint).source, job(checkpoint).inputs))
+    whole = job(checkpoint)
+    plan = make_plan(whole, survey(whole.source, whole.inputs), find_site(whole.compute))
     read, unit = plan.read, plan.units[0]
     assert isinstance(unit, Unit)
     table = read(unit)

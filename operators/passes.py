@@ -1,0 +1,92 @@
+"""The encoder passes of a job, and what each of them computes for a batch."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+
+from distilray.model.checkpoint import Checkpoint
+from distilray.model.config import Config
+from distilray.model.packed import Ints
+from distilray.model.predictor import Reading
+from distilray.model.sequences import Readout, Sequences, union
+from distilray.model.weights import Weights, check_weights, read_weights
+from distilray.operators.batch import read_batch
+from distilray.operators.gold import Gold
+from distilray.operators.task import Request, Task
+from distilray.operators.tokenize import Tokenizing, tokenizings
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Tasks that share a tokenizer and an encoder, and so their sequences. tokenizing, tasks: numbers."""
+
+    tokenizing: int
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a pass computes for a batch. sequences: each distinct one once, slices of `pool`; readings, requests: of the
+    pass's tasks."""
+
+    pool: Ints
+    sequences: Sequences
+    readings: list[Reading]
+    requests: list[Request]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """The tasks of a job with their configs, the tokenizers that differ, and the encoder passes."""
+
+    tasks: Sequence[Task]
+    configs: Sequence[Config]
+    tokenizings: Sequence[Tokenizing]
+    passes: Sequence[Pass]
+
+    def ask(self, table: pa.Table, gold: Mapping[str, Gold] | None = None) -> Iterator[Asked]:
+        """Pass by pass, what the tokenized rows of a table need; gold: of tasks by name."""
+        batches = [read_batch(table, number, each.tokenizer) for number, each in enumerate(self.tokenizings)]
+        for each in self.passes:
+            batch, tokenizers = batches[each.tokenizing], self.tokenizings[each.tokenizing].tokenizers
+            requests = [
+                self.tasks[i].request(
+                    replace(batch, tokenizer=tokenizers[i]), self.configs[i], (gold or {}).get(self.tasks[i].name)
+                )
+                for i in each.tasks
+            ]
+            sequences, where = union([request.sequences for request in requests])
+            readings = [_moved(request.reading, at) for request, at in zip(requests, where, strict=True)]
+            yield Asked(batch.pool.ids, sequences, readings, requests)
+
+
+def open_passes(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> tuple[Passes, list[Weights]]:
+    """The passes, and every task's weights. Raises CheckpointError for checkpoints that do not fit their task."""
+    weights, tokenizers = _read_models(tasks, checkpoints), tokenizings(tasks, checkpoints)
+    shared = _passes(tokenizers, [each.encoder_digest() for each in weights])
+    return Passes(tasks, [each.config for each in weights], tokenizers, shared), weights
+
+
+def _passes(tokenizers: Sequence[Tokenizing], encoders: Sequence[str]) -> list[Pass]:
+    """encoders: what tells the encoder of each task from another."""
+    return [
+        Pass(number, tuple(i for i in tokenizing.tokenizers if encoders[i] == encoder))
+        for number, tokenizing in enumerate(tokenizers)
+        for encoder in dict.fromkeys(encoders[i] for i in tokenizing.tokenizers)
+    ]
+
+
+def _read_models(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> list[Weights]:
+    """Every task's weights, each checkpoint read once."""
+    read = {id(checkpoint): checkpoint for checkpoint in checkpoints}
+    weights = {key: read_weights(checkpoint) for key, checkpoint in read.items()}
+    for task, checkpoint in zip(tasks, checkpoints, strict=True):
+        check_weights(task.head_name(), weights[id(checkpoint)])
+    return [weights[id(checkpoint)] for checkpoint in checkpoints]
+
+
+def _moved(reading: Reading, at: Ints) -> Reading:
+    """The reading of sequences that were given other numbers."""
+    runs = reading.readout
+    return replace(reading, readout=Readout(at[runs.sequence], runs.start, runs.length))

@@ -1,0 +1,85 @@
+"""Where the time of a run went, and what would make the next one faster."""
+
+from dataclasses import dataclass
+
+from distilray.operators.timing import Timing
+
+_GOOD = 0.9  # of the predict workers' time computing: what is left is not worth a change
+_BUSY = 0.6  # of its time at work: a stage that others wait for
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Seconds of a run, summed over its units. read, tokenize, predict, write: at work; of the predict workers' time also
+    starting: until their first unit came; starved: no tokens were there; held: tokens were, but the last unit was not
+    handed over or the next not dispatched; idle: a worker had done its last unit, and others had not."""
+
+    units: int = 0
+    workers: int = 0
+    read: float = 0.0
+    tokenize: float = 0.0
+    predict: float = 0.0
+    write: float = 0.0
+    starting: float = 0.0
+    starved: float = 0.0
+    held: float = 0.0
+    idle: float = 0.0
+
+    @property
+    def occupied(self) -> float:
+        """Seconds that predict workers were there, at work or not: what a device costs."""
+        return self.predict + self.starting + self.starved + self.held + self.idle
+
+
+class Clock:
+    """Sums what units took."""
+
+    def __init__(self) -> None:
+        self._sums = dict.fromkeys(("read", "tokenize", "predict", "write", "starting", "starved", "held"), 0.0)
+        self._last: dict[str, float] = {}  # when each predict worker finished a unit
+        self._units = 0
+
+    def add(self, timing: Timing) -> None:
+        for name in self._sums:
+            self._sums[name] += getattr(timing, name)
+        self._last[timing.worker] = max(self._last.get(timing.worker, 0.0), timing.predicted)
+        self._units += 1
+
+    def spent(self) -> Spent:
+        """All units added so far."""
+        end = max(self._last.values(), default=0.0)
+        return Spent(self._units, len(self._last), idle=sum(end - last for last in self._last.values()), **self._sums)
+
+
+def bottleneck(spent: Spent) -> str:
+    """What the predict workers did with their time."""
+    names = {
+        "computed": spent.predict,
+        "waited for input": spent.starved,
+        "waited to hand over": spent.held,
+        "waited for their first unit": spent.starting,
+        "idle at the end": spent.idle,
+    }
+    shares = {name: seconds / spent.occupied for name, seconds in names.items()} if spent.occupied else {}
+    said = [f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005]
+    return f"predict workers ({spent.workers}): {', '.join(said)}" if said else "no unit was computed"
+
+
+def advice(spent: Spent, tokenizers: int, writers: int) -> str:
+    """What to change, for so many workers of the other stages; 0: one process does it all, stage after stage."""
+    waits = {name: getattr(spent, name) for name in ("starved", "held", "starting", "idle")}
+    worst = max(waits, key=lambda name: waits[name])
+    if spent.predict >= _GOOD * spent.occupied:
+        return "nothing to change: the device is the limit"
+    if worst in ("starting", "idle"):
+        return "few units for so many workers: a longer corpus fills them; else fewer workers, or a smaller compute.unit_bytes"
+    if not tokenizers:
+        return "stages take turns in the local engine: compute.engine ray reads, tokenizes and writes while it computes"
+    span = spent.occupied / spent.workers
+    if worst == "starved":
+        if spent.tokenize >= _BUSY * tokenizers * span:
+            return f"tokenizing is the limit: more than {tokenizers} tokenizers (compute.tokenize.max), and the CPUs for them"
+        return "reading is the limit: a store nearer to the cluster, or more CPUs for readers"
+    if spent.write >= _BUSY * writers * span:
+        return "writing is the limit: a store nearer to the cluster"
+    return "handing units on is the limit: a larger compute.unit_bytes makes fewer of them"

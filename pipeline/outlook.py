@@ -1,0 +1,46 @@
+"""`distilray plan`: what a first run would do and come to."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from distilray.operators.predict import Pace
+from distilray.pipeline.job import Job
+from distilray.pipeline.plan import Plan
+from distilray.pipeline.planning import find_site, make_plan, settle
+from distilray.pipeline.run import check_tasks
+from distilray.pipeline.shards import survey
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """A plan that nobody has started. passes: the names of the tasks that share each pass through an encoder; pace: of one
+    device, None for a corpus without rows."""
+
+    plan: Plan
+    passes: list[list[str]]
+    pace: Pace | None
+
+    def description(self, price: float | None) -> dict[str, Any]:
+        """Plain data; price: of a device-hour."""
+        plan = self.plan
+        return {
+            "shards": plan.shards,
+            "dead_shards": plan.dead_shards,
+            "rows": plan.rows,
+            "units": len(plan.units),
+            "bytes": plan.bytes,
+            "text_bytes": plan.text_bytes,
+            "passes": self.passes,
+            "pace": asdict(self.pace) if self.pace else None,
+            "forecast": plan.forecast.description(price) if plan.forecast else None,
+        }
+
+
+def look_ahead(job: Job) -> Outlook:
+    """Units from the footers, tokens from a sample, and the rate of the devices: those of the cluster that RAY_ADDRESS names,
+    or of this machine; no cluster is started, and nothing is written to the sink."""
+    checked = check_tasks(job.tasks)
+    site = find_site(job.compute, start=False)
+    plan = make_plan(job, survey(job.source, job.inputs), site)
+    plan, pace = settle(job, plan, checked.encoders, site, calibrate=True)
+    return Outlook(plan, checked.passes, pace)
