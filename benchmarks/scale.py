@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""Does the cost of a token, or the driver's memory, grow with the corpus? python benchmarks/scale.py
+
+Embeddings by a model of one layer of 32, which costs next to nothing, so that it is the pipeline that is measured: from 10 MB
+to 2 GB of text on Ray, each size in a process of its own. Time a token is taken between the first and the last commit, so
+without start-up. Then a corpus of 100,000 tiny shards is planned, and resumed when all its units are committed.
+Wanted: time a token the same within 10 % from 100 MB up, the driver's memory flat; 100,000 shards planned in < 60 s with < 1 GB,
+and resumed in < 60 s.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from corpora import english
+from harness import make_model, megabytes, start_ray, watch
+
+SHARD = 2**25  # bytes of text
+SOURCE = 20 * 10**6  # bytes of different text
+STEADY = 100 * 10**6  # bytes from which on the cost of a token must be constant
+
+
+def write_large(folder: Path, size: int) -> str:
+    """About `size` bytes of text in shards: the same documents in every one, in another order."""
+    folder.mkdir(parents=True)
+    texts = english(min(size, SOURCE))
+    draw, mean = np.random.default_rng(0), texts.nbytes / len(texts)
+    rows = [min(SHARD, size - at) / mean for at in range(0, size, SHARD)]
+    number = 0
+    for i, wanted in enumerate(max(1, round(count)) for count in rows):
+        order = np.concatenate([draw.permutation(len(texts)) for _ in range(-(-wanted // len(texts)))])[:wanted]
+        table = pa.table({"id": pa.array(np.arange(number, number + wanted)), "text": texts.take(pa.array(order))})
+        pq.write_table(table, folder / f"part-{i:05d}.parquet", row_group_size=2048, use_dictionary=False)
+        number += wanted
+    return str(folder)
+
+
+def job(corpus: str, model: str, out: str, engine: str) -> Any:
+    from distilray.pipeline import Compute, Embeddings, Job, Sink, Source  # noqa: PLC0415
+
+    compute: dict[str, Any] = {"engine": engine, "tokens_per_pack": 16384}
+    return Job(
+        source=Source(uri=corpus, keep=["id"]),
+        tasks=[Embeddings(model=model, long_texts="truncate")],
+        sink=Sink(uri=out),
+        compute=Compute(**compute),
+    )
+
+
+def stream(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
+    """A corpus on Ray; every row must be there."""
+    from distilray.pipeline.run import execute  # noqa: PLC0415
+
+    start_ray(cpus)
+    commits: list[tuple[float, int]] = []
+    begun = time.perf_counter()
+    result = execute(
+        job(corpus, model, out, "ray"), on_unit=lambda stats: commits.append((time.perf_counter(), stats.tokens))
+    )
+    seconds, (first, first_tokens), (last, _) = time.perf_counter() - begun, commits[0], commits[-1]
+    files = list(Path(out, "data").glob("*.parquet"))
+    rows = sum(pq.read_metadata(file).num_rows for file in files)
+    planned = sum(pq.read_metadata(file).num_rows for file in Path(corpus).glob("*.parquet"))
+    if rows != planned:
+        raise ValueError(f"{planned} rows in the corpus, {rows} in the output")
+    tokens, steady = result.manifest["tokens"], sum(n for _, n in commits) - first_tokens
+    return {
+        "rows": rows,
+        "units": len(files),
+        "tokens": tokens,
+        "seconds": seconds,
+        "start_up": first - begun,
+        "ns_a_token": (last - first) / steady * 1e9 if steady else None,
+        "timing": result.manifest.get("timing"),
+    }
+
+
+def plan(corpus: str, model: str, out: str) -> dict[str, Any]:
+    """Lists the shards, reads their footers, cuts them into units and saves the plan."""
+    from distilray.pipeline.commit import open_output  # noqa: PLC0415
+    from distilray.pipeline.plan import cut  # noqa: PLC0415
+    from distilray.pipeline.run import check_tasks  # noqa: PLC0415
+    from distilray.pipeline.shards import survey  # noqa: PLC0415
+
+    this = job(corpus, model, out, "local")
+    fingerprint = this.fingerprint(check_tasks(this.tasks).digests)
+    before, begun = _peak(), time.perf_counter()
+    units = cut(survey(this.source, this.inputs), 2**20)
+    open_output(this.sink).save_plan(units, fingerprint)
+    return {"units": len(units.units), "seconds": time.perf_counter() - begun, "memory": _peak(), "before": before}
+
+
+def resume(corpus: str, model: str, out: str) -> dict[str, Any]:
+    """A run that finds every unit committed, and has only to count them and to say so."""
+    from distilray.pipeline.run import execute  # noqa: PLC0415
+
+    before, begun = _peak(), time.perf_counter()
+    result = execute(job(corpus, model, out, "local"))
+    seconds = time.perf_counter() - begun
+    if result.computed.units or result.manifest["units"] != len(result.plan.units):
+        raise ValueError(f"expected nothing to compute, got {result.computed}")
+    return {"units": result.manifest["units"], "seconds": seconds, "memory": _peak(), "before": before}
+
+
+def _peak() -> int:
+    """Bytes of memory, at most so far; getrusage would count what the parent held, too."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
+    """Plans and resumes a corpus of copies of one shard, and of the one object that it became."""
+    from distilray.pipeline.run import execute  # noqa: PLC0415
+
+    one, corpus, out = folder / "one", folder / "shards", folder / "many"
+    one.mkdir()
+    pq.write_table(pa.table({"id": [0, 1], "text": english(1).take(pa.array([0, 0]))}), one / "part.parquet")
+    _copies((one / "part.parquet").read_bytes(), [corpus / f"{i // 1000:04d}/{i:07d}.parquet" for i in range(shards)])
+    arguments = {"corpus": str(corpus), "model": model, "out": str(out)}
+    planned = watch(__file__, {"what": "plan", **arguments}).said
+    execute(job(str(one), model, str(folder / "answered"), "local"))
+    (answered,) = (folder / "answered/data").glob("*.parquet")
+    names = pq.read_table(out / "_plan.parquet", columns=["name"])["name"].to_pylist()
+    _copies(answered.read_bytes(), [out / f"data/{name}.parquet" for name in names])
+    return {"plan": planned, "resume": watch(__file__, {"what": "resume", **arguments}).said}
+
+
+def _copies(data: bytes, files: list[Path]) -> None:
+    for folder in {file.parent for file in files}:
+        folder.mkdir(parents=True, exist_ok=True)
+    for file in files:
+        file.write_bytes(data)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", default="10,100,1000,2000", help="MB of text")
+    parser.add_argument("--shards", type=int, default=100_000)
+    parser.add_argument("--cpus", type=int, default=os.cpu_count())
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        what = {"stream": stream, "plan": plan, "resume": resume}[args.child.pop("what")]
+        print(json.dumps(what(**args.child)))
+        return
+    sizes, results = [round(float(size) * 1e6) for size in args.sizes.split(",")], {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = make_model(folder / "model", "tiny")
+        for size in sizes:
+            corpus, out = write_large(folder / "corpus", size), str(folder / "out")
+            watched = watch(
+                __file__, {"what": "stream", "corpus": corpus, "model": model, "out": out, "cpus": args.cpus}
+            )
+            memory = {"memory": watched.kinds, "tree": watched.tree, "object_store": watched.object_store}
+            results[size] = watched.said | memory
+            for used in (corpus, out):
+                shutil.rmtree(used)
+            say(size, results[size])
+        spread = [r["ns_a_token"] for size, r in results.items() if size >= STEADY and r["ns_a_token"]]
+        if len(spread) > 1:
+            print(
+                f"time a token from {megabytes(STEADY)} up: {max(spread) / min(spread) - 1:.0%} between most and least"
+            )
+        many = many_shards(folder, args.shards, model) if args.shards else {}
+    for what, said in many.items():
+        print(f"{what} of {args.shards:,} shards: {said['seconds']:.1f} s, {megabytes(said['memory'])} at most")
+    print(json.dumps({"cpus": args.cpus, "sizes": results, "shards": args.shards, **many}))
+
+
+def say(size: int, result: dict[str, Any]) -> None:
+    rate = f"{result['ns_a_token']:6.0f} ns a token" if result["ns_a_token"] else "one unit only"
+    workers = ", ".join(f"{kind} {megabytes(held)}" for kind, held in sorted(result["memory"].items()))
+    print(
+        f"{size / 1e6:7,.0f} MB: {result['tokens']:,} tokens, {result['units']:,} units, {result['seconds']:.1f} s, first "
+        f"commit after {result['start_up']:.1f} s, then {rate}; object store {megabytes(result['object_store'])}; {workers}",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
