@@ -18,6 +18,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from pathlib import Path
@@ -103,9 +104,7 @@ def run(wheels: Path, out: Path, seconds: float, rest: list[str]) -> None:
     """Installs the wheels beside the machine's own packages, tests, measures; whatever fails, the rest runs."""
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    site = (
-        out.parent / "distilray-site" if not os.environ.get("TMPDIR") else Path(os.environ["TMPDIR"], "distilray-site")
-    )
+    site = Path(tempfile.gettempdir(), "distilray-site")
     pip = [
         sys.executable,
         "-m",
