@@ -1,114 +1,151 @@
 #!/usr/bin/env python3
-"""Is the packed pass cheaper than a padded one, and which token budget is best? python benchmarks/forward.py
+"""Is the packed pass cheaper than the best-tuned rivals' padded ones? python benchmarks/forward.py
 
-A random DistilBERT-base, passages of the example's corpus with log-normal lengths, the same for every rival, turn by turn
-in one run. Rivals: Transformers, batches of 32 padded to the longest (as in Ray's documentation); the same, texts sorted
-by length; the packed pass at several budgets. Ceiling: the matrix product of the machine at the model's own shape.
+One random DistilBERT-base for token classification and the same documents of English prose for all, turn by turn in one
+run, on a CPU. Rivals: Transformers in float32, batches of 32 in the given order padded to the longest (the recipe in Ray's
+documentation); and, all sorted by length, each at its best batch size: Transformers in float32 and, where the chip has
+bfloat16 units, in bfloat16; ONNX Runtime; OpenVINO, in float32 and bfloat16 alike, for latency or throughput, whichever
+is faster. Ours: a Predictor as it comes. Ceiling: matrix products of the dtype that ours uses, the best seen between all turns.
 """
 
 import argparse
 import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
-import pyarrow.dataset as ds
 import torch
-from transformers import DistilBertConfig, DistilBertForTokenClassification
+from corpora import MEAN_CHARS
+from gpu_setup import Setup, in_turn, make_setup, seconds
+from rivals import Rival, check_installed, onnx_rival, openvino_rivals, padded, transformers_rival
+from torch import Tensor
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.predictor import Head, Predictor, Reading
-from distilray.model.sequences import SINGLE, Readout, Specials, single
-from distilray.model.weights import read_weights
+from distilray.model.device import choose_dtype
 
-BUDGETS = (1024, 2048, 4096, 8192, 16384)
-SPECIALS = Specials(cls_id=101, sep_id=102)
-
-
-def lengths_of_passages(count: int, mean: float) -> np.ndarray:
-    """Log-normal lengths in tokens, as measured on real corpora, up to the model's limit."""
-    draw = np.random.default_rng(0).lognormal(np.log(mean) - 0.5, 1.0, count)
-    return np.clip(draw, 4, 510).astype(np.int64)
+CPU = torch.device("cpu")
+RECIPE, OURS = "Transformers fp32, padded batches of 32", "distilray"
+BATCHES = (4, 8, 16, 32)
 
 
-def corpus_ids(total: int) -> np.ndarray:
-    """Word ids of real text, hashed into the vocabulary: only their number matters to the time."""
-    folder = Path(__file__).resolve().parent.parent / "examples/corpus"
-    words = " ".join(ds.dataset(folder).to_table(columns=["text"])["text"].to_pylist()).split()
-    return np.resize(np.array([1000 + hash(word) % 29000 for word in words]), total).astype(np.int64)
+class Peak:
+    """The best rate of matrix products at the model's shapes, in FLOP/s, of all times asked."""
+
+    def __init__(self, dtype: torch.dtype, dim: int, hidden: int) -> None:
+        self.best = 0.0
+        self.products = [(torch.randn(2048, dim, dtype=dtype), torch.randn(dim, n, dtype=dtype)) for n in (dim, hidden)]
+        self.outputs = [a @ b for a, b in self.products]
+
+    def measure(self) -> None:
+        for (a, b), out in zip(self.products, self.outputs, strict=True):
+            spent = seconds(partial(torch.mm, a, b, out=out), CPU)
+            self.best = max(self.best, 2 * a.shape[0] * b.numel() / spent)
 
 
-def padded(model: torch.nn.Module, texts: list[torch.Tensor], batch: int) -> None:
-    for i in range(0, len(texts), batch):
-        ids = torch.nn.utils.rnn.pad_sequence(texts[i : i + batch], batch_first=True)
-        lengths = torch.tensor([len(text) for text in texts[i : i + batch]])
-        model(input_ids=ids, attention_mask=(torch.arange(ids.shape[1]) < lengths[:, None]).long())
+def make_documents(folder: str, documents: int, quick: bool) -> Setup:
+    """`documents` windows in an order of no meaning."""
+    setup = make_setup(folder, CPU, 2 * documents * MEAN_CHARS, quick)
+    if len(setup.sequences.first) < documents:
+        raise ValueError(f"expected {documents} windows of text, got {len(setup.sequences.first)}")
+    return replace(setup, sequences=setup.sequences.take(np.arange(documents)))
 
 
-def matmul_rate(tokens: int = 4096, dim: int = 768, hidden: int = 3072) -> float:
-    """FLOP/s of float32 [tokens, dim] x [dim, hidden]."""
-    a, b = torch.randn(tokens, dim), torch.randn(dim, hidden)
-    return 2 * tokens * dim * hidden / timed(lambda: a @ b)
+def tuned(rivals: dict[str, Rival], texts: Sequence[Tensor], sizes: Sequence[int]) -> tuple[str, Callable[[], object]]:
+    """The fastest way and batch size of a rival over texts in order of length; one pass first, which does not count."""
+    ways = {
+        f"{name} batches of {size}".strip(): partial(rival, padded(texts, size))
+        for name, rival in rivals.items()
+        for size in sizes
+    }
+    times = in_turn(ways, CPU, 1)
+    best = min(times, key=times.__getitem__)
+    return best, ways[best]
 
 
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+def make_rivals(
+    setup: Setup, texts: Sequence[Tensor], threads: int, sizes: Sequence[int]
+) -> dict[str, Callable[[], object]]:
+    """By name; all but the recipe take the texts in order of length."""
+    folder, ordered = setup.folder, sorted(texts, key=len)
+    fp32 = transformers_rival(folder, torch.float32)
+    rivals: dict[str, dict[str, Rival]] = {
+        "Transformers fp32": {"": fp32},
+        "ONNX Runtime fp32": {"": onnx_rival(folder, threads)},
+        "OpenVINO fp32": openvino_rivals(folder, threads, "f32"),
+    }
+    if choose_dtype("auto", CPU) == torch.bfloat16:
+        rivals["Transformers bf16"] = {"": transformers_rival(folder, torch.bfloat16)}
+        rivals["OpenVINO bf16"] = openvino_rivals(folder, threads, "bf16")
+    else:
+        print("no bfloat16 units here: Transformers bf16 and OpenVINO bf16 do not run")
+    found: dict[str, Callable[[], object]] = {RECIPE: partial(fp32, padded(texts, 32))}
+    for name, ways in rivals.items():
+        best, work = tuned(ways, ordered, sizes)
+        found[f"{name}, sorted, {best}"] = work
+    return found
 
 
-@torch.inference_mode()
+def largest_difference(work: Callable[[], object], texts: Sequence[Tensor], ours: Sequence[np.ndarray]) -> float:
+    """Between a rival's logits and ours, over the texts in the rival's order."""
+    rows = [row for batch in work() for row in batch]  # type: ignore[attr-defined]
+    return max(
+        float(np.abs(row[1 : len(text) - 1] - our).max()) for row, text, our in zip(rows, texts, ours, strict=True)
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--documents", type=int, default=96)
-    parser.add_argument("--mean", type=float, default=134)
+    parser.add_argument("--documents", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="sizes that the rivals choose from")
+    parser.add_argument("--quick", action="store_true", help="a tiny model: does everything run?")
     args = parser.parse_args()
+    check_installed()
+    warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
     torch.set_num_threads(args.threads)
-
-    lengths = lengths_of_passages(args.documents, args.mean)
-    ids = corpus_ids(int(lengths.sum()))
-    first = np.cumsum(lengths) - lengths
-    texts = [
-        torch.tensor([SPECIALS.cls_id, *ids[a : a + n], SPECIALS.sep_id]) for a, n in zip(first, lengths, strict=True)
-    ]
-    tokens = int(lengths.sum()) + SINGLE * len(lengths)
     with tempfile.TemporaryDirectory() as folder:
-        hf = DistilBertForTokenClassification(DistilBertConfig(num_labels=9)).eval()
-        hf.save_pretrained(folder)
-        weights = read_weights(Checkpoint(folder))
-    heads = [Head("token-classification", weights, weights.config.n_layers)]
-    predictors = {budget: Predictor(weights, heads, SPECIALS, "float32", tokens_per_pack=budget) for budget in BUDGETS}
-    sequences, every = single(first, lengths), np.arange(len(lengths))
-    reading = Reading(Readout(every, np.ones_like(lengths), lengths))
-    rivals: dict[str, Callable[[], object]] = {
-        "Transformers fp32, padded batches of 32": lambda: padded(hf, texts, 32),
-        "Transformers fp32, sorted": lambda: padded(hf, sorted(texts, key=len), 32),
-    }
-    for budget, predictor in predictors.items():
-        rivals[f"packed fp32, {budget} tokens"] = lambda predictor=predictor: predictor(ids, sequences, [reading])
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    peaks = [matmul_rate()]
-    for _ in range(args.repeats):
-        for name, work in rivals.items():
-            seconds[name].append(timed(work))
-            peaks.append(matmul_rate())
+        measure(make_documents(folder, args.documents, args.quick), args.threads, args.repeats, args.batches)
 
-    peak = max(peaks)
-    flops = tokens * 2 * 42.5e6 + 4 * 6 * 768 * float(((lengths + SINGLE) ** 2).sum())
-    rate = {name: tokens / statistics.median(times) for name, times in seconds.items()}
-    base = rate["Transformers fp32, padded batches of 32"]
-    print(f"{tokens:,} tokens, {args.threads} thread(s); matrix product at best {peak / 1e9:.0f} GFLOP/s")
-    for name, tokens_per_second in rate.items():
-        share = flops / tokens * tokens_per_second / peak
-        print(
-            f"{name:42} {tokens_per_second:8,.0f} tokens/s {tokens_per_second / base:6.2f}x {share:6.0%} of the product"
-        )
-    print(json.dumps({"tokens": tokens, "threads": args.threads, "tokens_per_second": rate, "matmul_flops": peak}))
+
+def measure(setup: Setup, threads: int, repeats: int, sizes: Sequence[int]) -> None:
+    texts, predictor = setup.ids(), setup.predictor("auto", "auto")
+    rivals = make_rivals(setup, texts, threads, sizes)
+
+    def ours() -> np.ndarray:
+        return predictor(setup.pool, setup.sequences, [setup.reading])[0][0]
+
+    each = np.split(ours(), np.cumsum(setup.sequences.length)[:-1])
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    for name, work in rivals.items():
+        which = range(len(texts)) if name == RECIPE else order
+        difference = largest_difference(work, [texts[i] for i in which], [each[i] for i in which])
+        print(f"largest difference of a logit from ours: {difference:.1e}  {name}")
+
+    c = setup.weights.config
+    peak = Peak(getattr(torch, predictor.precision), c.dim, c.hidden_dim)
+    turns: dict[str, Callable[[], object]] = {}
+    for name, work in {**rivals, OURS: ours}.items():
+        turns |= {name: work, f"peak after {name}": peak.measure}
+    times = in_turn(turns, CPU, repeats)
+
+    rate = {name: setup.tokens / times[name] for name in (*rivals, OURS)}
+    best = max(rivals, key=rate.__getitem__)
+    share = setup.flops() / times[OURS] / peak.best
+    padding = sum(mask.size for _, mask in padded(texts, 32)) / setup.tokens
+    print(
+        f"{len(texts)} documents, {setup.tokens:,} tokens ({padding:.1f}x as many in the recipe's batches), {threads} thread(s)"
+    )
+    print(f"ours: {predictor.backend}, {predictor.tokens_per_pack} tokens a pack")
+    for name, tokens_per_second in sorted(rate.items(), key=lambda item: item[1]):
+        print(f"{name:62} {tokens_per_second:9,.0f} tokens/s {tokens_per_second / rate[RECIPE]:6.2f}x the recipe")
+    print(f"{rate[OURS] / rate[best]:.2f}x the best rival ({best})")
+    print(f"{share:.0%} of the best {predictor.precision} matrix product seen, {peak.best / 1e9:.0f} GFLOP/s")
+    figures = {"documents": len(texts), "tokens": setup.tokens, "threads": threads, "precision": predictor.precision}
+    ratios = {"to_recipe": rate[OURS] / rate[RECIPE], "to_best_rival": rate[OURS] / rate[best], "share_of_peak": share}
+    print(json.dumps({**figures, "tokens_per_second": rate, "best_rival": best, "peak_flops": peak.best, **ratios}))
 
 
 if __name__ == "__main__":
