@@ -45,7 +45,8 @@ def size_pools(compute: Compute, cpus: float, gpus: float, per_worker: float | N
         wanted = min(room, ceil(feed * predict.max))
         tokenize = _workers(compute.tokenize.min, compute.tokenize.max, wanted, 2 * share)
     else:
-        wanted = int(cpus * feed / (2 * share + feed * share))  # of n predict workers and n * feed tokenizers that fit
+        room = int((cpus - share) / share - 2 * compute.predict.min)
+        wanted = min(room, int(cpus * feed / (2 * share + feed * share)))  # of n * feed beside n predict workers
         tokenize = _workers(compute.tokenize.min, compute.tokenize.max, wanted, share)
         room = int((cpus - tokenize.max * share - share) / (2 * share))
         predict = _workers(compute.predict.min, compute.predict.max, room, 2 * share)

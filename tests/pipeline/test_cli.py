@@ -1,6 +1,7 @@
 """The command line: exit codes and what a person reads."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,10 @@ def test_run_says_what_was_done(job: Path, capsys: pytest.CaptureFixture[str], m
     assert "80 answered" in said
     assert "null_text 1" in said
     assert "padding       0 of" in said
+    assert "predict workers (1): computed" in said
+    assert re.search(r"advice +\w+", said)
+    (tokens,) = re.findall(r"computed +([\d,]+) tokens; ([\d,]+) predicted", said)
+    assert tokens[0] == tokens[1]  # the sample was all there is
     assert said.count("a.parquet row") >= 3
     assert "PER" in said
     query = said.split('duckdb -c "')[1].split('"')[0]

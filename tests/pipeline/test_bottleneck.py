@@ -1,0 +1,45 @@
+"""What a run says of its own speed, for everything that can have been slow."""
+
+import pytest
+
+from distilray.operators.timing import Timing
+from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
+
+CASES = {
+    "device is the limit": Spent(9, 2, predict=95, starved=5),
+    "more than 2 tokenizers": Spent(9, 2, predict=40, starved=60, tokenize=90),
+    "reading is the limit": Spent(9, 2, predict=40, starved=60, tokenize=20, read=90),
+    "writing is the limit": Spent(9, 2, predict=40, held=60, write=95),
+    "a larger compute.unit_bytes": Spent(9, 2, predict=40, held=60, write=5),
+    "few units for so many workers": Spent(9, 2, predict=40, starting=60),
+    "a smaller compute.unit_bytes": Spent(9, 2, predict=40, idle=60, starved=20),
+}
+
+
+@pytest.mark.parametrize("says", CASES)
+def test_the_advice_names_what_was_slow(says: str) -> None:
+    assert says in advice(CASES[says], tokenizers=2, writers=2)
+
+
+def test_the_local_engine_is_told_apart() -> None:
+    assert "compute.engine ray" in advice(Spent(9, 1, predict=40, starved=60), tokenizers=0, writers=0)
+    assert "device is the limit" in advice(Spent(9, 1, predict=99, starved=1), tokenizers=0, writers=0)
+
+
+def test_the_shares_are_those_of_the_workers_time() -> None:
+    said = bottleneck(Spent(4, 2, read=500, predict=60, starved=25, held=10, idle=5, write=500))
+    assert (
+        said == "predict workers (2): computed 60%, waited for input 25%, waited to hand over 10%, idle at the end 5%"
+    )
+    assert bottleneck(Spent()) == "no unit was computed"
+    assert "nothing to change" in advice(Spent(), 2, 2)
+
+
+def test_units_are_summed_and_a_worker_that_is_done_early_is_idle() -> None:
+    clock = Clock()
+    for worker, predicted in (("a", 10.0), ("b", 30.0), ("a", 18.0), ("c", 30.0)):
+        clock.add(Timing(read=1, tokenize=2, predict=3, write=4, starved=5, held=6, predicted=predicted, worker=worker))
+    spent = clock.spent()
+    assert (spent.units, spent.workers, spent.idle) == (4, 3, 12)
+    assert (spent.read, spent.tokenize, spent.predict, spent.write) == (4, 8, 12, 16)
+    assert spent.occupied == 12 + 20 + 24 + 12
