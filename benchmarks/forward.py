@@ -119,10 +119,11 @@ def measure(setup: Setup, threads: int, repeats: int, sizes: Sequence[int]) -> N
 
     each = np.split(ours(), np.cumsum(setup.sequences.length)[:-1])
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    differences = {}
     for name, work in rivals.items():
         which = range(len(texts)) if name == RECIPE else order
-        difference = largest_difference(work, [texts[i] for i in which], [each[i] for i in which])
-        print(f"largest difference of a logit from ours: {difference:.1e}  {name}")
+        differences[name] = largest_difference(work, [texts[i] for i in which], [each[i] for i in which])
+        print(f"largest difference of a logit from ours: {differences[name]:.1e}  {name}")
 
     c = setup.weights.config
     peak = Peak(getattr(torch, predictor.precision), c.dim, c.hidden_dim)
@@ -143,7 +144,13 @@ def measure(setup: Setup, threads: int, repeats: int, sizes: Sequence[int]) -> N
         print(f"{name:62} {tokens_per_second:9,.0f} tokens/s {tokens_per_second / rate[RECIPE]:6.2f}x the recipe")
     print(f"{rate[OURS] / rate[best]:.2f}x the best rival ({best})")
     print(f"{share:.0%} of the best {predictor.precision} matrix product seen, {peak.best / 1e9:.0f} GFLOP/s")
-    figures = {"documents": len(texts), "tokens": setup.tokens, "threads": threads, "precision": predictor.precision}
+    figures: dict[str, object] = {
+        "documents": len(texts),
+        "tokens": setup.tokens,
+        "threads": threads,
+        "precision": predictor.precision,
+    }
+    figures["differences"] = differences
     ratios = {"to_recipe": rate[OURS] / rate[RECIPE], "to_best_rival": rate[OURS] / rate[best], "share_of_peak": share}
     print(json.dumps({**figures, "tokens_per_second": rate, "best_rival": best, "peak_flops": peak.best, **ratios}))
 

@@ -96,14 +96,13 @@ def _softmax_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 def _by_group(
     attend: Callable[[Tensor, Tensor, Tensor], Tensor], q: Tensor, k: Tensor, v: Tensor, pack: Pack
 ) -> Tensor:
-    out = torch.empty_like(q)
     heads, head_dim = q.shape[1:]
+    groups = []
     for first, count, length in pack.groups:
-        rows = slice(first, first + count * length)
-        shape = (count, length, heads, head_dim)
+        rows, shape = slice(first, first + count * length), (count, length, heads, head_dim)
         group = attend(*(x[rows].view(shape).transpose(1, 2) for x in (q, k, v)))  # [count, heads, length, head_dim]
-        out[rows].view(shape).copy_(group.transpose(1, 2))
-    return out
+        groups.append(group.transpose(1, 2).flatten(0, 1))
+    return groups[0] if len(groups) == 1 else torch.cat(groups)
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
