@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _SMALLEST = {"cpu": 1024, "cuda": 8192}
 _PACKS = {"cpu": 1, "cuda": 8}  # a call: where packs overlap, several
+_SECONDS = 0.25  # spent on a budget at least
 _GAIN = 1.03  # a budget twice as large must be so much faster: smaller packs need less memory
 
 
@@ -39,11 +40,13 @@ class Calibration:
 
 
 def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float = 10.0) -> Calibration:
-    """Doubles the budget until throughput stops growing, memory ends or `seconds` would be over; remembers the best.
+    """Doubles the budget until throughput stops growing or memory ends, and remembers the best.
 
-    sequences: some of the corpus, slices of `pool`, repeated to fill the packs. The smallest budget is always measured,
-    however long it takes. Leaves the predictor as it was. Raises ValueError without sequences, CalibrationError for a
-    file that holds something else.
+    If `seconds` would be over before, the best may be larger than any that was tried: then the answer is not below the
+    predictor's own budget, its rate is one that is reached at least, and nothing is remembered, for the device may only
+    have been busy. The smallest budget is always measured, however long that takes.
+    sequences: some of the corpus, slices of `pool`, repeated to fill the packs. Leaves the predictor as it was.
+    Raises ValueError without sequences, CalibrationError for a file that holds something else.
     """
     if not len(sequences.first):
         raise ValueError("expected some sequences to calibrate with, got none")
@@ -58,7 +61,11 @@ def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: f
     for each in tried[1:]:
         best = each if each.tokens_per_second > best.tokens_per_second * _GAIN else best
     rates = ", ".join(f"{each.tokens_per_pack}: {each.tokens_per_second:,.0f}" for each in tried)
-    log.info("calibrated %s: tokens/s by tokens a pack %s; ended by %s", predictor.backend, rates, end)
+    log.info(
+        "calibrated %s: tokens/s by tokens a pack %s; ended by %s", predictor.backend, rates, end or f"{seconds:g} s"
+    )
+    if end is None:
+        return Calibration(max(best.tokens_per_pack, before[0]), best.tokens_per_second)
     _write(known | {_key(predictor, sequences): asdict(best)})
     return best
 
@@ -77,8 +84,10 @@ def calibration_file() -> Path:
     return Path(os.environ.get("DISTILRAY_CACHE") or cache / "distilray") / "calibration.json"
 
 
-def _grow(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float) -> tuple[list[Calibration], str]:
-    """What was measured, and why there is no more of it."""
+def _grow(
+    predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float
+) -> tuple[list[Calibration], str | None]:
+    """What was measured, and what ended it; None: the time."""
     start = time.perf_counter()
     device = predictor.device.type
     budget = _SMALLEST[device]
@@ -86,7 +95,7 @@ def _grow(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float
     tried: list[Calibration] = []
     while True:
         predictor.set_budget(budget)
-        rate = _rate(predictor, pool, _tiled(sequences, budget * _PACKS[device]), seconds / 20)
+        rate = _rate(predictor, pool, _tiled(sequences, budget * _PACKS[device]), _SECONDS)
         if (fitting := predictor.budget) < budget:  # memory ended
             return tried or [Calibration(fitting, rate)], "memory"
         tried.append(Calibration(budget, rate))
@@ -94,7 +103,7 @@ def _grow(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float
             return tried, "no more gain"
         budget *= 2
         if time.perf_counter() - start + budget * _PACKS[device] / rate > seconds:
-            return tried, f"the limit of {seconds:g} s"
+            return tried, None
 
 
 def _rate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float) -> float:
