@@ -2,7 +2,7 @@
 """Does the word cache ever differ from the library? python -m tests.model.tokenizer_differential --rows 1000000
 
 Hard texts through every combination of the normalizer's flags, with a cache small enough to be started afresh often, over
-BERT's own vocabulary and every character and piece that the texts are made of. The last line is JSON.
+a vocabulary (--vocab: the NER example's) and every character that the texts are made of. The last line is JSON.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from tests.model.tokenizing import load, write
 from tests.model.unicode_texts import KINDS, hard_texts
 from tests.support import edit_config
 
-VOCABULARY = Path(__file__).resolve().parents[2] / "examples/models/qa/vocab.txt"  # bert-base-uncased's
+VOCABULARY = Path(__file__).resolve().parents[2] / "examples/models/ner/vocab.txt"
 FLAGS = [
     {"do_lower_case": lower, "strip_accents": strip, "tokenize_chinese_chars": chinese}
     for lower, strip, chinese in product((True, False), (None, True, False), (True, False))
@@ -31,17 +31,16 @@ SUBJECTS = len(FLAGS) * len(MODES)  # their lengths have no common factor: every
 BATCH = 10_000
 
 
-def vocabulary() -> str:
-    """vocab.txt: BERT's words, as they are and capitalised, and every character there is in the texts, also as a continuation."""
-    words = VOCABULARY.read_text(encoding="utf-8").splitlines()
+def vocabulary(file: Path) -> str:
+    """vocab.txt: the words of a file, as they are and capitalised, and every character there is in the texts, also as a continuation."""
+    words = file.read_text(encoding="utf-8").splitlines()
     characters = sorted({c for kind in KINDS for piece in kind for c in piece + piece.lower() if not c.isspace()})
     more = [*(word.capitalize() for word in words), *characters, *(f"##{c}" for c in characters)]
     return "\n".join(dict.fromkeys([*words, *more])) + "\n"
 
 
-def tokenizer(folder: Path, number: int, cache_bytes: int) -> Tokenizer:
+def tokenizer(folder: Path, words: str, number: int, cache_bytes: int) -> Tokenizer:
     """The flags and the special tokens of a number."""
-    words = vocabulary()
     write(folder, {"tokenizer_class": "DistilBertTokenizer", **FLAGS[number % len(FLAGS)]}, vocab_txt=words)
     edit_config(folder, vocab_size=words.count("\n"))
     return load(folder, MODES[number % len(MODES)], cache_bytes=cache_bytes)
@@ -61,12 +60,14 @@ def differing(ours: Tokens, library: Tokens) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--vocab", type=Path, default=VOCABULARY, help="a vocab.txt")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache-bytes", type=int, default=4 * 2**20)
     args = parser.parse_args()
     rows = tokens = differences = 0
+    words = vocabulary(args.vocab)
     with tempfile.TemporaryDirectory() as folder:
-        subjects = [tokenizer(Path(folder, str(i)), i, args.cache_bytes) for i in range(SUBJECTS)]
+        subjects = [tokenizer(Path(folder, str(i)), words, i, args.cache_bytes) for i in range(SUBJECTS)]
         for number in range(-(-args.rows // BATCH)):
             texts = hard_texts(min(BATCH, args.rows - rows), seed=args.seed + number)
             subject = subjects[number % len(subjects)]
