@@ -79,7 +79,8 @@ def advice(spent: Spent, tokenizers: int, writers: int) -> str:
     if worst == "starved":
         if spent.tokenize >= _BUSY * tokenizers * span:
             return f"tokenizing is the limit: more than {tokenizers} tokenizers (compute.tokenize.max), and the CPUs for them"
-        return "reading is the limit: a store nearer to the cluster, or more CPUs for readers"
-    if spent.write >= _BUSY * writers * span:
+        if spent.read >= _BUSY * span:  # one reader at least has been busy
+            return "reading is the limit: a store nearer to the cluster, or more CPUs for readers"
+    elif spent.write >= _BUSY * writers * span:
         return "writing is the limit: a store nearer to the cluster"
     return "handing units on is the limit: a larger compute.unit_bytes makes fewer of them"

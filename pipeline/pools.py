@@ -57,7 +57,7 @@ def size_pools(compute: Compute, cpus: float, gpus: float, per_worker: float | N
             f"{predict.max * predict.num_gpus:g} GPUs; the cluster has {cpus:g} and {gpus:g}; ask for fewer"
         )
     threads = compute.threads or max(1, round(cpus / predict.max))
-    return Pools(tokenize, predict, share, threads)
+    return Pools(tokenize, predict, share / 2, threads)  # two readers at least: the next unit comes while one is read
 
 
 def _workers(least: int, most: int | None, wanted: int, num_cpus: float, num_gpus: float = 0.0) -> Workers:

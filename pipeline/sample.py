@@ -20,6 +20,7 @@ from distilray.pipeline.plan import Plan
 
 _PLACES, _ROWS, _BYTES = 16, 128, 2**21  # half a million tokens: a second of tokenizing at the slowest
 _READERS = 4
+_SURE = 0.02  # standard error of the mean length of a row, as a share of it
 _BATCH = 32
 
 
@@ -58,7 +59,7 @@ def take_sample(plan: Plan, passes: Passes) -> Sample | None:
     warm = tokenize(halves[1])  # other texts, with what the first ones left in caches
     rate = _tokens(warm) / max(time.process_time() - start, 1e-6)
     table = pa.concat_tables([cold, warm][: min(len(tables), 2)])
-    return Sample(table, _scale(plan, table), rate)
+    return Sample(table, _scale(plan, tables), rate)
 
 
 def forecast(sample: Sample, passes: Passes, devices: int) -> Forecast:
@@ -78,31 +79,38 @@ def _first_bytes(table: pa.Table, most: int) -> pa.Table:
     return table.slice(0, int(np.searchsorted(np.cumsum(_sizes(table)), most)) + 1)
 
 
-def _scale(plan: Plan, table: pa.Table) -> float:
-    """How much more text the corpus has: by the footers' bytes, which are exact, where these are those of the texts.
+def _scale(plan: Plan, places: list[pa.Table]) -> float:
+    """How many times the sample's tokens the corpus has: by its rows, or else by its bytes.
 
-    They are not where Parquet keeps a text that comes often only once, or where texts are so short that the rest counts.
+    Rows, where the places agree on how long one is. Bytes of text stand in the footers and are exact for lengths that
+    differ; but Parquet keeps a text that comes often only once, and adds to short ones.
     """
-    by_rows: float = plan.rows / table.num_rows
-    columns = sum(name == s.TEXT or name.startswith(s.input_column("")) for name in table.column_names)
-    by_bytes: float = (plan.text_bytes - 4 * columns * plan.rows) / max(
-        int(_sizes(table).sum()), 1
-    )  # 4: each value's length
-    return by_bytes if by_rows > 1 and by_rows / 2 <= by_bytes <= by_rows * 2 else by_rows
+    sizes = [_sizes(table) for table in places]
+    sampled = sum(len(size) for size in sizes)
+    by_rows: float = plan.rows / sampled
+    means = np.array([size.mean() for size in sizes])
+    if by_rows <= 1 or (len(means) > 1 and means.std(ddof=1) <= _SURE * means.mean() * np.sqrt(len(means))):
+        return by_rows
+    columns = len(_text_columns(places[0]))
+    by_bytes: float = (plan.text_bytes - 4 * columns * plan.rows) / max(sum(int(size.sum()) for size in sizes), 1)
+    return by_bytes if by_rows / 2 <= by_bytes <= by_rows * 2 else by_rows  # 4: bytes of each value's length
+
+
+def _text_columns(table: pa.Table) -> list[str]:
+    return [name for name in table.column_names if name == s.TEXT or name.startswith(s.input_column(""))]
 
 
 def _sizes(table: pa.Table) -> Ints:
     """Bytes of text of each row, int64 [R]."""
     sizes = np.zeros(table.num_rows, dtype=np.int64)
-    for name in table.column_names:
-        if name == s.TEXT or name.startswith(s.input_column("")):
-            column = one_chunk(table[name])
-            if pa.types.is_list(column.type):
-                lengths = pc.fill_null(pc.binary_length(column.flatten()), 0).to_numpy(zero_copy_only=False)
-                rows = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0).to_numpy())
-                sizes += np.bincount(rows, lengths, len(column)).astype(np.int64)
-            else:
-                sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
+    for name in _text_columns(table):
+        column = one_chunk(table[name])
+        if pa.types.is_list(column.type):
+            lengths = pc.fill_null(pc.binary_length(column.flatten()), 0).to_numpy(zero_copy_only=False)
+            rows = np.repeat(np.arange(len(column)), pc.fill_null(pc.list_value_length(column), 0).to_numpy())
+            sizes += np.bincount(rows, lengths, len(column)).astype(np.int64)
+        else:
+            sizes += pc.fill_null(pc.binary_length(column), 0).to_numpy(zero_copy_only=False)
     return sizes
 
 

@@ -11,6 +11,7 @@ CASES = {
     "reading is the limit": Spent(9, 2, predict=40, starved=60, tokenize=20, read=90),
     "writing is the limit": Spent(9, 2, predict=40, held=60, write=95),
     "a larger compute.unit_bytes": Spent(9, 2, predict=40, held=60, write=5),
+    "larger compute.unit_bytes": Spent(9, 2, predict=40, starved=60, tokenize=9, read=3),  # nobody was at work
     "few units for so many workers": Spent(9, 2, predict=40, starting=60),
     "a smaller compute.unit_bytes": Spent(9, 2, predict=40, idle=60, starved=20),
 }
