@@ -5,6 +5,7 @@ English prose and text in ninety languages, one thread, CPU seconds, all ways tu
 NER example's, which has little but English; --model examples/models/qa, once it is made, has BERT's own. Rivals: the library, ids only (encode_batch_fast), and with word ids and offsets as arrays, which is what a job needs. Ours:
 with an empty cache; for documents that it has not seen, after as many others; for documents that it has seen; and the
 operator over a table. Ceiling: a copy of the text and of its tokens, 16 bytes each, in memory.
+Sentences come again beyond 2 MB: --size 2000000 shows text that is all new.
 Wanted: 3 x the library from an empty cache, 5 x from a full one.
 """
 
