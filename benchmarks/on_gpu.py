@@ -4,9 +4,10 @@
     python benchmarks/on_gpu.py prepare build/wheels        # where there is a network; Linux, x86-64
     python3 benchmarks/on_gpu.py run build/wheels figures   # on the GPU machine, in a copy of the checkout with build/wheels
 
-The GPU machine must have Python 3.12 with torch >= 2.11, transformers, pyarrow, pandas, fsspec, rich, msgpack, pytest and
-hypothesis; `prepare` brings the rest, in the versions of constraints.txt. Of Ray's wheel it leaves out what Python does not
-run: the jars and the source maps.
+What follows goes to gpu.py, as in two shorter commands: --sections peaks forward grid busy, then --no-tests --sections
+peaks variants pipeline. The GPU machine must have Python 3.12 with torch >= 2.11, transformers, pyarrow, pandas, fsspec,
+rich, msgpack, pytest and hypothesis; `prepare` brings the rest, in the versions of constraints.txt. Of Ray's wheel it leaves
+out what Python does not run: the jars and the source maps.
 """
 
 import argparse
@@ -100,7 +101,7 @@ def check_record(wheel: Path) -> None:
             raise SystemExit(f"{wheel}: {name} is not what RECORD says")
 
 
-def run(wheels: Path, out: Path, seconds: float, rest: list[str]) -> None:
+def run(wheels: Path, out: Path, seconds: float, tests: bool, rest: list[str]) -> None:
     """Installs the wheels beside the machine's own packages, tests, measures; whatever fails, the rest runs."""
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
@@ -119,9 +120,9 @@ def run(wheels: Path, out: Path, seconds: float, rest: list[str]) -> None:
     subprocess.run([*pip, "--upgrade", "--target", str(site), *map(str, sorted(wheels.glob("*.whl")))], check=True)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{site}", "PYTHONUNBUFFERED": "1"}
     marked = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text("utf-8")]
-    tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *map(str, marked)]
+    tested = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *map(str, marked)]
     figures = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--out", str(out / "figures.json"), *rest]
-    for name, command in (("tests", tests), ("gpu", figures)):
+    for name, command in [("tests", tested)] * tests + [("gpu", figures)]:
         left = seconds - (time.monotonic() - start)
         file = out / f"{name}.log"
         with file.open("w") as log:
@@ -141,13 +142,14 @@ def main() -> None:
     parser.add_argument("wheels", type=Path)
     parser.add_argument("out", type=Path, nargs="?", help="run: folder for logs and figures.json")
     parser.add_argument("--seconds", type=float, default=570, help="run: all of it, at most")
+    parser.add_argument("--no-tests", action="store_true", help="run: only benchmarks/gpu.py")
     args, rest = parser.parse_known_args()  # the rest is for benchmarks/gpu.py
     if args.step == "prepare":
         prepare(args.wheels)
     elif args.out is None:
         parser.error("run needs the folder for its figures")
     else:
-        run(args.wheels, args.out.resolve(), args.seconds, rest)
+        run(args.wheels, args.out.resolve(), args.seconds, not args.no_tests, rest)
 
 
 if __name__ == "__main__":
