@@ -175,6 +175,10 @@ def test_the_library_is_given_each_chunk_once(tmp_path: Path, monkeypatch: pytes
     tokenizer(["the war, the peace\n", "peace of\tthe"])
     tokenizer(["of war,", "new"])
     assert sorted(given) == sorted([",", "new", "of", "peace", "the", "war"])
+    given.clear()
+    for text in ("y" * 128, "z" * 129) * 2:
+        tokenizer([text])
+    assert [len(chunk) for chunk in given] == [128, 129, 129]  # what is long hardly comes again, and is not kept
 
 
 # what must go through the library
