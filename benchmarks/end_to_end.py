@@ -25,8 +25,7 @@ from corpora import english
 from harness import Watched, make_model, megabytes, start_ray, watch, write_corpus
 
 WAYS = {"docs": "(a) Transformers pipeline", "sorted": "(b) padded, sorted", "ours": "(c) distilray"}
-LENGTH = 512
-BATCH = {"cpu": 32, "cuda": 256}
+LENGTH, BATCH = 512, {"cpu": 32, "cuda": 256}
 
 
 def device() -> str:
@@ -49,10 +48,8 @@ class Pipeline:
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
         found = self.model(list(batch["text"]), batch_size=32)
-        return {
-            "id": batch["id"],
-            "entities": [json.dumps([[e["start"], e["end"], e["entity_group"]] for e in row]) for row in found],
-        }
+        spans = [json.dumps([[e["start"], e["end"], e["entity_group"]] for e in row]) for row in found]
+        return {"id": batch["id"], "entities": spans}
 
 
 class Pad:
@@ -68,10 +65,7 @@ class Pad:
             list(batch["text"]), max_length=LENGTH, padding="max_length", truncation=True, return_tensors="np"
         )
         order = np.argsort(tokens["attention_mask"].sum(axis=1), kind="stable")
-        return {
-            "id": batch["id"][order],
-            **{name: tokens[name][order] for name in ("input_ids", "attention_mask")},
-        }
+        return {"id": batch["id"][order], **{name: tokens[name][order] for name in ("input_ids", "attention_mask")}}
 
 
 class Trim:
@@ -139,8 +133,8 @@ def rival(way: str, corpus: str, model: str, out: str, cpus: int) -> dict[str, A
         data = data.map_batches(
             Pad, fn_constructor_args=(model,), batch_size=1024, compute=ActorPoolStrategy(size=1), num_cpus=0.25
         )
-        half = one | ({} if on_gpu else {"num_cpus": 0.5})
-        data = data.map_batches(Trim, fn_constructor_args=(model, cpus), batch_size=1024, **half)
+        one |= {} if on_gpu else {"num_cpus": 0.5}
+        data = data.map_batches(Trim, fn_constructor_args=(model, cpus), batch_size=1024, **one)
     data.write_parquet(out)
     return {"backend": f"{device()} {'float16' if on_gpu and way == 'sorted' else 'float32'}"}
 

@@ -142,7 +142,7 @@ def _copies(data: bytes, files: list[Path]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="10,100,1000,2000", help="MB of text")
+    parser.add_argument("--sizes", default="10,100,1000,2000", help="MB of text; empty for none")
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--cpus", type=int, default=os.cpu_count())
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
@@ -151,7 +151,7 @@ def main() -> None:
         what = {"stream": stream, "plan": plan, "resume": resume}[args.child.pop("what")]
         print(json.dumps(what(**args.child)))
         return
-    sizes, results = [round(float(size) * 1e6) for size in args.sizes.split(",")], {}
+    sizes, results = [round(float(size) * 1e6) for size in args.sizes.split(",") if size], {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = make_model(folder / "model", "tiny")
