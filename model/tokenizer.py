@@ -55,7 +55,8 @@ class Tokenizer:
         self.max_length = spec.max_length
         self.library_only = _library_only(spec.description)
         self._added = [token["content"] for token in spec.description["added_tokens"]]
-        self._cache = WordCache(self._tokenizer, cache_bytes)
+        normalizer = spec.description["normalizer"] or {}
+        self._cache = WordCache(self._tokenizer, cache_bytes, chinese=normalizer.get("handle_chinese_chars") is True)
 
     @cached_property
     def token_chars(self) -> npt.NDArray[np.int32]:

@@ -23,8 +23,9 @@ class WordCache:
     several threads at once.
     """
 
-    def __init__(self, tokenizer: tokenizers.Tokenizer, limit: int) -> None:
-        self._tokenizer, self._limit = tokenizer, limit
+    def __init__(self, tokenizer: tokenizers.Tokenizer, limit: int, *, chinese: bool) -> None:
+        """chinese: whether the tokenizer sets Chinese characters apart."""
+        self._tokenizer, self._limit, self._chinese = tokenizer, limit, chinese
         self._numbers: dict[str, int]
         self._room: int  # bytes left; less than 0: used up
         self._size: int  # tokens kept
@@ -34,7 +35,7 @@ class WordCache:
 
     def __call__(self, data: Bytes, bounds: Int64s) -> Tokens:
         """Tokens of R texts. data: their UTF-8, end to end, less than 2 GiB; bounds: [R + 1], where each begins."""
-        chunks = split(data, bounds)
+        chunks = split(data, bounds, chinese=self._chinese)
         entries = self._find(chunks.distinct)[chunks.which]
         first, counts, words = (column[entries] for column in self._entries)
         token_at, word_at = offsets_of(counts).astype(np.int32), offsets_of(words).astype(np.int32)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from distilray.model import tokenizer as module
 from distilray.model import word_cache
+from distilray.model.chunks import STAND_ALONE
 from distilray.model.tokenizer import Tokenizer
 from distilray.model.tokens import encode
 from tests.model import tokenizer_differential
@@ -76,6 +77,16 @@ def test_any_text_with_any_flags_equals_the_library(tokenizers: list[Tokenizer],
 def test_what_is_known_to_be_hard_equals_the_library(tokenizers: list[Tokenizer], text: str) -> None:
     for tokenizer in tokenizers:
         assert_as_library(tokenizer, [text, "", f"the{text}", f"{text}the", text])
+
+
+def test_characters_that_are_chunks_are_words_of_their_own(tokenizers: list[Tokenizer]) -> None:
+    for chinese, table in STAND_ALONE.items():
+        tokenizer = next(t for t, f in zip(tokenizers, FLAGS, strict=True) if f["tokenize_chinese_chars"] is chinese)
+        characters = [chr(code) for code in np.flatnonzero(table)]
+        assert "\u2014" in characters
+        assert ("\u4e2d" in characters) is chinese
+        words = encode(tokenizer._tokenizer, [f"a{character}a" for character in characters])
+        assert words.word_ids.tolist() == [0, 1, 2] * len(characters)
 
 
 @pytest.mark.slow
