@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does the cost of a token, or the driver's memory, grow with the corpus? python benchmarks/scale.py
 
-Embeddings by a model of one layer of 32, which costs next to nothing, so that it is the pipeline that is measured: from 10 MB
+Mean word embeddings of 32 dimensions, which cost next to nothing, so that it is the pipeline that is measured: from 10 MB
 to 2 GB of text on Ray, each size in a process of its own. Time a token is taken between the first and the last commit, so
 without start-up. Then a corpus of 100,000 tiny shards is planned, and resumed when all its units are committed.
 Wanted: time a token the same within 10 % from 100 MB up, the driver's memory flat; 100,000 shards planned in < 60 s with < 1 GB,
@@ -49,7 +49,7 @@ def job(corpus: str, model: str, out: str, engine: str) -> Any:
     compute: dict[str, Any] = {"engine": engine, "tokens_per_pack": 16384}
     return Job(
         source=Source(uri=corpus, keep=["id"]),
-        tasks=[Embeddings(model=model, long_texts="truncate")],
+        tasks=[Embeddings(model=model, layer=0, long_texts="truncate")],
         sink=Sink(uri=out),
         compute=Compute(**compute),
     )
