@@ -24,6 +24,7 @@ from corpora import english
 from harness import make_model, megabytes, start_ray, watch
 
 SHARD = 2**25  # bytes of text
+UNIT = 2**22  # bytes: word embeddings take a second for them
 SOURCE = 20 * 10**6  # bytes of different text
 STEADY = 100 * 10**6  # bytes from which on the cost of a token must be constant
 
@@ -46,7 +47,7 @@ def write_large(folder: Path, size: int) -> str:
 def job(corpus: str, model: str, out: str, engine: str) -> Any:
     from distilray.pipeline import Compute, Embeddings, Job, Sink, Source  # noqa: PLC0415
 
-    compute: dict[str, Any] = {"engine": engine, "tokens_per_pack": 16384}
+    compute: dict[str, Any] = {"engine": engine, "tokens_per_pack": 16384, "unit_bytes": UNIT}
     return Job(
         source=Source(uri=corpus, keep=["id"]),
         tasks=[Embeddings(model=model, layer=0, long_texts="truncate")],
