@@ -12,7 +12,7 @@ example: .venv/ready
 test: .venv/ready-dev lint
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: .venv/ready-dev
+test-slow: .venv/ready-dev .venv/ready-bench
 	$(BIN)/python -m pytest -m slow
 
 bench: .venv/ready-bench
