@@ -18,6 +18,8 @@ from transformers.utils.logging import disable_progress_bar
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 Rival = Callable[[Sequence[Batch]], list[npt.NDArray[np.float32]]]
 _INPUTS = ("input_ids", "attention_mask")
+# a model that OpenVINO frees while Python holds its lock may wait for its own threads for ever
+_KEPT: list[Any] = []
 _NEEDED = ("onnx", "onnxruntime", "openvino")
 disable_progress_bar()
 
@@ -91,7 +93,8 @@ def openvino_rivals(folder: str, threads: int, precision: str) -> dict[str, Riva
             "PERFORMANCE_HINT": hint,
             "INFERENCE_PRECISION_HINT": precision,
         }
-        rivals[hint.lower()] = _queue(ov, ov.Core().compile_model(model, "CPU", options))
+        _KEPT.append(ov.Core().compile_model(model, "CPU", options))
+        rivals[hint.lower()] = _queue(ov, _KEPT[-1])
     return rivals
 
 
