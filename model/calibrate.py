@@ -46,7 +46,8 @@ def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: f
     predictor's own budget, its rate is one that is reached at least, and nothing is remembered, for the device may only
     have been busy. The smallest budget is always measured, however long that takes.
     sequences: some of the corpus, slices of `pool`, repeated to fill the packs. Leaves the predictor as it was.
-    Raises ValueError without sequences, CalibrationError for a file that holds something else.
+    Where the file may not be read or written, a warning says so. Raises ValueError without sequences, CalibrationError
+    for a file that holds something else.
     """
     if not len(sequences.first):
         raise ValueError("expected some sequences to calibrate with, got none")
@@ -79,9 +80,10 @@ def remembered(predictor: Predictor, sequences: Sequences) -> Calibration | None
 
 
 def calibration_file() -> Path:
-    """In the folder DISTILRAY_CACHE, or else in the user's cache folder."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("DISTILRAY_CACHE") or cache / "distilray") / "calibration.json"
+    """In the folder DISTILRAY_CACHE, or else in the user's cache folder. Raises RuntimeError for a user without a home."""
+    if ours := os.environ.get("DISTILRAY_CACHE"):
+        return Path(ours) / "calibration.json"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilray/calibration.json"
 
 
 def _grow(
@@ -145,10 +147,13 @@ def _cpu() -> str:
 
 
 def _read() -> dict[str, Any]:
-    file = calibration_file()
     try:
+        file = calibration_file()
         content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (PermissionError, RuntimeError) as error:
+        log.warning("calibrations of before cannot be read: %s", error)
         return {}
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{file}: cannot be read ({error}); delete it") from error
@@ -167,8 +172,12 @@ def _is_calibration(value: Any) -> bool:
 
 def _write(content: dict[str, Any]) -> None:
     """Replaces the file at once: of two processes that write, one's finding is forgotten, and no file is broken."""
-    file = calibration_file()
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".json", delete=False, encoding="utf-8") as new:
-        json.dump(content, new, indent=2)
-    Path(new.name).replace(file)
+    try:
+        file = calibration_file()
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            new = Path(folder) / file.name
+            new.write_text(json.dumps(content, indent=2), encoding="utf-8")
+            new.replace(file)
+    except (OSError, RuntimeError) as error:
+        log.warning("the calibration is not remembered: %s; DISTILRAY_CACHE names another folder", error)

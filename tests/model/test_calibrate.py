@@ -1,8 +1,12 @@
 """The token budget grows while it pays and memory lasts, and is remembered."""
 
+import os
+import pwd
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -98,6 +102,71 @@ def test_a_file_of_something_else_is_an_error(predictor: Predictor, content: byt
         with pytest.raises(CalibrationError, match=r"calibration\.json: .*; delete it"):
             call()
     assert calibration_file().read_bytes() == content
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[None]:
+    """To root everything is permitted."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    yield
+    if root:
+        os.seteuid(0)
+
+
+@pytest.mark.usefixtures("ordinary_user")
+def test_a_file_that_may_not_be_read_or_replaced_ends_no_run(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        monkeypatch.setenv("DISTILRAY_CACHE", name)
+        calibration_file().write_text("{}")
+        calibration_file().chmod(0)
+        Path(name).chmod(0o500)
+        assert remembered(predictor, SHORT) is None
+        assert "cannot be read: " in caplog.text
+        packs_of(predictor, SHORT, most=1500)
+        assert list(Path(name).iterdir()) == [calibration_file()]  # nothing else is left
+    assert "is not remembered: [Errno 13]" in caplog.text
+
+
+def test_a_folder_that_cannot_be_made_ends_no_run(
+    predictor: Predictor, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache.write_text("a file")
+    assert remembered(predictor, SHORT) is None
+    assert packs_of(predictor, SHORT, most=1500)[0].tokens_per_pack == 1024
+    assert "is not remembered: [Errno 17]" in caplog.text
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(
+    predictor: Predictor, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here a folder takes its place meanwhile."""
+
+    def make_folder(*_: object) -> None:
+        calibration_file().mkdir(parents=True, exist_ok=True)
+
+    with predictor.encoder.register_forward_pre_hook(make_folder):
+        packs_of(predictor, SHORT, most=1500)
+    assert list(cache.iterdir()) == [calibration_file()]
+    assert "is not remembered" in caplog.text
+
+
+def test_a_user_without_a_home_needs_the_variable_or_remembers_nothing(
+    predictor: Predictor, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    for name in ("HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert calibration_file() == cache / "calibration.json"
+    monkeypatch.delenv("DISTILRAY_CACHE")
+    packs_of(predictor, SHORT, most=1500)
+    assert "is not remembered: Could not determine home directory" in caplog.text
 
 
 def test_no_sequences_are_an_error(predictor: Predictor) -> None:
