@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _SMALLEST = {"cpu": 1024, "cuda": 8192}
 _PACKS = {"cpu": 1, "cuda": 8}  # a call: where packs overlap, several
+_AT_ONCE = 1024  # as a task with outputs as wide as a vocabulary asks for them: not they must end growth
 _SECONDS = 0.25  # spent on a budget at least
 _GAIN = 1.03  # a budget twice as large must be so much faster: smaller packs need less memory
 
@@ -56,8 +57,7 @@ def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: f
     try:
         tried, end = _grow(predictor, pool, sequences, seconds)
     finally:
-        predictor.set_budget(before[0])
-        predictor.computed_tokens = before[1]
+        predictor.tokens_per_pack, predictor.computed_tokens = before
     best = tried[0]
     for each in tried[1:]:
         best = each if each.tokens_per_second > best.tokens_per_second * _GAIN else best
@@ -96,7 +96,7 @@ def _grow(
     _rate(predictor, pool, _tiled(sequences, 1), 0)  # the first call of all is slow
     tried: list[Calibration] = []
     while True:
-        predictor.set_budget(budget)
+        predictor.tokens_per_pack = budget
         rate = _rate(predictor, pool, _tiled(sequences, budget * _PACKS[device]), _SECONDS)
         if (fitting := predictor.budget) < budget:  # memory ended
             return tried or [Calibration(fitting, rate)], "memory"
@@ -110,7 +110,8 @@ def _grow(
 
 def _rate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float) -> float:
     """Tokens a second: the median of as many calls as fit in `seconds`, one at least."""
-    readings = [Reading(read_first(len(sequences.first)))] * len(predictor.heads)
+    reading = Reading(read_first(len(sequences.first)), lambda outputs, _: (outputs.amax(-1),), _AT_ONCE)
+    readings = [reading] * len(predictor.heads)
     times: list[float] = []
     if predictor.device.type == "cuda":
         predictor(pool, sequences, readings)  # memory and kernels for the new size
@@ -133,11 +134,12 @@ def _tiled(sequences: Sequences, tokens: int) -> Sequences:
 def _key(predictor: Predictor, sequences: Sequences) -> str:
     """Everything that the best budget and its rate depend on."""
     config = predictor.config
-    shape = ", ".join(f"{name} {getattr(config, name)}" for name in ("n_layers", "dim", "n_heads", "hidden_dim"))
+    shape = ", ".join(f"{name} {getattr(config, name)}" for name in ("dim", "n_heads", "hidden_dim"))
+    passed = f"{max(predictor.depths)} layers, {shape}, heads {' '.join(sorted(predictor.head_names))}"
     typical = 1 << (int(np.median(sequences.lengths)).bit_length() - 1)
     where = _cpu() if predictor.device.type == "cpu" else predictor.device_name
     computed = f"{torch.get_num_threads()} threads, {predictor.precision}, {predictor.attention}"
-    return f"{where}, {computed}, torch {torch.__version__}, {shape}, length {typical}"
+    return f"{where}, {computed}, torch {torch.__version__}, {passed}, length {typical}"
 
 
 def _cpu() -> str:

@@ -26,7 +26,6 @@ log = logging.getLogger(__name__)
 
 # tokens a pass: enough to keep the device busy, few enough for its memory; measured, see docs/performance.md
 _TOKENS_PER_PACK = {"cpu": 8192, "cuda": 65536}
-_PASSES_TO_GROW = 64  # after so many packs that fit, twice as much is tried again
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Reduce = Callable[[Tensor, Ints], tuple[Tensor, ...]]
@@ -70,9 +69,10 @@ class Predictor:
         chosen = choose_attention(attention, self.device, torch_dtype, encoder.config.head_dim)
         self.encoder = load_encoder(encoder, chosen, torch_dtype).to(self.device)
         self.heads = [load_head(head.name, head.weights, torch_dtype).to(self.device) for head in heads]
+        self.head_names = [head.name for head in heads]
         self.depths = [head.depth for head in heads]
         self.specials = specials
-        self.set_budget(tokens_per_pack or _TOKENS_PER_PACK[self.device.type])
+        self.tokens_per_pack = self.budget = tokens_per_pack or _TOKENS_PER_PACK[self.device.type]
         self.config = encoder.config
         self.device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         self.precision, self.attention = str(torch_dtype).removeprefix("torch."), chosen.name
@@ -83,10 +83,12 @@ class Predictor:
     def __call__(self, pool: Ints, sequences: Sequences, readings: Sequence[Reading]) -> list[Arrays]:
         """For each head, what its reading asks for, in the order of its runs.
 
-        pool: [N] token ids that the sequences are slices of. A pack that does not fit in the device's memory is tried
-        again as smaller ones. Raises FloatingPointError for outputs that are not finite, torch.OutOfMemoryError if a
-        single sequence does not fit.
+        pool: [N] token ids that the sequences are slices of. Where a pack of `tokens_per_pack` does not fit in the
+        device's memory, it and the call's other packs are halved; the next call begins anew, for how its packs are cut,
+        and so the last bits of its outputs, must not depend on what was computed before. Raises FloatingPointError for
+        outputs that are not finite, torch.OutOfMemoryError if a single sequence does not fit.
         """
+        self.budget = self.tokens_per_pack
         order = np.argsort(sequences.lengths, kind="stable")
         laid = sequences.take(order)
         ids, lengths = laid.assemble(pool, self.specials), laid.lengths
@@ -107,15 +109,6 @@ class Predictor:
         self._collect(computing)
         return [read.result() for read in reads]
 
-    def set_budget(self, tokens_per_pack: int) -> None:
-        """So many tokens a pack from here on."""
-        self.tokens_per_pack, self._halvings, self._passes = tokens_per_pack, 0, 0
-
-    @property
-    def budget(self) -> int:
-        """Tokens a pack: `tokens_per_pack`, halved as often as memory ended lately."""
-        return max(1, self.tokens_per_pack >> self._halvings)
-
     def _launch(self, pack: Pack, tokens: slice, reads: Sequence["_Read"]) -> "_Computing | None":
         """One pass, which the device may still compute on return; None if its memory ended, and the budget is smaller.
 
@@ -132,14 +125,16 @@ class Predictor:
                 ) from error
         else:
             self.computed_tokens += count
-            self._passes += 1
-            if self._halvings and self._passes >= _PASSES_TO_GROW:
-                self._halvings, self._passes = self._halvings - 1, 0
             return launched
-        self._passes = 0
         while self.budget >= count:
-            self._halvings += 1
-        log.warning("%d tokens do not fit in the memory of %s: now at most %d", count, self.backend, self.budget)
+            self.budget //= 2
+        log.warning(
+            "%d tokens do not fit in the memory of %s: at most %d for now; tokens_per_pack: %d would spare the attempts",
+            count,
+            self.backend,
+            self.budget,
+            self.budget,
+        )
         return None
 
     def _forward(self, pack: Pack, tokens: slice, reads: Sequence["_Read"]) -> "_Computing":

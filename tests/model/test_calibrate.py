@@ -14,9 +14,10 @@ import torch
 
 from distilray.model.calibrate import Calibration, CalibrationError, calibrate, calibration_file, remembered
 from distilray.model.checkpoint import Checkpoint
+from distilray.model.heads import HeadName
 from distilray.model.predictor import Head, Predictor
 from distilray.model.sequences import Sequences, Specials, single
-from distilray.model.weights import read_weights
+from distilray.model.weights import Weights, read_weights
 from tests.support import make_checkpoint
 
 POOL = np.random.default_rng(0).integers(5, 50, 3000)
@@ -30,15 +31,20 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def make(folder: Path, layers: int = 1) -> Predictor:
-    options = {"layers": layers, "dim": 16, "heads": 2, "hidden_dim": 24}
-    weights = read_weights(Checkpoint(str(make_checkpoint(folder / str(layers), **options))))
-    return Predictor(weights, [Head("token-classification", weights, layers)], Specials(2, 3), "float32", "sdpa", 3000)
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
+    options = {"head": "masked-lm", "layers": 2, "dim": 16, "heads": 2, "hidden_dim": 24}
+    return read_weights(Checkpoint(str(make_checkpoint(tmp_path_factory.mktemp("calibrated"), **options))))
+
+
+def make(weights: Weights, *heads: tuple[HeadName, int]) -> Predictor:
+    chosen = [Head(name, weights, depth) for name, depth in heads]
+    return Predictor(weights, chosen, Specials(2, 3), "float32", "sdpa", 3000)
 
 
 @pytest.fixture(scope="module")
-def predictor(tmp_path_factory: pytest.TempPathFactory) -> Predictor:
-    return make(tmp_path_factory.mktemp("calibrated"))
+def predictor(weights: Weights) -> Predictor:
+    return make(weights, ("first-token", 1))
 
 
 def packs_of(
@@ -82,13 +88,24 @@ def test_without_time_the_predictors_own_budget_stands_and_nothing_is_remembered
     assert remembered(predictor, SHORT) is None
 
 
-def test_a_calibration_is_remembered_by_what_it_depends_on(predictor: Predictor, tmp_path: Path) -> None:
+def test_outputs_as_wide_as_a_vocabulary_are_made_a_few_at_once(weights: Weights) -> None:
+    """As the tasks ask for them: a pack's could need more memory than all else."""
+    predictor, at_once = make(weights, ("masked-lm", 1)), []
+    empty = single(np.zeros(9, dtype=np.int64), np.zeros(9, dtype=np.int64))
+    with predictor.heads[0].register_forward_hook(lambda _, __, logits: at_once.append(len(logits))):
+        packs = packs_of(predictor, empty, most=5000)[1]
+    assert 4096 in packs  # 2,048 sequences
+    assert max(at_once) == 1024
+
+
+def test_a_calibration_is_remembered_by_what_it_depends_on(predictor: Predictor, weights: Weights) -> None:
     assert remembered(predictor, SHORT) is None
     found, _ = packs_of(predictor, SHORT, most=1500)
     assert remembered(predictor, SHORT) == found
     assert remembered(predictor, SHORT.take(np.arange(3))) == found  # as long, typically
     assert remembered(predictor, LONG) is None
-    assert remembered(make(tmp_path, layers=2), SHORT) is None
+    for heads in ([("first-token", 2)], [("first-token", 0)], [("mean-pooling", 1)], [("first-token", 1)] * 2):
+        assert remembered(make(weights, *heads), SHORT) is None
     packs_of(predictor, LONG, most=1500)
     assert remembered(predictor, SHORT) == found
     assert list(calibration_file().parent.iterdir()) == [calibration_file()]
