@@ -1,6 +1,6 @@
 """The heads: what stands on the encoder's hidden states.
 
-Every head takes hidden states [T, dim] of a pack and the P positions it is read at, int64 [P], and computes those only.
+Every head takes hidden states [T, dim] of a pack and the P positions it is read at, int32 [P], and computes those only.
 Submodules carry the names of the checkpoint's tensors.
 """
 
@@ -90,9 +90,9 @@ class MeanPooling(nn.Module):
     def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
         if not len(at):
             return hidden[at]
-        lengths = pack.cu_seqlens.diff().to(torch.int64)
-        mean = torch.segment_reduce(hidden.float(), "mean", lengths=lengths, axis=0)
-        sequence = torch.searchsorted(pack.cu_seqlens, at.to(torch.int32), right=True) - 1
+        # unsafe: the checks would wait for the device, and differences of cu_seqlens add up
+        mean = torch.segment_reduce(hidden.float(), "mean", lengths=pack.cu_seqlens.diff(), axis=0, unsafe=True)
+        sequence = torch.searchsorted(pack.cu_seqlens, at, right=True) - 1
         return mean[sequence]
 
 

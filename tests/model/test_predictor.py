@@ -282,8 +282,9 @@ def on_gpu(tasks: Tasks, heads: slice, tokens_per_pack: int) -> Predictor:
 @pytest.mark.gpu
 @needs_gpu
 def test_nothing_inside_a_pack_waits_for_the_gpu(tasks: Tasks) -> None:
-    predictor = on_gpu(tasks, slice(2), 500)
-    readings = [Reading(all_tokens(MANY)), Reading(all_tokens(MANY), lambda logits, _: logits.topk(2), at_once=64)]
+    predictor = on_gpu(tasks, slice(None), 500)
+    readings = [Reading(all_tokens(MANY))] * len(HEADS)
+    readings[1] = Reading(all_tokens(MANY), lambda logits, _: logits.topk(2), at_once=64)
     wanted = predictor(POOL, MANY, readings)
     torch.cuda.set_sync_debug_mode("error")
     try:
