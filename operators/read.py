@@ -1,7 +1,8 @@
 """One unit of a shard to a table of rows; what cannot be read becomes dead letters."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,10 @@ from distilray.operators import schema as s
 from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, either, keep, text_lists, texts
 from distilray.operators.storage import open_folder
 from distilray.operators.timing import timed
+
+_STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows at a time, of a row group that is only begun
+
+Take = Callable[[list[str], int, int, int], pa.Table]  # columns, row group, rows to skip, rows to take
 
 
 class ShardError(ValueError):
@@ -61,6 +66,18 @@ class Read:
 
         Raises ShardError if the shard is another than was planned, and whatever the store raises.
         """
+        return self._read(unit, whole=True)
+
+    def head(self, unit: Unit, rows: int) -> pa.Table:
+        """The first rows of a unit, of its first row group at most, which is decoded only as far as they reach.
+
+        Raises as reading all of it does.
+        """
+        first = unit.row_groups[0]
+        return self._read(replace(unit, row_groups=(first, first + 1), rows=min(rows, unit.rows)), whole=False)
+
+    def _read(self, unit: Unit, *, whole: bool) -> pa.Table:
+        """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
             return self._dead_shard(unit, *unit.error)
         fs, path = open_folder(unit.uri, self.storage_options)
@@ -70,17 +87,21 @@ class Read:
             raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")
         with fs.open(path, "rb", cache_type="none") as file:  # Arrow coalesces its own reads
             watched = WatchedFile(file)
-            parquet = pq.ParquetFile(pa.PythonFile(watched, mode="r"), page_checksum_verification=True)
-            pieces = [self._row_group(parquet, *part, watched) for part in _parts(unit, parquet.metadata)]
+            source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
+            parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered)
+            take = _whole if whole else _streamed
+            pieces = [
+                self._row_group(partial(take, parquet), *part, watched) for part in _parts(unit, parquet.metadata)
+            ]
         table = pa.concat_tables(pieces)
         numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
         return self._rows(unit, table, numbers)
 
-    def _row_group(self, parquet: pq.ParquetFile, group: int, skip: int, rows: int, watched: "WatchedFile") -> pa.Table:
+    def _row_group(self, take: Take, group: int, skip: int, rows: int, watched: "WatchedFile") -> pa.Table:
         """Text, kept columns and dead letter of rows of one row group; all dead if its bytes make no sense."""
         names = list(dict.fromkeys([self.text, *self.inputs.names, *self.kept.names]))
         try:
-            raw = parquet.read_row_group(group, columns=names).slice(skip, rows)
+            raw = take(names, group, skip, rows)
             text, dead = texts(raw[self.text], "the text")
             inputs = []
             for column in self.inputs:
@@ -148,6 +169,22 @@ def _parts(unit: Unit, metadata: pq.FileMetaData) -> Iterator[tuple[int, int, in
         rows = min(metadata.row_group(group).num_rows - skip, left)
         yield group, skip, rows
         skip, left = 0, left - rows
+
+
+def _whole(parquet: pq.ParquetFile, names: list[str], group: int, skip: int, rows: int) -> pa.Table:
+    return parquet.read_row_group(group, columns=names).slice(skip, rows)
+
+
+def _streamed(parquet: pq.ParquetFile, names: list[str], group: int, skip: int, rows: int) -> pa.Table:
+    """The same rows; what comes before them is decoded and dropped, what comes after is not read."""
+    taken: list[pa.RecordBatch] = []
+    for batch in parquet.iter_batches(_STREAM_ROWS, row_groups=[group], columns=names):
+        part = batch.slice(min(skip, len(batch)), rows)
+        skip, rows = max(skip - len(batch), 0), rows - len(part)
+        taken += [part] if len(part) else []
+        if not rows:
+            break
+    return pa.Table.from_batches(taken)
 
 
 class WatchedFile:

@@ -58,11 +58,16 @@ class Tokenize:
     @timed("tokenize")
     def __call__(self, table: pa.Table) -> pa.Table:
         """The rows with list<TOKEN> columns, or list<list<TOKEN>> for columns of lists."""
-        for number, tokenizing in enumerate(self.tokenizings):
-            columns = {s.TEXT: table[s.TEXT]} | {name: table[s.input_column(name)] for name in tokenizing.columns}
-            for name, column in columns.items():
-                table = table.append_column(s.tokens_column(number, name), _tokens(tokenizing.tokenizer, column))
-        return table
+        return tokenized(table, self.tokenizings)
+
+
+def tokenized(table: pa.Table, tokenizings: Sequence[Tokenizing]) -> pa.Table:
+    """The rows with the columns that `Tokenize` adds."""
+    for number, tokenizing in enumerate(tokenizings):
+        columns = {s.TEXT: table[s.TEXT]} | {name: table[s.input_column(name)] for name in tokenizing.columns}
+        for name, column in columns.items():
+            table = table.append_column(s.tokens_column(number, name), _tokens(tokenizing.tokenizer, column))
+    return table
 
 
 def _tokens(tokenizer: Tokenizer, column: pa.ChunkedArray) -> pa.ListArray:

@@ -62,12 +62,17 @@ def _units(shard: Shard, partitions: pa.Schema, unit_bytes: int) -> Iterator[Uni
 
 
 def _runs(groups: Sequence[tuple[int, int]], unit_bytes: int) -> Iterator[tuple[int, int, int, int]]:
-    """First, last + 1, rows and bytes of runs of row groups: each fits a unit, or is one group that does not."""
+    """First, last + 1, rows and bytes of runs of row groups: each fits a unit, or is one group that does not.
+
+    The first group of a run has rows.
+    """
     first, rows, size = 0, 0, 0
     for i, (group_rows, group_bytes) in enumerate(groups):
         if rows and (size + group_bytes > unit_bytes or rows + group_rows > _UNIT_ROWS):
             yield first, i, rows, size
-            first, rows, size = i, 0, 0
+            rows = 0
+        if not rows:  # a group without rows begins no run: writers put one for an empty batch
+            first, size = i, 0
         rows += group_rows
         size += group_bytes
     if rows:

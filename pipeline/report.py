@@ -18,11 +18,11 @@ from distilray.operators.task import Task
 from distilray.operators.tasks import QuestionAnswering, TokenClassification
 from distilray.operators.write import Stats
 from distilray.pipeline.commit import Output, open_output
+from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.run import Result, execute
 from distilray.pipeline.sample import sample_rows
-from distilray.pipeline.shards import explain
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _SNIPPET = 220  # characters
@@ -125,8 +125,8 @@ def samples(result: Result) -> Iterator[Text]:
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     try:
         rows = sample_rows(result.plan, units=_SAMPLES, rows=1)
-    except (OSError, ShardError) as error:  # the corpus may be gone by now; the answers are there
-        yield Text(f"no sample rows: {explain(error)}", style="dim")
+    except (JobError, ShardError) as error:  # the corpus may be gone by now; the answers are there
+        yield Text(f"no sample rows: {one_line(str(error))}", style="dim")
         return
     for unit, table in rows:
         text = table[s.TEXT][0].as_py() if table.num_rows else None

@@ -2,7 +2,7 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -13,10 +13,12 @@ from distilray.model.sequences import Sequences
 from distilray.operators import schema as s
 from distilray.operators.passes import Passes
 from distilray.operators.ragged import one_chunk
-from distilray.operators.read import Unit
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.read import ShardError, Unit
+from distilray.operators.tokenize import tokenized
+from distilray.pipeline.errors import JobError
 from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.plan import Plan
+from distilray.pipeline.shards import explain
 
 _PLACES, _ROWS, _BYTES = 16, 128, 2**21  # half a million tokens: a second of tokenizing at the slowest
 _READERS = 4
@@ -34,7 +36,10 @@ class Sample:
 
 
 def sample_rows(plan: Plan, units: int, rows: int) -> list[tuple[Unit, pa.Table]]:
-    """The first `rows` rows of `units` units, spread evenly; only one row group of each is read."""
+    """The first `rows` rows of `units` units, spread evenly, or fewer if their row group has no more.
+
+    Raises JobError if the store fails, ShardError for a shard that has changed.
+    """
     alive = [unit for unit in plan.units if unit.error is None]
     picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(units, len(alive))).round().astype(int))
     with ThreadPoolExecutor(_READERS) as pool:
@@ -42,21 +47,24 @@ def sample_rows(plan: Plan, units: int, rows: int) -> list[tuple[Unit, pa.Table]
 
 
 def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
-    first = unit.row_groups[0]
-    return plan.read(replace(unit, row_groups=(first, first + 1), rows=min(rows, unit.rows)))
+    try:
+        return plan.read.head(unit, rows)
+    except ShardError:
+        raise
+    except Exception as error:  # every store has its own exceptions; all of them mean "cannot be read"
+        raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
 
 
 def take_sample(plan: Plan, passes: Passes) -> Sample | None:
     """Some rows of up to 16 places, about 2 MiB of text at most, tokenized; None for a corpus without rows."""
-    tables = [table for _, table in sample_rows(plan, _PLACES, _ROWS)]
+    tables = [table for _, table in sample_rows(plan, _PLACES, _ROWS) if table.num_rows]
     tables = [_first_bytes(table, _BYTES // len(tables)) for table in tables]
     if not tables:
         return None
-    tokenize = Tokenize(passes.tasks)
     halves = [pa.concat_tables(part) for part in (tables[::2], tables[1::2] or tables[:1])]
-    cold = tokenize(halves[0])
+    cold = tokenized(halves[0], passes.tokenizings)
     start = time.process_time()
-    warm = tokenize(halves[1])  # other texts, with what the first ones left in caches
+    warm = tokenized(halves[1], passes.tokenizings)  # other texts, with what the first ones left in caches
     rate = _tokens(warm) / max(time.process_time() - start, 1e-6)
     table = pa.concat_tables([cold, warm][: min(len(tables), 2)])
     return Sample(table, _scale(plan, tables), rate)

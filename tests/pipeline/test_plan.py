@@ -30,6 +30,7 @@ def test_every_row_is_in_exactly_one_unit(shards: list[list[tuple[int, int]]], u
                 before = sum(rows for rows, _ in shard[: unit.row_groups[0]])
                 held = sum(rows for rows, _ in shard[slice(*unit.row_groups)])
                 assert unit.rows > 0
+                assert unit.skip < shard[unit.row_groups[0]][0]
                 assert unit.first_row == before + unit.skip
                 assert unit.skip + unit.rows <= held
                 covered += range(unit.first_row, unit.first_row + unit.rows)
