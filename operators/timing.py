@@ -19,12 +19,10 @@ Given = TypeVar("Given")
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds that a unit took. read, tokenize, predict, write: at work; starved: the predict worker was free and there
+class Seconds:
+    """What a unit took, or many. read, tokenize, predict, write: at work; starved: the predict worker was free and there
     were no tokens yet; held: there were, but its last unit was not handed over or this one not yet dispatched; starting:
     either of them before the worker's first unit.
-
-    tokenized, predicted: when these were done, by the wall clock; worker: which predict worker did it.
     """
 
     read: float = 0.0
@@ -34,6 +32,12 @@ class Timing:
     starting: float = 0.0
     starved: float = 0.0
     held: float = 0.0
+
+
+@dataclass(frozen=True)
+class Timing(Seconds):
+    """Of one unit. tokenized, predicted: when these were done, by the wall clock; worker: which predict worker did it."""
+
     tokenized: float = 0.0
     predicted: float = 0.0
     worker: str = ""

@@ -1,33 +1,25 @@
 """Where the time of a run went, and what would make the next one faster."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from distilray.operators.timing import Timing
+from distilray.operators.timing import Seconds, Timing
 
 _GOOD = 0.9  # of the predict workers' time computing: what is left is not worth a change
 _BUSY = 0.6  # of its time at work: a stage that others wait for
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Seconds of a run, summed over its units. read, tokenize, predict, write: at work; of the predict workers' time also
-    starting: until their first unit came; starved: no tokens were there; held: tokens were, but the last unit was not
-    handed over or the next not dispatched; idle: a worker had done its last unit, and others had not."""
+class Spent(Seconds):
+    """Of a run, summed over its units. workers: predict workers that computed one at least; idle: such a worker had done
+    its last unit, and others had not."""
 
     units: int = 0
     workers: int = 0
-    read: float = 0.0
-    tokenize: float = 0.0
-    predict: float = 0.0
-    write: float = 0.0
-    starting: float = 0.0
-    starved: float = 0.0
-    held: float = 0.0
     idle: float = 0.0
 
     @property
     def occupied(self) -> float:
-        """Seconds that predict workers were there, at work or not: what a device costs."""
+        """Seconds that these workers were there, at work or not: what their devices cost."""
         return self.predict + self.starting + self.starved + self.held + self.idle
 
 
@@ -35,7 +27,7 @@ class Clock:
     """Sums what units took."""
 
     def __init__(self) -> None:
-        self._sums = dict.fromkeys(("read", "tokenize", "predict", "write", "starting", "starved", "held"), 0.0)
+        self._sums = dict.fromkeys((field.name for field in fields(Seconds)), 0.0)
         self._last: dict[str, float] = {}  # when each predict worker finished a unit
         self._units = 0
 
@@ -48,7 +40,8 @@ class Clock:
     def spent(self) -> Spent:
         """All units added so far."""
         end = max(self._last.values(), default=0.0)
-        return Spent(self._units, len(self._last), idle=sum(end - last for last in self._last.values()), **self._sums)
+        idle = sum(end - last for last in self._last.values())
+        return Spent(**self._sums, units=self._units, workers=len(self._last), idle=idle)
 
 
 def bottleneck(spent: Spent) -> str:
@@ -65,14 +58,18 @@ def bottleneck(spent: Spent) -> str:
     return f"predict workers ({spent.workers}): {', '.join(said)}" if said else "no unit was computed"
 
 
-def advice(spent: Spent, tokenizers: int, writers: int) -> str:
-    """What to change, for so many workers of the other stages; 0: one process does it all, stage after stage."""
+def advice(spent: Spent, devices: int, tokenizers: int, writers: int) -> str:
+    """What to change, for so many predict workers and workers of the other stages; 0 of these: one process does it all,
+    stage after stage."""
+    if not spent.units:
+        return "none, for no unit was computed"
     waits = {name: getattr(spent, name) for name in ("starved", "held", "starting", "idle")}
     worst = max(waits, key=lambda name: waits[name])
-    if spent.predict >= _GOOD * spent.occupied:
-        return "nothing to change: the device is the limit"
-    if worst in ("starting", "idle"):
+    good = spent.predict >= _GOOD * spent.occupied
+    if spent.workers < devices or (worst in ("starting", "idle") and not good):
         return "few units for so many workers: a longer corpus fills them; else fewer workers, or a smaller compute.unit_bytes"
+    if good:
+        return "nothing to change: the device is the limit"
     if not tokenizers:
         return "stages take turns in the local engine: compute.engine ray reads, tokenizes and writes while it computes"
     span = spent.occupied / spent.workers

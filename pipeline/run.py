@@ -100,7 +100,7 @@ def _first_plan(job: Job, encoders: Passes) -> Plan:
 def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | None, seconds: float) -> dict[str, Any]:
     """Where the time went, what to change, and what was predicted and happened, of what this run computed."""
     tokenizers, writers = (site.pools.tokenize.max, ray_engine().WRITERS) if site and site.pools else (0, 0)
-    said = {"bottleneck": bottleneck(spent), "advice": advice(spent, tokenizers, writers)}
+    said = {"bottleneck": bottleneck(spent), "advice": advice(spent, site.devices if site else 0, tokenizers, writers)}
     part = (computed.rows + computed.dead_letters) / max(plan.rows + plan.dead_shards, 1)
     predicted = None
     if plan.forecast and site:

@@ -6,34 +6,46 @@ from distilray.operators.timing import Timing
 from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
 
 CASES = {
-    "device is the limit": Spent(9, 2, predict=95, starved=5),
-    "more than 2 tokenizers": Spent(9, 2, predict=40, starved=60, tokenize=90),
-    "reading is the limit": Spent(9, 2, predict=40, starved=60, tokenize=20, read=90),
-    "writing is the limit": Spent(9, 2, predict=40, held=60, write=95),
-    "a larger compute.unit_bytes": Spent(9, 2, predict=40, held=60, write=5),
-    "larger compute.unit_bytes": Spent(9, 2, predict=40, starved=60, tokenize=9, read=3),  # nobody was at work
-    "few units for so many workers": Spent(9, 2, predict=40, starting=60),
-    "a smaller compute.unit_bytes": Spent(9, 2, predict=40, idle=60, starved=20),
+    "device is the limit": Spent(units=9, workers=2, predict=95, starved=5),
+    "more than 2 tokenizers": Spent(units=9, workers=2, predict=40, starved=60, tokenize=90),
+    "reading is the limit": Spent(units=9, workers=2, predict=40, starved=60, tokenize=20, read=90),
+    "writing is the limit": Spent(units=9, workers=2, predict=40, held=60, write=95),
+    "a larger compute.unit_bytes": Spent(units=9, workers=2, predict=40, held=60, write=5),
+    "larger compute.unit_bytes": Spent(
+        units=9, workers=2, predict=40, starved=60, tokenize=9, read=3
+    ),  # nobody was at work
+    "few units for so many workers": Spent(units=9, workers=2, predict=40, starting=60),
+    "a smaller compute.unit_bytes": Spent(units=9, workers=2, predict=40, idle=60, starved=20),
 }
 
 
 @pytest.mark.parametrize("says", CASES)
 def test_the_advice_names_what_was_slow(says: str) -> None:
-    assert says in advice(CASES[says], tokenizers=2, writers=2)
+    assert says in advice(CASES[says], devices=2, tokenizers=2, writers=2)
 
 
 def test_the_local_engine_is_told_apart() -> None:
-    assert "compute.engine ray" in advice(Spent(9, 1, predict=40, starved=60), tokenizers=0, writers=0)
-    assert "device is the limit" in advice(Spent(9, 1, predict=99, starved=1), tokenizers=0, writers=0)
+    assert "compute.engine ray" in advice(
+        Spent(units=9, workers=1, predict=40, starved=60), devices=1, tokenizers=0, writers=0
+    )
+    assert "device is the limit" in advice(
+        Spent(units=9, workers=1, predict=99, starved=1), devices=1, tokenizers=0, writers=0
+    )
 
 
 def test_the_shares_are_those_of_the_workers_time() -> None:
-    said = bottleneck(Spent(4, 2, read=500, predict=60, starved=25, held=10, idle=5, write=500))
+    said = bottleneck(Spent(units=4, workers=2, read=500, predict=60, starved=25, held=10, idle=5, write=500))
     assert (
         said == "predict workers (2): computed 60%, waited for input 25%, waited to hand over 10%, idle at the end 5%"
     )
     assert bottleneck(Spent()) == "no unit was computed"
-    assert "nothing to change" in advice(Spent(), 2, 2)
+    assert advice(Spent(), devices=2, tokenizers=2, writers=2) == "none, for no unit was computed"
+
+
+def test_workers_without_a_unit_are_too_many() -> None:
+    spent = Spent(units=1, workers=1, predict=95, starting=5)
+    assert "few units for so many workers" in advice(spent, devices=8, tokenizers=24, writers=2)
+    assert "device is the limit" in advice(spent, devices=1, tokenizers=3, writers=2)
 
 
 def test_units_are_summed_and_a_worker_that_is_done_early_is_idle() -> None:
