@@ -44,7 +44,7 @@ class Head:
 class Reading:
     """What to read with a head. reduce: applied on the device to float32 outputs [P, ...] and the P numbers of the
     positions (in the readout's order), to bring back less than logits; None: bring back the outputs. It must not wait
-    for the device. at_once: positions computed together at most, where outputs are so wide that memory counts."""
+    for the device, but where it compares with gold, as in evaluation. at_once: positions computed together at most, where outputs are so wide that memory counts."""
 
     readout: Readout
     reduce: Reduce | None = None

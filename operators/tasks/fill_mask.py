@@ -1,5 +1,6 @@
 """Fill-mask: the tokens that a masked language model puts in the place of "[MASK]"."""
 
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -75,11 +76,13 @@ class FillMask(CompatTask):
 
         wanted = None if gold is None else self._gold(answered(gold, tuple(deaths)), batch.tokenizer, counts)
 
+        @cache  # a copy for each pack would have the device waited for
+        def chosen(device: torch.device) -> Tensor | slice:
+            return slice(None) if targets is None else torch.from_numpy(targets).to(device)
+
         def reduce(logits: Tensor, numbers: Ints) -> tuple[Tensor, ...]:
             scores = logits.softmax(-1)
-            among = (
-                scores if targets is None else scores[:, torch.from_numpy(targets).to(scores.device, non_blocking=True)]
-            )
+            among = scores[:, chosen(logits.device)]
             best = tuple(among.topk(min(self.top_k, among.shape[1])))
             return best if wanted is None else (*best, *_compared(logits, wanted[numbers]))
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.tokenizer import Tokenizer
 from distilray.model.windows import split
 from distilray.operators import schema as s
-from distilray.operators.tasks import FillMask
+from distilray.operators.tasks import FillMask, fill_mask
 from tests.operators.harness import answers, reasons, refused
 from tests.operators.material import SCORE_GATE, corpus_vocabulary, hf_answers, mixed_texts, passage
 from tests.support import make_checkpoint, vocabulary
@@ -199,6 +200,17 @@ def test_a_text_without_a_mask_is_a_dead_letter_and_the_others_are_answered(shor
 def test_no_rows_and_no_masks_have_no_answers(short: Path) -> None:
     assert filled(short, []) == []
     assert reasons(fill(short, ["peace", ""])) == ["no_mask", "no_mask"]
+
+
+def test_targets_go_to_the_device_once(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[list[int]] = []
+    real = torch.from_numpy
+    monkeypatch.setattr(torch, "from_numpy", lambda array: sent.append(array.tolist()) or real(array))
+    monkeypatch.setattr(fill_mask, "_MASKS_AT_ONCE", 2)
+    answer = filled(short, TEXTS[:9], targets=["war", "peace"])
+    ids = sorted({each["token_id"] for row in answer for each in row})
+    assert sum(len(row) for row in answer) > 8  # two candidates a mask: more than one reduction
+    assert sent.count(ids) == 1
 
 
 # options that do not fit
