@@ -77,7 +77,7 @@ class Setup:
         """The windows, for Transformers."""
         cu = offsets_of(self.sequences.lengths)
         whole = torch.from_numpy(self.sequences.assemble(self.pool, self.tokenizer.specials))
-        return list(torch.split(whole, np.diff(cu).tolist()))
+        return list(torch.split(whole.long(), np.diff(cu).tolist()))
 
 
 def make_setup(folder: str, device: torch.device, size: int, quick: bool) -> Setup:

@@ -41,9 +41,9 @@ class Sequences:
         return Sequences(self.first[which], self.length[which], self.pair_first[which], self.pair_length[which])
 
     def assemble(self, pool: Ints, specials: Specials) -> Ints:
-        """The token ids of all sequences end to end."""
+        """The token ids of all sequences end to end, int32."""
         cu = offsets_of(self.lengths)
-        ids = np.full(cu[-1], specials.sep_id, dtype=np.int64)
+        ids = np.full(cu[-1], specials.sep_id, dtype=np.int32)
         ids[cu[:-1]] = specials.cls_id
         ids[ragged_ranges(cu[:-1] + 1, self.length)] = pool[ragged_ranges(self.first, self.length)]
         pair_length = np.maximum(self.pair_length, 0)

@@ -60,9 +60,9 @@ def test_assembled_ids_are_those_of_the_tokenizers_library(pool: list[int], data
     sequences = sequences_of(rows)
     wanted = [library_ids(pool, row) for row in rows]
     ids = sequences.assemble(np.array(pool, dtype=np.int32), Specials(CLS, SEP))
+    assert ids.dtype == np.int32
     assert ids.tolist() == [i for sequence in wanted for i in sequence]
     assert sequences.lengths.tolist() == [len(sequence) for sequence in wanted]
-    assert ids.dtype == np.int64
 
 
 def test_an_empty_second_text_has_its_separator() -> None:
