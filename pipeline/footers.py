@@ -1,7 +1,10 @@
 """The footers of many Parquet files: one ranged request each, many at once where the store can do so."""
 
 from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
@@ -9,6 +12,7 @@ from fsspec import AbstractFileSystem
 _TAIL = 2**15  # bytes: holds the footer of all but very wide or very long files
 _END = 8  # bytes: the length of the footer, and "PAR1"
 _AT_ONCE = 512
+_HELD = 2**27  # bytes of footers that are held at once, or one of them
 
 
 class StoreError(OSError):
@@ -23,11 +27,19 @@ def read_footers(fs: AbstractFileSystem, files: Sequence[tuple[str, int]]) -> It
     for i in range(0, len(files), _AT_ONCE):
         some = files[i : i + _AT_ONCE]
         tails = _tails(fs, some, [min(size, _TAIL) for _, size in some])
-        wanted = [int.from_bytes(tail[-_END:-4], "little") + _END for tail in tails]
-        longer = [n for n, (_, size) in enumerate(some) if len(tails[n]) < wanted[n] <= size]
-        for n, tail in zip(longer, _tails(fs, [some[n] for n in longer], [wanted[n] for n in longer]), strict=True):
-            tails[n] = tail
-        yield from map(_parse, tails)
+        wanted = [max(len(tail), _footer(tail, size)) for tail, (_, size) in zip(tails, some, strict=True)]
+        held = (np.cumsum(wanted) // _HELD).tolist()
+        for _, part in groupby(enumerate(held), itemgetter(1)):
+            numbers = [n for n, _ in part]
+            longer = [n for n in numbers if wanted[n] > len(tails[n])]
+            more = dict(zip(longer, _tails(fs, [some[n] for n in longer], [wanted[n] for n in longer]), strict=True))
+            yield from (_parse(more.get(n, tails[n])) for n in numbers)
+
+
+def _footer(tail: bytes, size: int) -> int:
+    """Bytes that the footer of a file of that size says it has; 0 if it says nothing that can be."""
+    said = int.from_bytes(tail[-_END:-4], "little") + _END
+    return said if tail.endswith(b"PAR1") and said <= size else 0
 
 
 def _tails(fs: AbstractFileSystem, files: Sequence[tuple[str, int]], wanted: Sequence[int]) -> list[bytes]:

@@ -47,6 +47,28 @@ def test_a_footer_that_claims_more_than_the_file_holds_is_broken(files: list[Pat
     assert isinstance(broken, pa.ArrowInvalid)
 
 
+def test_long_footers_are_fetched_a_few_at_a_time_and_only_those_of_parquet(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    junk = tmp_path / "junk.parquet"
+    junk.write_bytes(bytes(10**6) + (9 * 10**5).to_bytes(4, "little") + b"JUNK")
+    one, long, *_ = files
+    asked = []
+    inner = FS.cat_ranges
+
+    def spy(paths: list[str], starts: list[int], ends: list[int], **more: object) -> list[bytes]:
+        asked.append(sum(end - start for start, end in zip(starts, ends, strict=True)))
+        return inner(paths, starts, ends, **more)
+
+    monkeypatch.setattr(FS, "cat_ranges", spy)
+    size = pq.read_metadata(long).serialized_size + 8
+    monkeypatch.setattr(footers, "_HELD", 2 * size)
+    found = list(read_footers(FS, listed(long, long, junk, long, one, long)))
+    assert [isinstance(each, Exception) for each in found] == [False, False, True, False, False, False]
+    assert sum(asked[1:]) == 4 * size
+    assert max(asked[1:]) <= 2 * size
+
+
 def test_a_file_that_is_gone_or_shorter_is_the_stores_fault(files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="none.parquet: FileNotFoundError"):
         list(read_footers(FS, [(str(tmp_path / "none.parquet"), 100)]))
