@@ -37,7 +37,7 @@ def is_text(kind: pa.DataType) -> bool:
 
 def texts(column: pa.ChunkedArray, called: str) -> tuple[pa.Array, Dead]:
     """Valid UTF-8 texts, null where a row is dead, and why it is; called: what the column is in messages."""
-    text, bad = _utf8(column)
+    text, bad = _utf8(column, pa.string())
     return text, _dead(pc.and_(pc.is_null(text), pc.invert(bad)), bad, called)
 
 
@@ -45,7 +45,7 @@ def text_lists(column: pa.ChunkedArray, called: str) -> tuple[pa.ListArray, Dead
     """Lists of valid UTF-8 texts, null where a row is dead: because the list is null, or one of its texts is bad."""
     lists = one_chunk(column.cast(pa.list_(column.type.value_type)))
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
-    text, bad = _utf8(pa.chunked_array([lists.flatten()]))
+    text, bad = _utf8(pa.chunked_array([lists.flatten()]), pa.string())
     row = np.repeat(np.arange(len(lists)), counts)
     null, bad = (
         pa.array(np.bincount(row, values.to_numpy(zero_copy_only=False), minlength=len(lists)) > 0)
@@ -75,11 +75,11 @@ def keep(column: pa.ChunkedArray, field: pa.Field, dead: Dead) -> tuple[pa.Array
     if not _is_string(field.type):
         column.validate(full=True)
         return one_chunk(column.cast(plain_type(column.type)).cast(field.type)), dead
-    values, bad = _utf8(column)
+    values, bad = _utf8(column, field.type)
     reason, message = dead
     bad = pc.and_(bad, pc.is_null(reason))
     says = f"column {field.name} is not valid UTF-8"
-    return values.cast(field.type), (pc.if_else(bad, "invalid_utf8", reason), pc.if_else(bad, says, message))
+    return values, (pc.if_else(bad, "invalid_utf8", reason), pc.if_else(bad, says, message))
 
 
 def is_text_list(kind: pa.DataType) -> bool:
@@ -92,21 +92,22 @@ def _is_string(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _utf8(column: pa.ChunkedArray) -> tuple[pa.Array, pa.BooleanArray]:
-    """The column as strings, null where the bytes are not UTF-8, and where that is.
+def _utf8(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
+    """The column as `kind`, string or large_string, null where the bytes are not UTF-8, and where that is.
 
-    Raises ColumnSizeError from 2 GiB on.
+    Raises ColumnSizeError for 2 GiB or more that are to be string.
     """
     # large: a slice keeps the offsets of its whole column, and chunks add up
     chunked = column.cast(plain_type(column.type)).cast(pa.large_binary())
-    if (size := pc.sum(pc.binary_length(chunked)).as_py() or 0) > _MOST_BYTES:
+    size = pc.sum(pc.binary_length(chunked)).as_py() or 0
+    if size > _MOST_BYTES and pa.types.is_string(kind):
         raise ColumnSizeError(
             f"a column has {size} bytes in {len(chunked)} rows that are read at once: expected at most {_MOST_BYTES}; "
             "write the shard with smaller row groups"
         )
     raw = one_chunk(chunked)
     bad = _invalid_utf8(raw)
-    return pc.if_else(bad, pa.scalar(None, raw.type), raw).cast(pa.large_string()).cast(pa.string()), bad
+    return pc.if_else(bad, pa.scalar(None, raw.type), raw).cast(pa.large_string()).cast(kind), bad
 
 
 def _invalid_utf8(raw: pa.Array) -> pa.BooleanArray:

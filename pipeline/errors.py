@@ -5,6 +5,7 @@ from distilray.model.calibrate import CalibrationError
 from distilray.model.config import CheckpointError
 from distilray.model.metrics import MetricError
 from distilray.model.windows import WindowError
+from distilray.operators.columns import ColumnSizeError
 from distilray.operators.read import ShardError
 from distilray.operators.task import TaskError
 
@@ -22,4 +23,5 @@ USER_ERRORS = (
     CalibrationError,
     WindowError,
     ShardError,
+    ColumnSizeError,
 )

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from distilray.operators import columns
+from distilray.pipeline.errors import USER_ERRORS
 
 BIG = 2**31 + 5
 
@@ -31,5 +32,16 @@ def test_more_text_than_a_column_can_hold_is_refused(sizes: list[list[int]]) -> 
         columns.texts(column, "the text")
 
 
+def test_a_kept_column_of_large_strings_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columns, "_MOST_BYTES", 10)
+    values = pa.chunked_array([["eight by", "eight bi"]], pa.large_string())
+    alive = columns.all_dead(2, "", "")
+    kept, _ = columns.keep(values, pa.field("body", pa.large_string()), alive)
+    assert kept.equals(values.chunk(0))
+    with pytest.raises(columns.ColumnSizeError, match="has 16 bytes in 2 rows"):
+        columns.keep(values, pa.field("body", pa.string()), alive)
+
+
 def test_it_is_not_taken_for_a_broken_shard() -> None:
     assert not issubclass(columns.ColumnSizeError, columns.CORRUPT)
+    assert issubclass(columns.ColumnSizeError, USER_ERRORS)
