@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What does everything around the model cost? python benchmarks/overhead.py
 
-The same English documents, by the same random DistilBERT: from Parquet to Parquet on Ray, and only the model's passes over the
-same packs, with the same threads, in one process; turn by turn. Between the two lie reading, tokenizing, decoding, writing
-and Ray. The time of each operator in one process is printed beside them.
+The same English documents, by the same random DistilBERT: from Parquet to Parquet on Ray, and the model alone over the
+same packs, with the same threads, in one process; turn by turn. "The model alone" is Predictor.__call__: sorting and packing
+token ids, the passes, and putting their outputs in order. Between the two lie reading, tokenizing, decoding, writing and Ray.
+The time of each operator in one process is printed beside them.
 Wanted: the model alone takes >= 0.95 of the time of the whole, Ray's start-up not counted.
 """
 
@@ -57,7 +58,7 @@ def whole(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dic
 
 
 def alone(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dict[str, Any]:
-    """In this process: seconds in the model's passes, and in each operator."""
+    """In this process: seconds in the predictor, and in each operator."""
     import torch  # noqa: PLC0415
 
     from distilray.model.predictor import Predictor  # noqa: PLC0415
@@ -144,7 +145,7 @@ def main() -> None:
     print(
         f"from Parquet to Parquet on Ray   {job_seconds:6.1f} s, the first commit after {results['first_commit']:.1f} s"
     )
-    print(f"the model's passes alone         {model:6.1f} s, {model / job_seconds:.3f} of it")
+    print(f"the model alone                  {model:6.1f} s, {model / job_seconds:.3f} of it")
     if steady:
         print(f"between first and last commit, at their pace for all tokens {steady:.1f} s: {model / steady:.3f} of it")
     operators = {"Read": "reading", "Tokenize": "tokenizing", "decoding": "decoding", "Write": "writing"}

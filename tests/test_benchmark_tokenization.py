@@ -54,4 +54,5 @@ def test_the_benchmark_runs() -> None:
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     result = json.loads(done.stdout.splitlines()[-1])
     assert set(result["tokens_per_second"]) == {"english", "multilingual"}
+    assert {"encode_batch", "encode_batch, arrays"} < result["tokens_per_second"]["english"].keys()
     assert all(rate > 0 for rates in result["tokens_per_second"].values() for rate in rates.values())
