@@ -1,9 +1,9 @@
 """Tokens to answers: the sequences that the tasks ask for, each distinct one computed once, and every task's decoding."""
 
 import logging
+import platform
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -24,36 +24,42 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Pace:
-    """A token budget that suits every pass, and how fast they are with it. measured: now, and not remembered."""
+    """A token budget that suits every pass, and how fast they are with it. measured: now, and not remembered;
+    device: "cpu" or the name of a GPU."""
 
     tokens_per_pack: int
     tokens_per_second: float
     measured: bool
+    device: str
 
 
 @dataclass
 class Predict:
-    """Replaces texts and tokens by the tasks' columns and the token counts."""
+    """Replaces texts and tokens by the tasks' columns and the token counts.
+
+    worker: who computes, the same if it is started again.
+    """
 
     tasks: Sequence[Task]
     compute: ComputeSpec
+    worker: Callable[[], str] = platform.node
 
     def __post_init__(self) -> None:
         """Loads the models; raises CheckpointError or BackendError."""
         if self.compute.threads is not None:
             torch.set_num_threads(self.compute.threads)
-        self.job, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
-        self.predictors = [self._predictor(each, weights) for each in self.job.passes]
+        self.passes, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
+        self.predictors = [self._predictor(each, weights) for each in self.passes.passes]
         self.backend = "; ".join(dict.fromkeys(predictor.backend for predictor in self.predictors))
         log.info("predicting on %s", self.backend)
-        self._worker, self._used, self._free = uuid.uuid4().hex, False, time.time()
+        self._used, self._free = False, time.time()
 
     def _predictor(self, each: Pass, weights: Sequence[Weights]) -> Predictor:
         heads = [
             Head(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(weights[i].config)) for i in each.tasks
         ]
         c = self.compute
-        specials = self.job.tokenizings[each.tokenizing].tokenizer.specials
+        specials = self.passes.tokenizings[each.tokenizing].tokenizer.specials
         return Predictor(heads[0].weights, heads, specials, c.dtype, c.attention, c.tokens_per_pack)
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -63,7 +69,7 @@ class Predict:
         starved, held = waits(self._free, timing_of(table).tokenized, start)
         waited = {"starved": starved, "held": held} if self._used else {"starting": starved + held}
         self._used, self._free = True, time.time()
-        return note(result, table, predict=self._free - start, predicted=self._free, worker=self._worker, **waited)
+        return note(result, table, predict=self._free - start, predicted=self._free, worker=self.worker(), **waited)
 
     def _answered(self, table: pa.Table) -> pa.Table:
         before = self.computed_tokens
@@ -107,10 +113,11 @@ class Predict:
                 budgets.append(found.tokens_per_pack)
                 tokens, seconds = tokens + count, seconds + count / found.tokens_per_second
                 measured = measured or known is None
-        return Pace(min(budgets), tokens / seconds, measured) if budgets else None
+        device = self.predictors[0].device_name
+        return Pace(min(budgets), tokens / seconds, measured, device) if budgets else None
 
     def _asked(self, table: pa.Table, gold: Mapping[str, Gold]) -> Iterator[tuple[Pass, Asked, Predictor]]:
-        return zip(self.job.passes, self.job.ask(table, gold), self.predictors, strict=True)
+        return zip(self.passes.passes, self.passes.ask(table, gold), self.predictors, strict=True)
 
     @property
     def computed_tokens(self) -> int:

@@ -65,7 +65,7 @@ def _native_stderr_closed() -> Iterator[None]:
 
 def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools) -> Iterator[Commit]:
     """Answers and commits the units, as they come; yields each commit."""
-    commits = _computed(work, units, pools, Predict).map_batches(
+    commits = _computed(work, units, pools, Predict, _actor).map_batches(
         write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=WRITERS)
     )
     yield from map(written, _tables(commits))
@@ -106,8 +106,13 @@ def _own_errors() -> Iterator[None]:
         raise
 
 
-def _computed(work: Work, units: Sequence[Unit], pools: Pools, operator: type) -> ray.data.Dataset:
-    """The units read, tokenized, and put through the operator that holds the model."""
+def _actor() -> str:
+    """What names an actor, as often as it is restarted."""
+    return str(ray.get_runtime_context().get_actor_id())
+
+
+def _computed(work: Work, units: Sequence[Unit], pools: Pools, operator: type, *more: Any) -> ray.data.Dataset:
+    """The units read, tokenized, and put through the operator that holds the model; more: of its arguments."""
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0  # nobody is sent away for having to wait
@@ -116,7 +121,7 @@ def _computed(work: Work, units: Sequence[Unit], pools: Pools, operator: type) -
         UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
     )
     tokens = _stage(rows, Tokenize, (work.tasks,), pools.tokenize, len(units))
-    return _stage(tokens, operator, (work.tasks, work.compute), pools.predict, len(units))
+    return _stage(tokens, operator, (work.tasks, work.compute, *more), pools.predict, len(units))
 
 
 def _stage(

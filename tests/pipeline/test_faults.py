@@ -1,5 +1,6 @@
 """Real processes killed in the middle of a run: nothing lost, nothing twice, nothing computed again."""
 
+import json
 import os
 import signal
 import subprocess
@@ -107,3 +108,5 @@ def test_a_predict_actor_is_killed_and_the_run_goes_on(
         os.kill(victim, signal.SIGKILL)
     assert driver.wait(PATIENCE) == 0
     assert output_bytes(out) == output_bytes(uninterrupted / "out-local")
+    timing = json.loads((out / "_manifest.json").read_text())["timing"]
+    assert timing["workers"] <= len(victims)  # whoever was started again is still the same
