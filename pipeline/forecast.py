@@ -11,7 +11,8 @@ class Forecast:
     """Of a whole plan, or a share of it. sampled_rows: what it is estimated from; tokens: of the texts; computed_tokens:
     with [CLS], [SEP], overlaps and every question or label; padded_tokens: what batches of 32 in the order of the corpus,
     padded to their longest, would compute; tokenize_rate: tokens of texts a CPU second; devices: predict workers, each on
-    a GPU or on CPU threads; rate: tokens that one computes a second, None if nobody measured it.
+    a GPU or on CPU threads; rate: tokens that one computes a second, None if nobody measured it on such a device; device:
+    what was measured, "cpu" or the name of a GPU.
     """
 
     sampled_rows: int
@@ -21,6 +22,7 @@ class Forecast:
     tokenize_rate: float
     devices: int
     rate: float | None = None
+    device: str | None = None
 
     @property
     def device_hours(self) -> float | None:
@@ -33,6 +35,10 @@ class Forecast:
         if not self.rate or not self.computed_tokens or not self.tokenize_rate:
             return None
         return self.rate * self.tokens / self.computed_tokens / self.tokenize_rate
+
+    def is_for(self, on_gpu: bool) -> bool:
+        """Whether the rate, and the token budget found with it, are those of a GPU, or of a CPU."""
+        return self.rate is not None and (self.device != "cpu") == on_gpu
 
     def share(self, part: float) -> "Forecast":
         """Of a part of the rows."""

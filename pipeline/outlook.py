@@ -30,6 +30,7 @@ class Outlook:
             "units": len(plan.units),
             "bytes": plan.bytes,
             "text_bytes": plan.text_bytes,
+            "tokens_per_pack": plan.tokens_per_pack,
             "passes": self.passes,
             "pace": asdict(self.pace) if self.pace else None,
             "forecast": plan.forecast.description(price) if plan.forecast else None,
@@ -42,5 +43,5 @@ def look_ahead(job: Job) -> Outlook:
     checked = check_tasks(job.tasks)
     site = find_site(job.compute, start=False)
     plan = make_plan(job, survey(job.source, job.inputs), site)
-    plan, pace = settle(job, plan, checked.encoders, site, calibrate=True)
-    return Outlook(plan, checked.passes, pace)
+    plan, pace = settle(job, plan, checked.passes, site, calibrate=True)
+    return Outlook(plan, checked.shared, pace)

@@ -1,5 +1,6 @@
 """What a first run settles for all others: the units for the devices at hand, how they pack, and what it will come to."""
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -18,6 +19,8 @@ from distilray.pipeline.plan import Plan, cut
 from distilray.pipeline.pools import Pools, size_pools
 from distilray.pipeline.sample import forecast, take_sample
 from distilray.pipeline.shards import Corpus
+
+log = logging.getLogger(__name__)
 
 # a minute of work for a CPU and seconds for a GPU: 32 MiB of text are 8 M tokens, about 2 GB while they are decoded
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
@@ -53,7 +56,7 @@ def find_site(compute: Compute, ahead: Forecast | None = None, *, start: bool = 
         return Site(torch.cuda.is_available(), None, joined=False)
     joined = start or "RAY_ADDRESS" in os.environ
     cpus, gpus = ray_engine().connect() if joined else (float(os.cpu_count() or 1), float(torch.cuda.device_count()))
-    per_worker = ahead.tokenizers_per_device if ahead else None
+    per_worker = ahead.tokenizers_per_device if ahead and ahead.is_for(gpus > 0) else None
     return Site(gpus > 0, size_pools(compute, cpus, gpus, per_worker), joined)
 
 
@@ -90,8 +93,24 @@ def settle(job: Job, plan: Plan, passes: Passes, site: Site, *, calibrate: bool 
     ahead = forecast(sample, passes, site.devices)
     if pace is None:
         return replace(plan, tokens_per_pack=given, forecast=ahead), None
-    ahead = replace(ahead, rate=pace.tokens_per_second)
+    ahead = replace(ahead, rate=pace.tokens_per_second, device=pace.device)
     return replace(plan, tokens_per_pack=given or pace.tokens_per_pack, forecast=ahead), pace
+
+
+def fitted(plan: Plan, site: Site) -> Plan:
+    """The plan without its rate and its token budget if these were measured on another kind of device."""
+    ahead = plan.forecast
+    if ahead is None or ahead.rate is None or ahead.is_for(site.on_gpu):
+        return plan
+    here = "a GPU" if site.on_gpu else "a CPU"
+    log.warning(
+        "tokens_per_pack of the plan, %s, was measured on %s: not used on %s, where scores may differ in the last digit; "
+        "set compute.tokens_per_pack to have another than the default",
+        plan.tokens_per_pack,
+        ahead.device,
+        here,
+    )
+    return replace(plan, tokens_per_pack=None, forecast=replace(ahead, rate=None))
 
 
 def _pace(job: Job, site: Site, table: pa.Table) -> Pace | None:

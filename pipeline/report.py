@@ -110,13 +110,22 @@ def _account(result: Result) -> Iterator[tuple[str, str]]:
     ):
         if (value := actual[key]) is not None:
             before = predicted.get(key)
-            said = "not predicted, since no device was calibrated" if before is None else f"{before:{form}} predicted"
+            said = _unpredicted(predicted) if before is None else f"{before:{form}} predicted"
             yield title, f"{value:{form}}{' tokens' if key == 'computed_tokens' else ''}; {said}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     return ", ".join(f"{name} {count:,}" for name, count in ordered) or "none"
+
+
+def _unpredicted(predicted: Mapping[str, Any]) -> str:
+    """Why there is no figure."""
+    if not predicted:
+        return "no forecast in this plan"
+    if device := predicted["device"]:
+        return f"not predicted, since the rate and tokens_per_pack of the plan are for {device}: neither was used here"
+    return "not predicted, since no device was calibrated"
 
 
 def samples(result: Result) -> Iterator[Text]:

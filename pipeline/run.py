@@ -24,7 +24,7 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.planning import Site, compute_spec, find_site, make_plan, ray_engine, settle
+from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
 from distilray.pipeline.shards import list_shards, survey
 
 Watch = Callable[[Stats], None]
@@ -56,7 +56,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     plan = output.load_plan(job.source, job.inputs, fingerprint)
     resumed = plan is not None
     if plan is None:
-        plan = _first_plan(job, checked.encoders)
+        plan = _first_plan(job, checked.passes)
         if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
     done = output.committed()
@@ -71,6 +71,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         on_start(plan, before)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
     site = find_site(job.compute, plan.forecast) if todo else None
+    plan = fitted(plan, site) if site else plan
     for commit in _engine(job, plan, checked.answers, todo, site) if site else ():
         computed += commit.stats
         clock.add(commit.timing)
@@ -82,19 +83,19 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
             "fingerprint": fingerprint,
             "job": job.description(),
             "versions": versions(),
-            "passes": checked.passes,
+            "passes": checked.shared,
             **account,
         }
         manifest = output.finish(plan, total([before, computed]), about)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
 
-def _first_plan(job: Job, encoders: Passes) -> Plan:
+def _first_plan(job: Job, passes: Passes) -> Plan:
     """The plan of a new sink."""
     site = find_site(job.compute)
     plan = make_plan(job, survey(job.source, job.inputs), site)
     _check_partitions(job, plan)
-    return settle(job, plan, encoders, site)[0]
+    return settle(job, plan, passes, site)[0]
 
 
 def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | None, seconds: float) -> dict[str, Any]:
@@ -120,28 +121,28 @@ def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | N
 
 @dataclass(frozen=True)
 class Checked:
-    """Tasks that can be done. answers: their columns; digests: of their checkpoints; encoders: the passes through them;
-    passes: the names of the tasks that share each."""
+    """Tasks that can be done. answers: their columns; digests: of their checkpoints; passes: through their encoders;
+    shared: the names of the tasks that share each pass."""
 
     answers: pa.Schema
     digests: list[str]
-    encoders: Passes
-    passes: list[list[str]]
+    passes: Passes
+    shared: list[list[str]]
 
 
 def check_tasks(tasks: Sequence[Task]) -> Checked:
     """Raises CheckpointError or TaskError if a task cannot be done with its checkpoint."""
     checkpoints = open_checkpoints(tasks)
-    encoders, _ = open_passes(tasks, checkpoints)
-    for each in encoders.tokenizings:
+    passes, _ = open_passes(tasks, checkpoints)
+    for each in passes.tokenizings:
         for i, tokenizer in each.tokenizers.items():
             try:
-                tasks[i].check(encoders.configs[i], tokenizer)
+                tasks[i].check(passes.configs[i], tokenizer)
             except (TaskError, WindowError) as error:
                 raise TaskError(f"tasks.{i} ({tasks[i].name}, {tasks[i].model}): {error}") from error
-    fields = [field for task, config in zip(tasks, encoders.configs, strict=True) for field in schema_of(task, config)]
-    names = [[tasks[i].name for i in each.tasks] for each in encoders.passes]
-    return Checked(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], encoders, names)
+    fields = [field for task, config in zip(tasks, passes.configs, strict=True) for field in schema_of(task, config)]
+    names = [[tasks[i].name for i in each.tasks] for each in passes.passes]
+    return Checked(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], passes, names)
 
 
 def work_of(job: Job, plan: Plan, site: Site) -> Work:

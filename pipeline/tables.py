@@ -35,12 +35,17 @@ def plan_table(job: Job, outlook: Outlook) -> Table:
     if pace:
         how = "measured now" if pace.measured else "remembered from an earlier measurement"
         rate = f"{pace.tokens_per_second:,.0f} tokens/s a device with {pace.tokens_per_pack:,} tokens a pack"
-        table.add_row("rate", f"{rate}, {how}")
+        table.add_row("rate", f"{rate}, {how}{_another(plan.tokens_per_pack, pace.tokens_per_pack)}")
         table.add_row(
             "device-hours", f"{said['device_hours']:,.3g}; {said['hours']:,.3g} hours on {ahead.devices} devices"
         )
         table.add_row("cost", f"{said['cost']:,.2f}" if said["cost"] is not None else "unknown: set compute.price")
     return table
+
+
+def _another(given: int | None, measured: int) -> str:
+    """A warning if the job has a budget of its own."""
+    return f"; the job asks for {given:,}, which may be slower" if given and given != measured else ""
 
 
 def _times(ahead: Forecast) -> str:

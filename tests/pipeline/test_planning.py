@@ -5,17 +5,23 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from rich.console import Console
+from rich.table import Table
 
 from distilray.operators.passes import open_passes
-from distilray.operators.predict import Predict
+from distilray.operators.predict import Pace, Predict
 from distilray.operators.task import open_checkpoints
 from distilray.pipeline import Compute, Job, Sink, Source, planning
+from distilray.pipeline.commit import open_output
 from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import parse_job
+from distilray.pipeline.outlook import look_ahead
 from distilray.pipeline.planning import find_site, make_plan, settle
 from distilray.pipeline.pools import size_pools
+from distilray.pipeline.report import _account, summary
 from distilray.pipeline.run import execute
 from distilray.pipeline.shards import survey
+from distilray.pipeline.tables import plan_table
 from tests.support import make_checkpoint, output_bytes, random_texts, write_shard
 
 
@@ -27,6 +33,13 @@ def job_of(folder: Path, *tasks: dict[str, Any], **compute: Any) -> Job:
         "compute": {"engine": "local", "unit_bytes": 3000, "dtype": "float32", **compute},
     }
     return parse_job(raw, "test")
+
+
+def printed(table: Table) -> str:
+    console = Console(width=300)
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
 
 
 def forecast_of(job: Job) -> Forecast:
@@ -132,6 +145,34 @@ def test_a_budget_that_is_given_needs_no_calibration(
     assert execute(job).plan.tokens_per_pack == 600
 
 
+def test_what_was_measured_on_another_kind_of_device_is_not_used(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
+    monkeypatch.setattr(planning, "_WORTH_CALIBRATING", 0)
+    monkeypatch.setattr(Predict, "pace", lambda *_: Pace(4096, 1e6, True, "NVIDIA H100"))
+    job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)})
+    result = execute(job)
+    stored = open_output(job.sink).load_plan(job.source, job.inputs, result.manifest["fingerprint"])
+    assert stored
+    assert stored.forecast
+    assert (stored.tokens_per_pack, stored.forecast.rate, stored.forecast.device) == (4096, 1e6, "NVIDIA H100")
+    assert result.plan.tokens_per_pack is None
+    assert result.manifest["forecast"]["predicted"]["device_hours"] is None
+    assert "4096, was measured on NVIDIA H100: not used on a CPU" in caplog.text
+    assert "are for NVIDIA H100: neither was used here" in printed(summary(result))
+    gpus = planning.Site(on_gpu=True, pools=None, joined=False)
+    assert planning.fitted(stored, gpus) == stored
+
+
+def test_a_plan_says_that_its_rate_is_that_of_another_budget(checkpoint: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
+    job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)}, tokens_per_pack=600)
+    outlook = look_ahead(job)
+    assert outlook.description(None)["tokens_per_pack"] == 600
+    assert "the job asks for 600" in printed(plan_table(job, outlook))
+
+
 def test_a_corpus_without_a_living_row_has_no_forecast(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/a.parquet", pa.array([], pa.string()))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)})
@@ -139,6 +180,7 @@ def test_a_corpus_without_a_living_row_has_no_forecast(checkpoint: Path, tmp_pat
     assert result.plan.forecast is None
     assert result.manifest["forecast"]["predicted"] is None
     assert result.manifest["timing"]["bottleneck"] == "no unit was computed"
+    assert dict(_account(result))["device-hours"] == "0; no forecast in this plan"
 
 
 def test_many_workers_get_units_enough(monkeypatch: pytest.MonkeyPatch) -> None:
