@@ -10,6 +10,7 @@ import duckdb
 import pytest
 import yaml
 
+from distilray import __version__
 from distilray.pipeline import report
 from distilray.pipeline.cli import main
 from tests.support import make_checkpoint, random_texts, write_shard
@@ -105,7 +106,7 @@ def test_the_program_is_installed() -> None:
     said = subprocess.run(
         [Path(sys.executable).parent / "distilray", "--version"], capture_output=True, text=True, check=True
     )
-    assert said.stdout.strip() == "0.2.0"
+    assert said.stdout.strip() == __version__
 
 
 def test_labels_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
