@@ -6,7 +6,8 @@ Entities of the same English documents by the same random DistilBERT, each way i
 their longest, in the order given; (b) Ray Data with a stage that tokenizes and pads to the model's length and sorts by length,
 and a stage that trims each batch to its longest, as NVIDIA's NeMo Curator does it; (c) distilray. Every way cuts documents at
 512 tokens, so that all have the same work. Start-up is that of the process and of Ray, and a first job of one document.
-Wanted: (c) >= 10 x (a) and >= 2 x (b). On a GPU: float32 in (a) as its documentation has it, float16 in (b) and (c).
+Wanted: (c) >= 10 x (a) and >= 2 x (b). (a) computes in float32, as its documentation has it; (b) by autocast in what (c)
+chooses: float16 on a GPU, bfloat16 on a CPU with bfloat16 units, else float32.
 """
 
 import argparse
@@ -20,18 +21,27 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+from agreement import LENGTH, agreement
 from corpora import english
 from harness import Watched, make_model, megabytes, start_ray, watch, write_corpus
 
 WAYS = {"docs": "(a) Transformers pipeline", "sorted": "(b) padded, sorted", "ours": "(c) distilray"}
-LENGTH, BATCH = 512, {"cpu": 32, "cuda": 256}
+BATCH = {"cpu": 32, "cuda": 256}
 
 
 def device() -> str:
     import torch  # noqa: PLC0415
 
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def precision() -> Any:
+    """The dtype of (b) and (c)."""
+    import torch  # noqa: PLC0415
+
+    from distilray.model.device import choose_dtype  # noqa: PLC0415
+
+    return choose_dtype("auto", torch.device(device()))
 
 
 class Pipeline:
@@ -76,7 +86,7 @@ class Trim:
         import transformers  # noqa: PLC0415
 
         torch.set_num_threads(threads)
-        self.device = device()
+        self.device, self.dtype = device(), precision()
         self.model = transformers.AutoModelForTokenClassification.from_pretrained(model).eval().to(self.device)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -90,7 +100,7 @@ class Trim:
             )
             lengths = mask.sum(1)
             longest = int(lengths.max())
-            with torch.inference_mode(), torch.autocast(self.device, torch.float16, enabled=self.device == "cuda"):
+            with torch.inference_mode(), torch.autocast(self.device, self.dtype, enabled=self.dtype != torch.float32):
                 best = self.model(input_ids=ids[:, :longest], attention_mask=mask[:, :longest]).logits.argmax(-1)
             rows = zip(best.cpu().numpy().astype(np.int8), lengths.tolist(), strict=True)
             labels += [row[1 : length - 1] for row, length in rows]
@@ -124,56 +134,20 @@ def rival(way: str, corpus: str, model: str, out: str, cpus: int) -> dict[str, A
     import ray  # noqa: PLC0415
     from ray.data import ActorPoolStrategy  # noqa: PLC0415
 
-    on_gpu = device() == "cuda"
-    one: dict[str, Any] = {"compute": ActorPoolStrategy(size=1), **({"num_gpus": 1} if on_gpu else {"num_cpus": 1})}
+    on_gpu = (
+        device() == "cuda"
+    )  # else half a processor: with whole ones a small machine would have none left to read with
+    one: dict[str, Any] = {"compute": ActorPoolStrategy(size=1), **({"num_gpus": 1} if on_gpu else {"num_cpus": 0.5})}
     data = ray.data.read_parquet(corpus)
     if way == "docs":
         data = data.map_batches(Pipeline, fn_constructor_args=(model, cpus), batch_size=256, **one)
-    else:  # half a processor each: with whole ones a small machine would have none left to read with
+    else:
         data = data.map_batches(
             Pad, fn_constructor_args=(model,), batch_size=1024, compute=ActorPoolStrategy(size=1), num_cpus=0.25
         )
-        one |= {} if on_gpu else {"num_cpus": 0.5}
         data = data.map_batches(Trim, fn_constructor_args=(model, cpus), batch_size=1024, **one)
     data.write_parquet(out)
-    return {"backend": f"{device()} {'float16' if on_gpu and way == 'sorted' else 'float32'}"}
-
-
-def answers(way: str, out: str) -> dict[int, Any]:
-    """Spans by document, or of (b) the label of each token."""
-    column = "labels" if way == "sorted" else "entities"
-    table = ds.dataset(f"{out}/data" if way == "ours" else out).to_table(columns=["id", column])
-    rows = zip(table["id"].to_pylist(), table[column].to_pylist(), strict=True)
-    if way == "sorted":
-        return dict(rows)
-    if way == "docs":
-        return {number: {tuple(span) for span in json.loads(row)} for number, row in rows}
-    return {number: {(e["start"], e["end"], e["label"]) for e in row} for number, row in rows}
-
-
-def agreement(outs: dict[str, str], texts: list[str], model: str) -> dict[str, float]:
-    """Share of our spans that (a) has too, of all that either has; and of those at whose first token (b) says the same label.
-
-    Raises ValueError for rows that are missing."""
-    import transformers  # noqa: PLC0415
-
-    found = {way: answers(way, out) for way, out in outs.items()}
-    for way, rows in found.items():
-        if sorted(rows) != list(range(len(texts))):
-            raise ValueError(f"{way}: expected {len(texts)} rows, got {len(rows)}")
-    same = sum(len(found["ours"][i] & found["docs"][i]) for i in found["ours"])
-    either = sum(len(found["ours"][i] | found["docs"][i]) for i in found["ours"])
-    config = transformers.AutoConfig.from_pretrained(model)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-    offsets = tokenizer(texts, truncation=True, max_length=LENGTH, return_offsets_mapping=True)["offset_mapping"]
-    right = every = 0
-    for i, spans in found["ours"].items():
-        at = {start: n for n, (start, _) in enumerate(offsets[i][1:-1])}
-        every += len(spans)
-        right += sum(
-            config.id2label[found["sorted"][i][at[start]]].split("-")[-1] == label for start, _, label in spans
-        )
-    return {"docs": same / max(either, 1), "sorted": right / max(every, 1), "spans": every}
+    return {"backend": f"{device()} {str(precision()).removeprefix('torch.') if way == 'sorted' else 'float32'}"}
 
 
 def report(runs: dict[str, list[Watched]], tokens: int) -> dict[str, Any]:
@@ -215,6 +189,8 @@ def main() -> None:
     if args.child:
         print(json.dumps(child(**args.child)))
         return
+    if args.cpus < 2:
+        parser.error("expected --cpus 2 or more: Ray Data reads and writes with a whole one, beside the models")
     with tempfile.TemporaryDirectory() as name:
         folder, texts = Path(name), english(int(args.megabytes * 1e6))
         model = make_model(folder / "model", args.model)
