@@ -4,8 +4,8 @@
     python benchmarks/on_gpu.py prepare build/wheels        # where there is a network; Linux, x86-64
     python3 benchmarks/on_gpu.py run build/wheels figures   # on the GPU machine, in a copy of the checkout with build/wheels
 
-What follows goes to gpu.py, as in two shorter commands: --sections peaks forward grid busy, then --no-tests --sections
-peaks variants pipeline. The GPU machine must have Python 3.12 with torch >= 2.11, transformers, pyarrow, pandas, fsspec,
+What follows goes to gpu.py, as in three shorter commands: --sections peaks forward grid busy, then --no-tests --sections
+variants, then --no-tests --seconds 1800 --sections pipeline. The GPU machine must have Python 3.12 with torch >= 2.11, transformers, pyarrow, pandas, fsspec,
 rich, msgpack, pytest and hypothesis; `prepare` brings the rest, in the versions of constraints.txt. Of Ray's wheel it leaves
 out what Python does not run: the jars and the source maps.
 """
