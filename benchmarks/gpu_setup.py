@@ -1,10 +1,10 @@
 """What the parts of benchmarks/gpu.py work on: a random model, windows of real text, clocks."""
 
+import shutil
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 import torch
 import transformers
 from corpora import english
+from harness import VOCABULARY, make_config
 
 from distilray.model.attention import BackendError
 from distilray.model.checkpoint import Checkpoint
@@ -22,9 +23,7 @@ from distilray.model.tokenizer import Tokenizer
 from distilray.model.weights import Weights, read_weights
 from distilray.model.windows import split
 
-VOCABULARY = Path(__file__).resolve().parent.parent / "examples/models/ner/vocab.txt"
-BASE = {"n_layers": 6, "dim": 768, "n_heads": 12, "hidden_dim": 3072}
-TINY = {"n_layers": 2, "dim": 64, "n_heads": 4, "hidden_dim": 128}
+BASE, TINY = (768, 6), (128, 2)  # dim and layers
 LABELS = 9
 
 
@@ -82,11 +81,9 @@ class Setup:
 
 def make_setup(folder: str, device: torch.device, size: int, quick: bool) -> Setup:
     torch.manual_seed(0)
-    vocabulary = VOCABULARY.read_text(encoding="utf-8")
-    shape = TINY if quick else BASE
-    config = transformers.DistilBertConfig(vocab_size=len(vocabulary.splitlines()), num_labels=LABELS, **shape)
+    config = make_config(*(TINY if quick else BASE), num_labels=LABELS)
     transformers.DistilBertForTokenClassification(config).save_pretrained(folder)
-    Path(folder, "vocab.txt").write_text(vocabulary, encoding="utf-8")
+    shutil.copy(VOCABULARY, folder)
     tokenizer = Tokenizer(Checkpoint(folder))
     texts = english(size)
     tokens = tokenizer(texts)

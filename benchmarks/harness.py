@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,34 +17,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+VOCABULARY = EXAMPLES / "models/ner/vocab.txt"
 LABELS = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 SIZES = {"full": (768, 6), "small": (128, 2), "tiny": (32, 1)}  # dim and layers
 _EVERY = 0.2  # seconds
 _KIB = 1024
 
 
+def make_config(dim: int, layers: int, **more: Any) -> Any:
+    """Of a DistilBERT with the example's vocabulary and heads of 64."""
+    import transformers  # noqa: PLC0415  not where processes are only watched
+
+    words = len(VOCABULARY.read_text(encoding="utf-8").splitlines())
+    shape = {"dim": dim, "n_layers": layers, "hidden_dim": 4 * dim, "n_heads": max(dim // 64, 1)}
+    return transformers.DistilBertConfig(vocab_size=words, **shape, **more)
+
+
 def make_model(folder: Path, size: str) -> str:
     """A random token classifier with the example's vocabulary; most tokens are O, as in real text."""
-    import torch  # noqa: PLC0415  not where processes are only watched
+    import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
     torch.manual_seed(0)
     dim, layers = SIZES[size]
-    vocab = (EXAMPLES / "models/ner/vocab.txt").read_text(encoding="utf-8")
-    config = transformers.DistilBertConfig(
-        vocab_size=len(vocab.splitlines()),
-        dim=dim,
-        n_layers=layers,
-        hidden_dim=4 * dim,
-        n_heads=max(dim // 64, 1),
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: i for i, label in enumerate(LABELS)},
-    )
-    model = transformers.DistilBertForTokenClassification(config)
+    labels = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label in enumerate(LABELS)}}
+    model = transformers.DistilBertForTokenClassification(make_config(dim, layers, **labels))
     with torch.no_grad():
         model.classifier.bias[0] = 2.5 * 0.02 * dim**0.5
     model.save_pretrained(folder)
-    (folder / "vocab.txt").write_text(vocab, encoding="utf-8")
+    shutil.copy(VOCABULARY, folder)
     settings = {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True, "model_max_length": 512}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return str(folder)

@@ -10,6 +10,7 @@ forward passes where it is not.
 
 import argparse
 import json
+import shutil
 import statistics
 import tempfile
 import time
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import torch
 import transformers
+from harness import EXAMPLES, VOCABULARY, make_config
 
 from distilray.operators import schema as s
 from distilray.operators.predict import Predict
@@ -27,7 +29,6 @@ from distilray.operators.task import ComputeSpec, Task
 from distilray.operators.tasks import Embeddings, TextClassification, TokenClassification
 from distilray.operators.tokenize import Tokenize
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 HEADS = {
     "ner": transformers.DistilBertForTokenClassification,
     "label": transformers.DistilBertForSequenceClassification,
@@ -37,22 +38,14 @@ HEADS = {
 
 def make_models(folder: Path, dim: int, layers: int, *, shared: bool) -> list[Task]:
     """Three random checkpoints over the example's vocabulary, with one encoder or with three."""
-    vocab = (EXAMPLES / "models/ner/vocab.txt").read_text(encoding="utf-8")
-    config = transformers.DistilBertConfig(
-        vocab_size=len(vocab.splitlines()),
-        dim=dim,
-        n_layers=layers,
-        hidden_dim=4 * dim,
-        n_heads=dim // 64,
-        num_labels=7,
-    )
+    config = make_config(dim, layers, num_labels=7)
     encoder = transformers.DistilBertModel(config)
     for name, head in HEADS.items():
         model = head(config)
         if shared:
             model.base_model.load_state_dict(encoder.state_dict())
         model.save_pretrained(folder / name)
-        (folder / name / "vocab.txt").write_text(vocab, encoding="utf-8")
+        shutil.copy(VOCABULARY, folder / name)
     return [
         TokenClassification(model=str(folder / "ner")),
         TextClassification(model=str(folder / "label"), long_texts="mean"),
