@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,10 +71,16 @@ def timed(work: Callable[[], object]) -> float:
 
 def forward(predict: Predict, table: pa.Table) -> float:
     """CPU seconds inside the encoders and the heads alone."""
-    spent = []
+    spent: list[float] = []
+
+    def timing(inner: Callable[..., object], *args: object) -> object:
+        start = time.process_time()
+        result = inner(*args)
+        spent.append(time.process_time() - start)
+        return result
+
     for predictor in predict.predictors:
-        inner = predictor._forward
-        predictor._forward = lambda *a, inner=inner: spent.append(timed(lambda: inner(*a)))  # type: ignore[method-assign]
+        predictor._forward = partial(timing, predictor._forward)  # type: ignore[method-assign]
     predict(table)
     for predictor in predict.predictors:
         del predictor._forward
