@@ -21,7 +21,7 @@ PAGES = [
     ROOT / "deploy/README.md",
     ROOT / "examples/README.md",
 ]
-# proven elsewhere: what CI runs, tests/test_submit.py, tests/test_examples.py and tests/test_examples_models.py
+# proven elsewhere: what CI runs, tests/test_submit.py, test_examples.py, test_examples_models.py and test_benchmark*.py
 ELSEWHERE = {
     "make example",
     "make test",
@@ -31,6 +31,15 @@ ELSEWHERE = {
     ".venv/bin/python examples/century_corpus.py",
     ".venv/bin/python examples/make_century assemble",
     ".venv/bin/distilray evaluate examples/jobs/century.yaml",
+    ".venv/bin/python benchmarks/tokenization.py",
+    ".venv/bin/python benchmarks/forward.py --threads 2",
+    ".venv/bin/python benchmarks/tasks.py",
+    ".venv/bin/python benchmarks/end_to_end.py",
+    ".venv/bin/python benchmarks/overhead.py",
+    ".venv/bin/python benchmarks/scale.py",
+    ".venv/bin/python benchmarks/gpu.py",
+    ".venv/bin/python benchmarks/on_gpu.py prepare build/wheels",
+    ".venv/bin/python benchmarks/on_gpu.py run build/wheels figures",
 }
 
 
