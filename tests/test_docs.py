@@ -21,7 +21,8 @@ PAGES = [
     ROOT / "deploy/README.md",
     ROOT / "examples/README.md",
 ]
-# proven elsewhere: what CI runs, tests/test_submit.py, test_examples.py, test_examples_models.py and test_benchmark*.py
+# proven elsewhere: what CI runs, tests/test_submit.py, test_examples.py, test_examples_models.py and test_benchmark*.py;
+# what needs a GPU machine was run by hand
 ELSEWHERE = {
     "make example",
     "make test",
