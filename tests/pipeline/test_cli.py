@@ -51,7 +51,10 @@ def test_run_says_what_was_done(job: Path, capsys: pytest.CaptureFixture[str], m
     assert "no sample rows" in capsys.readouterr().out
 
 
-def test_plan_says_what_a_run_would_come_to_and_writes_nothing(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_says_what_a_run_would_come_to_and_writes_nothing(
+    job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))  # nothing of other tests is remembered
     arguments = ["plan", str(job), "--set", "source.keep=[]", "--set", "compute.price=3.5"]
     assert main(arguments) == 0
     rows = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
