@@ -12,6 +12,8 @@ import pytest
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def corpora() -> ModuleType:
@@ -48,7 +50,6 @@ def test_the_multilingual_corpus_has_real_scripts(corpora: ModuleType) -> None:
     }
 
 
-@pytest.mark.slow
 def test_the_benchmark_runs() -> None:
     command = [sys.executable, str(BENCHMARKS / "tokenization.py"), "--size", "20000", "--repeats", "1"]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
