@@ -81,7 +81,10 @@ def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3Fi
     bucket.rm([*lost, "out/resume/_SUCCESS"])
     again = execute(job)
     assert again.computed.units == len(lost)
-    assert again.manifest == first.manifest
+    of_a_run = {"timing", "forecast"}
+    assert again.manifest.keys() == first.manifest.keys()
+    for name in first.manifest.keys() - of_a_run:
+        assert again.manifest[name] == first.manifest[name]
 
 
 @pytest.mark.cluster
