@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _ROWS = 64  # a part: one death finds it, the next ones the row
 _TRIES = 2  # of a single row: something else may have killed the process
+_RAY_THRESHOLD = 0.95  # of all memory: what Ray allows by default before it kills workers
 _MEMORY = 0.5  # of what is free when the process starts
 _LOOK = 0.05  # seconds between two looks at its memory
 _PR_SET_PDEATHSIG = 1
@@ -162,16 +163,19 @@ def _resident(pid: int) -> float:
 
 
 def _free_memory() -> float:
-    """Bytes, of the machine or the container; infinite where the system does not tell."""
+    """Bytes, of the machine or the container, that Ray's monitor would let us have; infinite where the system does not tell."""
+    kept = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))
     free = [float("inf")]
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        free.append(int(lines["MemAvailable"].split()[0]) * 1024)
+        total, available = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+        free.append(available - kept * total)
         group = Path("/sys/fs/cgroup")
-        free.append(int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        free.append((1 - kept) * most - used)
     except (OSError, ValueError, KeyError):
         pass  # "max", or no such group
-    return min(free)
+    return max(min(free), 0.0)
 
 
 def _serve(connection: Connection) -> None:
