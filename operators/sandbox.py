@@ -164,7 +164,7 @@ def _resident(pid: int) -> float:
 
 def _free_memory() -> float:
     """Bytes, of the machine or the container, that Ray's monitor would let us have; infinite where the system does not tell."""
-    kept = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))
+    kept = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))  # noqa: SIM112  Ray's spelling
     free = [float("inf")]
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
