@@ -7,14 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.columns import TEXT_TYPES, is_text, is_text_list, plain_type
 from distilray.operators.read import Read, version
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.footers import StoreError, read_footers
+from distilray.pipeline.footers import read_footers
 from distilray.pipeline.job import Source
 
 _PROBLEMS_SHOWN = 5
@@ -78,14 +78,16 @@ def list_shards(source: Source) -> Iterator[str]:
     return (shard.uri for _, files in _listed(source) for shard in files.values())
 
 
-def _listed(source: Source) -> Iterator[tuple[fsspec.AbstractFileSystem, dict[str, Shard]]]:
+def _listed(source: Source) -> Iterator[tuple[Any, dict[str, Shard]]]:
     """For each of the source's URIs its file system, and the shards by their path on it, not yet opened."""
     seen: set[str] = set()
     for uri in source.uris:
         try:
-            fs, path = fsspec.url_to_fs(uri, **source.storage_options)
+            fs, path = open_store(uri, source.storage_options)
             fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
             infos = _find(fs, path, uri)
+        except StoreError as error:
+            raise StoreError(f"cannot list source {uri}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
             raise JobError(f"cannot list source {uri}: {explain(error)}") from error
         files = {}
@@ -99,7 +101,7 @@ def _listed(source: Source) -> Iterator[tuple[fsspec.AbstractFileSystem, dict[st
         yield fs, files
 
 
-def _find(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
+def _find(fs: Any, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
     """Files under a folder, those a glob matches (or has under a folder it matches), or the one file."""
     try:
         info = fs.info(path)
@@ -116,7 +118,7 @@ def _find(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> dict[str, Mappi
     return files | {name: info for folder in folders for name, info in _files(fs, folder).items()}
 
 
-def _files(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, Mapping[str, Any]]:
+def _files(fs: Any, folder: str) -> dict[str, Mapping[str, Any]]:
     found = fs.find(folder, detail=True).items()
     return {name: info for name, info in found if name.endswith(_ENDINGS) and not _is_hidden(name.removeprefix(folder))}
 
@@ -126,14 +128,8 @@ def _is_hidden(path: str) -> bool:
     return any(part.startswith(("_", ".")) for part in path.split("/"))
 
 
-def explain(error: Exception) -> str:
-    """One line for an exception of a store; the type tells what its text often does not."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def _opened(fs: fsspec.AbstractFileSystem, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:
-    """The shards with their schemas and row groups; bytes that are no Parquet make a dead shard, a failing store a JobError."""
+def _opened(fs: Any, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:
+    """The shards with their schemas and row groups; bytes that are no Parquet make a dead shard, a failing store a StoreError."""
     schemas: dict[pa.Schema, pa.Schema] = {}  # most shards share one: kept once
     footers = read_footers(fs, [(path, shard.size) for path, shard in files.items() if shard.size])
     try:
@@ -146,7 +142,7 @@ def _opened(fs: fsspec.AbstractFileSystem, files: Mapping[str, Shard], texts: Co
                 schema = footer.schema.to_arrow_schema()
                 yield replace(shard, schema=schemas.setdefault(schema, schema), groups=_groups(footer, texts))
     except StoreError as error:
-        raise JobError(f"cannot read shard {error}") from error
+        raise StoreError(f"cannot read shard {error}") from error
 
 
 def _groups(metadata: pq.FileMetaData, texts: Collection[str]) -> tuple[tuple[int, int], ...]:
