@@ -133,6 +133,12 @@ class Output:
         manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.root}/{_MANIFEST}"))
         return manifest
 
+    def finished(self, plan: Plan) -> dict[str, Any] | None:
+        """The manifest if nothing is left to do."""
+        manifest = self.manifest()
+        done = self.committed() if manifest else {}
+        return manifest if all(unit.name in done for unit in plan.units) else None
+
     def finish(self, plan: Plan, stats: Stats, about: Mapping[str, Any]) -> dict[str, Any]:
         """Manifest, then _SUCCESS, if planned = answered + dead; else IncompleteError and neither."""
         committed, units = self.committed(), {unit.name for unit in plan.units}

@@ -69,13 +69,13 @@ def survey(source: Source, inputs: pa.Schema) -> Corpus:
     return Corpus(read, tuple(_checked(shard, problems[shard.schema]) for shard in shards))
 
 
-def list_shards(source: Source) -> Iterator[str]:
-    """The URI of every Parquet file, sorted within each of the source's URIs.
+def list_shards(source: Source) -> Iterator[Shard]:
+    """Every Parquet file, not opened, sorted within each of the source's URIs.
 
     Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a place cannot
-    be listed, or is named twice.
+    be listed, or is named twice, StoreError if the store fails.
     """
-    return (shard.uri for _, files in _listed(source) for shard in files.values())
+    return (shard for _, files in _listed(source) for shard in files.values())
 
 
 def _listed(source: Source) -> Iterator[tuple[Any, dict[str, Shard]]]:
