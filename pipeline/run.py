@@ -25,9 +25,10 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import take_over
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
+from distilray.pipeline.listing import list_shards
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
-from distilray.pipeline.shards import list_shards, survey
+from distilray.pipeline.shards import survey
 
 Watch = Callable[[Stats], None]
 

@@ -14,7 +14,9 @@ import yaml
 from distilray.model import store
 from distilray.model.store import Patient, StoreError, explain, may_pass, open_store, read_exactly, retried
 from distilray.operators.storage import put, put_first, remove
+from distilray.pipeline import Source
 from distilray.pipeline.cli import UNFINISHED, main
+from distilray.pipeline.listing import list_shards
 from tests.proxy import AFTER, BEFORE, IN_BODY, Proxy, Rule, fault_proxy
 from tests.s3 import SECRET, S3Server, s3_server
 from tests.support import random_texts, write_shard
@@ -129,6 +131,21 @@ def test_a_store_that_fails_for_ever_is_a_store_error(fs: Patient, proxy: Proxy,
         found = [error]
     assert isinstance(found, list)
     assert all(isinstance(error, StoreError) and "tried 4 times" in str(error) for error in found)
+
+
+@pytest.mark.parametrize("pattern", ["", "*/*.parquet", "*", "**/*.parquet"])
+def test_a_folder_that_cannot_be_listed_is_not_passed_by(
+    fs: Patient, options: dict[str, Any], proxy: Proxy, pattern: str
+) -> None:
+    for name in "ab":
+        fs.pipe_file(f"bucket/lists/{name}/x.parquet", DATA)
+    source = Source(uri=f"s3://bucket/lists/{pattern}", storage_options=options)
+    assert len(list(list_shards(source))) == 2
+    inside = "prefix=lists%2Fa%2F" if pattern in ("*", "*/*.parquet") else "list-type=2&prefix=lists"
+    proxy.rules(Rule(["error"], path=inside))
+    with pytest.raises(StoreError, match="cannot list source"):
+        list(list_shards(source))
+    assert proxy.counts()["error"]
 
 
 def test_what_no_second_try_mends_is_tried_once(fs: Patient, proxy: Proxy) -> None:
