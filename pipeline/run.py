@@ -162,7 +162,7 @@ def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site
     write = Write(job.sink.uri, job.tasks, columns, answers, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
-    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools)
+    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, job.compute.stall)
     return stream
 
 
