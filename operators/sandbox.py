@@ -17,9 +17,10 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from distilray.model.store import explain
 from distilray.operators import deadline
 from distilray.operators import schema as s
-from distilray.operators.guard import CRASH, MEMORY, TIMEOUT, Call, Guard, buried, explained, joined, pieces, survived
+from distilray.operators.guard import CRASH, MEMORY, TIMEOUT, Call, Guard, buried, joined, pieces, survived
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +188,7 @@ def _serve(connection: Connection) -> None:
     try:
         call = again()
     except Exception as error:
-        connection.send((None, explained(error)))
+        connection.send((None, explain(error)))
         return
     connection.send((None, None))
     while True:
@@ -198,7 +199,7 @@ def _serve(connection: Connection) -> None:
         try:
             connection.send((_packed(survived(call, table, stage)), None))
         except Exception as error:
-            connection.send((None, explained(error)))
+            connection.send((None, explain(error)))
 
 
 if __name__ == "__main__":
