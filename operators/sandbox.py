@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
+import torch
 
 from distilray.model.store import explain
 from distilray.operators import deadline
@@ -29,6 +30,7 @@ _TRIES = 2  # of a single row: something else may have killed the process
 _RAY_THRESHOLD = 0.95  # of all memory: what Ray allows by default before it kills workers
 _MEMORY = 0.5  # of what is free when the process starts
 _LOOK = 0.05  # seconds between two looks at its memory
+_DEVICE = 3  # exit code
 _PR_SET_PDEATHSIG = 1
 
 
@@ -143,6 +145,8 @@ def _death(code: int, greedy: bool) -> DiedError:
         return DiedError(MEMORY, "took more than half of the memory that was free")
     if code == deadline.EXIT_CODE:
         return DiedError(TIMEOUT, "made no progress within compute.deadline")
+    if code == _DEVICE:
+        return DiedError(CRASH, "the device failed")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return DiedError(CRASH, f"ended the process: {name}")
 
@@ -198,6 +202,8 @@ def _serve(connection: Connection) -> None:
             return
         try:
             connection.send((_packed(survived(call, table, stage)), None))
+        except torch.AcceleratorError:
+            sys.exit(_DEVICE)  # no call of this process can use it again
         except Exception as error:
             connection.send((None, explain(error)))
 

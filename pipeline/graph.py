@@ -19,6 +19,7 @@ for _name, _value in {
 import pyarrow as pa  # noqa: E402
 import ray  # noqa: E402
 import ray.data  # noqa: E402
+import torch  # noqa: E402
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy  # noqa: E402
 from ray.data._internal.execution.execution_callback import ExecutionCallback  # noqa: E402
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator  # noqa: E402
@@ -27,8 +28,8 @@ from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 from ray.data.exceptions import ExecutionTimeoutError  # noqa: E402
 from ray.exceptions import GetTimeoutError, RayTaskError  # noqa: E402
 
+from distilray.operators import predict  # noqa: E402
 from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
-from distilray.operators.predict import Pace, Predict  # noqa: E402
 from distilray.operators.read import Read, Unit  # noqa: E402
 from distilray.operators.task import ComputeSpec, Task  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
@@ -84,15 +85,17 @@ def judge_units(work: Work, units: Sequence[Unit], pools: Pools, stall: float) -
         yield from counted(judged)
 
 
-def pace(tasks: Sequence[Task], spec: ComputeSpec, workers: Workers, table: pa.Table, stall: float) -> Pace | None:
+def pace(
+    tasks: Sequence[Task], spec: ComputeSpec, workers: Workers, table: pa.Table, stall: float
+) -> predict.Pace | None:
     """What `Predict.pace` says of tokenized rows, on a worker like those that predict. Raises StalledError."""
     measure = ray.remote(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)(_pace)
     with _own_errors(stall):
-        found: Pace | None = ray.get(measure.remote(tasks, spec, table), timeout=stall)
+        found: predict.Pace | None = ray.get(measure.remote(tasks, spec, table), timeout=stall)
     return found
 
 
-def _pace(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> Pace | None:
+def _pace(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> predict.Pace | None:
     return Predict(tasks, spec).pace(table)
 
 
@@ -145,6 +148,17 @@ def _stalled(stall: float) -> str:
         f"nothing came further for {stall:g} s (compute.stall): {'; '.join(stages) or 'no worker was placed'}; "
         f"the cluster has {' and '.join(resources)}; {todo}"
     )
+
+
+class Predict(predict.Predict):
+    """On an actor, which ends if its device fails: Ray starts it again."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        try:
+            return super().__call__(table)
+        except torch.AcceleratorError:
+            logging.getLogger(__name__).exception("the device failed: ending this worker")
+            os._exit(1)
 
 
 def _actor() -> str:

@@ -19,7 +19,7 @@ from tests.support import edit_tensors, make_checkpoint, random_texts, read_outp
 
 POISON = Path(__file__).parent.parent / "poison"
 NAN_WORD = "mary"  # its embedding is NaN
-CRASHES = {"segfaults": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
+CRASHES = {"segfaults": "crash", "fails the device": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +193,8 @@ def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_pat
 @pytest.mark.cluster
 def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
     in_both = [(stage, kind) for stage in ("predict", "tokenize") for kind in ("raises", "segfaults")]
-    texts, expected = poisoned_texts(*in_both, ("predict", "hangs"), ("predict", "exhausts memory"))
+    of_predict = [("predict", kind) for kind in ("hangs", "exhausts memory", "fails the device")]
+    texts, expected = poisoned_texts(*in_both, *of_predict)
     texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
     write_shard(tmp_path / "corpus.parquet", texts)
     done = run(

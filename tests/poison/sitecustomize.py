@@ -21,6 +21,8 @@ def poisoned(text, stage):
         held = []
         while True:
             held.append(b"x" * 2**26)
+    if f"{stage} fails the device" in text:
+        raise sys.modules["torch"].AcceleratorError("device-side assert triggered")
     if f"{stage} hangs" in text:
         time.sleep(10**6)
 
