@@ -30,7 +30,8 @@ from ray.exceptions import GetTimeoutError, RayTaskError  # noqa: E402
 
 from distilray.operators import predict  # noqa: E402
 from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
-from distilray.operators.read import Read, Unit  # noqa: E402
+from distilray.operators.read import Unit  # noqa: E402
+from distilray.operators.read_apart import read_guarded  # noqa: E402
 from distilray.operators.task import ComputeSpec, Task  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
@@ -177,7 +178,7 @@ def _computed(
     context.execution_no_progress_timeout_s = stall
     context.custom_execution_callback_classes = [Seen]
     rows = ray.data.read_datasource(
-        UnitSource(work.read, units),
+        UnitSource(work, units),
         override_num_blocks=len(units),
         num_cpus=pools.read_cpus,
         compute=TaskPoolStrategy(size=pools.readers),
@@ -210,19 +211,19 @@ def _stage(
 class UnitSource(Datasource):
     """One read task a unit."""
 
-    def __init__(self, read: Read, units: Sequence[Unit]) -> None:
-        self._read, self._units = read, units
+    def __init__(self, work: Work, units: Sequence[Unit]) -> None:
+        self._work, self._units = work, units
 
     def estimate_inmemory_data_size(self) -> None:
         """Unknown, and not needed: nothing is sized by it."""
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
         """The parallelism that Ray wishes for is not met: units are never merged."""
-        return [ReadTask(partial(_read, self._read, unit), _metadata(unit)) for unit in self._units]
+        return [ReadTask(partial(_read, self._work, unit), _metadata(unit)) for unit in self._units]
 
 
-def _read(read: Read, unit: Unit) -> Iterable[pa.Table]:
-    yield read(unit)
+def _read(work: Work, unit: Unit) -> Iterable[pa.Table]:
+    yield read_guarded(work.read, work.guard, unit)
 
 
 def _metadata(unit: Unit) -> BlockMetadata:

@@ -193,10 +193,12 @@ def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_pat
 @pytest.mark.cluster
 def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
     in_both = [(stage, kind) for stage in ("predict", "tokenize") for kind in ("raises", "segfaults")]
-    of_predict = [("predict", kind) for kind in ("hangs", "exhausts memory", "fails the device")]
-    texts, expected = poisoned_texts(*in_both, *of_predict)
+    others = [("predict", kind) for kind in ("hangs", "exhausts memory", "fails the device")]
+    texts, expected = poisoned_texts(*in_both, *others)
+    texts[199] = "read segfaults"
+    expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # its row group
     texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
-    write_shard(tmp_path / "corpus.parquet", texts)
+    write_shard(tmp_path / "corpus.parquet", texts, row_group_size=10)
     done = run(
         job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray", "deadline": 8}), tmp_path
     )
