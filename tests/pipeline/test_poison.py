@@ -147,7 +147,7 @@ def test_a_mark_stays_only_if_the_process_dies(tmp_path: Path, monkeypatch: pyte
         assert not died
 
 
-def run(job: Job, folder: Path, limit: float = 300) -> subprocess.CompletedProcess[str]:
+def run(job: Job, folder: Path, limit: float = 550) -> subprocess.CompletedProcess[str]:
     """`distilray run` with poison in all its processes."""
     (folder / "job.yaml").write_text(yaml.safe_dump(job.description()))
     path = os.pathsep.join([str(POISON), os.environ.get("PYTHONPATH", "")])
@@ -199,9 +199,9 @@ def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_p
     expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # its row group
     texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
     write_shard(tmp_path / "corpus.parquet", texts, row_group_size=10)
-    done = run(
-        job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray", "deadline": 8}), tmp_path
-    )
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray", "deadline": 8})
+    assert run(whole, tmp_path).returncode == -11  # the driver itself reads a sample
+    done = run(whole, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert dead_letters(tmp_path / "out") == expected
     rows = pq.read_table(tmp_path / "out/data")["row"].to_pylist()
