@@ -22,7 +22,7 @@ from distilray.pipeline.run import execute
 from tests.s3 import s3_server
 from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
-PATIENCE = 240  # seconds
+PATIENCE = 500  # seconds
 
 
 def job_of(folder: Path, out: Path) -> Job:

@@ -64,10 +64,17 @@ def start(folder: Path, out: Path, address: str, *more: str) -> subprocess.Popen
 
 
 def test_a_node_is_lost_and_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
-    """With as many actors as the whole cluster holds: they must all find a place, and readers beside them, on one node."""
+    """With as many actors as the whole cluster holds: they all find a place on one node, and readers beside them.
+
+    At one CPU a predict actor and half a CPU a tokenizer, however they lie, what is left would be full without a reader.
+    """
     out = tmp_path / "out"
     with cluster_of(2, 2) as cluster:
-        driver = start(folder, out, cluster.address)  # type: ignore[attr-defined]
+        pools = [
+            f"compute.{name}.{bound}={n}" for name, n in (("tokenize", 3), ("predict", 2)) for bound in ("min", "max")
+        ]
+        more = [word for pool in pools for word in ("--set", pool)]
+        driver = start(folder, out, cluster.address, *more)  # type: ignore[attr-defined]
         for _ in range(PATIENCE * 20):
             if len(list(out.glob("data/[0-9]*.parquet"))) >= 3:
                 break
