@@ -5,6 +5,7 @@
 
 from distilray.model.attention import BackendError
 from distilray.model.config import CheckpointError
+from distilray.model.store import StoreError
 from distilray.operators.task import TaskError
 from distilray.operators.tasks import (
     Embeddings,
@@ -16,7 +17,7 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.pipeline.commit import IncompleteError
-from distilray.pipeline.errors import JobError
+from distilray.pipeline.errors import FencedError, JobError, StalledError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import Compute, Job, Pool, Sink, Source, load_job
 from distilray.pipeline.report import run
@@ -27,6 +28,7 @@ __all__ = [
     "CheckpointError",
     "Compute",
     "Embeddings",
+    "FencedError",
     "FillMask",
     "IncompleteError",
     "Job",
@@ -37,6 +39,8 @@ __all__ = [
     "Result",
     "Sink",
     "Source",
+    "StalledError",
+    "StoreError",
     "TaskError",
     "TextClassification",
     "TokenClassification",

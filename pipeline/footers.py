@@ -45,6 +45,8 @@ def _tails(fs: Any, files: Sequence[tuple[str, int]], wanted: Sequence[int]) -> 
     starts = [size - last for (_, size), last in zip(files, wanted, strict=True)]
     tails = fs.cat_ranges([path for path, _ in files], starts, [size for _, size in files], on_error="return")
     for (path, size), last, tail in zip(files, wanted, tails, strict=True):
+        if isinstance(tail, StoreError):
+            raise tail
         if isinstance(tail, Exception):
             raise StoreError(f"{path}: {explain(tail)}") from tail
         if len(tail) != last:

@@ -113,6 +113,8 @@ def _own_errors(stall: float) -> Iterator[None]:
         yield
     except RayTaskError as error:
         if isinstance(error.cause, (*USER_ERRORS, *STOP_ERRORS)):
+            said = str(error.cause.args[0]) if error.cause.args else ""
+            error.cause.args = (said.partition("\nFailed to apply UDF")[0], *error.cause.args[1:])  # Ray's own advice
             raise error.cause from None
         raise
     except (ExecutionTimeoutError, GetTimeoutError):

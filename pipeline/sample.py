@@ -55,10 +55,8 @@ def sample_rows(plan: Plan, units: Sequence[Unit], rows: int) -> list[pa.Table]:
 def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
     try:
         return plan.read.head(unit, rows)
-    except ShardError:
+    except (ShardError, StoreError):
         raise
-    except StoreError as error:
-        raise StoreError(f"cannot read shard {unit.uri}: {error}") from error
     except Exception as error:  # every store has its own exceptions; all of them mean "cannot be read"
         raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
 
