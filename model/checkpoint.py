@@ -15,6 +15,8 @@ from distilray.model.config import CheckpointError, Config, parse_config, parse_
 WEIGHTS = "model.safetensors"
 INDEX = ".index.json"  # of a file in shards
 _WEIGHTS = (WEIGHTS, "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
+_WEIGHTS_ENDINGS = tuple(f".{name.rpartition('.')[2]}" for name in _WEIGHTS)
+_LARGEST = 2**27  # bytes of a file that is no weights: a vocabulary of a million tokens has 2**25
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
 _EXPECTED = (
     "expected a folder with config.json, weights, and vocab.txt or tokenizer.json (a local path is relative to the "
@@ -108,6 +110,9 @@ class Checkpoint:
 
     def _fetch(self, name: str) -> bytes:
         with self._store(name) as (fs, path):
+            size = 0 if name.endswith(_WEIGHTS_ENDINGS) else fs.size(path) or 0
+            if size > _LARGEST:
+                raise CheckpointError(f"{self.where(name)}: expected at most {_LARGEST} bytes, got {size}")
             data: bytes = fs.cat_file(path)
         self._sums[name] = hashlib.sha256(data).hexdigest()
         return data
@@ -126,7 +131,7 @@ class Checkpoint:
         try:
             fs, root = fsspec.url_to_fs(self.uri, **self.storage_options)
             yield fs, f"{root.rstrip('/')}/{name}"
-        except FileNotFoundError:
+        except (FileNotFoundError, CheckpointError):
             raise
         except Exception as error:  # every store has its own exceptions; all of them mean "unreadable"
             lacking = isinstance(error, ImportError) and self.uri.startswith("hf:")
