@@ -12,6 +12,7 @@ from distilray.model.checkpoint import Checkpoint
 from distilray.model.convert import convert
 from distilray.model.inspect import inspect
 from distilray.operators.options import location
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS, JobError
 from distilray.pipeline.evaluate import evaluate
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
-    except IncompleteError as error:
+    except (IncompleteError, DeadLettersError) as error:
         print(f"distilray: {error}", file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
