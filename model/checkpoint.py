@@ -11,6 +11,7 @@ from typing import Any
 import fsspec
 
 from distilray.model.config import CheckpointError, Config, parse_config, parse_json_object
+from distilray.model.redact import redacted
 
 WEIGHTS = "model.safetensors"
 INDEX = ".index.json"  # of a file in shards
@@ -84,7 +85,7 @@ class Checkpoint:
             return self._fetch(name)
         except FileNotFoundError as error:
             reason = (
-                f": {error}" if error.__cause__ else ""
+                f": {redacted(str(error))}" if error.__cause__ else ""
             )  # a hub says which of repository, revision and file it lacks
             raise CheckpointError(f"no {name} in {self.uri}{reason}; {_EXPECTED}") from error
 
@@ -110,7 +111,7 @@ class Checkpoint:
 
     def _fetch(self, name: str) -> bytes:
         with self._store(name) as (fs, path):
-            size = 0 if name.endswith(_WEIGHTS_ENDINGS) else fs.size(path) or 0
+            size = 0 if name.endswith(_WEIGHTS_ENDINGS) else int(fs.info(path)["size"] or 0)
             if size > _LARGEST:
                 raise CheckpointError(f"{self.where(name)}: expected at most {_LARGEST} bytes, got {size}")
             data: bytes = fs.cat_file(path)
@@ -136,4 +137,6 @@ class Checkpoint:
         except Exception as error:  # every store has its own exceptions; all of them mean "unreadable"
             lacking = isinstance(error, ImportError) and self.uri.startswith("hf:")
             hint = "; pip install 'distilray[hub]'" if lacking else ""
-            raise CheckpointError(f"cannot read {self.where(name)}: {type(error).__name__}: {error}{hint}") from error
+            raise CheckpointError(
+                f"cannot read {self.where(name)}: {type(error).__name__}: {redacted(str(error))}{hint}"
+            ) from error

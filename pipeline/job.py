@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -158,7 +158,7 @@ class Job(Frozen):
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 
-_LONGEST = 2**20  # bytes of a job's file
+_LONGEST = 2**18  # bytes of a job's file
 _MERGE = "tag:yaml.org,2002:merge"
 # what the library raises for values that are not of the types they say they are, and for very deep ones
 _NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
@@ -168,14 +168,19 @@ _TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args
 def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
     """The job in a YAML file, with `a.b=c` overrides. Raises JobError with every problem in it."""
     try:
-        if (size := os.path.getsize(path)) > _LONGEST:
-            raise JobError(f"cannot read job {path}: expected at most {_LONGEST} bytes, got {size}")
-        raw = _yaml(Path(path).read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:  # its text would quote the line, which may hold a secret
+        with Path(path).open("rb") as file:
+            data = file.read(_LONGEST + 1)
+        raw = _yaml(data.decode("utf-8")) if len(data) <= _LONGEST else None
+    except (
+        yaml.MarkedYAMLError
+    ) as error:  # its text would quote the line, which may hold a secret, and so may the problem
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise JobError(f"cannot read job {path}: line {line}: {error.problem}") from None
+        problem = re.sub("'.*'|\".*\"", "'...'", error.problem or "", flags=re.DOTALL)
+        raise JobError(f"cannot read job {path}: line {line}: {problem}") from None
     except (OSError, *_NOT_YAML) as error:
         raise JobError(f"cannot read job {path}: {type(error).__name__}") from None
+    if len(data) > _LONGEST:
+        raise JobError(f"cannot read job {path}: expected at most {_LONGEST} bytes")
     if not isinstance(raw, dict):
         raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
     for override in overrides:

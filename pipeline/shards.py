@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import fsspec
 import pyarrow as pa
 
+from distilray.model.redact import redacted
 from distilray.operators.columns import TEXT_TYPES, is_text, is_text_list, plain_type
 from distilray.operators.read import Read, version
 from distilray.pipeline.errors import JobError
@@ -129,7 +130,7 @@ def _is_hidden(path: str) -> bool:
 
 def explain(error: Exception) -> str:
     """One line for an exception of a store; the type tells what its text often does not."""
-    text = str(error).strip().splitlines()
+    text = redacted(str(error)).strip().splitlines()
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 

@@ -12,7 +12,9 @@ from tests.fuzz.runner import Defect, cases
 from tests.fuzz.targets import TARGETS
 
 
-def fuzz(folder: Path, count: int, seed: int = 0, first: int = 0, only: str | None = None, jobs: int = 2) -> list[Defect]:
+def fuzz(
+    folder: Path, count: int, seed: int = 0, first: int = 0, only: str | None = None, jobs: int = 2
+) -> list[Defect]:
     """Runs `count` cases over the targets, or all over one, and prints what came of them."""
     shares = {only: 100} if only else {name: share for name, (share, _) in TARGETS.items()}
     work = [
