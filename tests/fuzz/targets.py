@@ -346,20 +346,31 @@ def output(folder: Path) -> Case:
     return case
 
 
+def dies(_: Path) -> Case:
+    """No file: what a process that ends looks like."""
+
+    def case(draw: Random) -> None:
+        if draw.random() < 0.3:
+            os.abort()
+
+    return case
+
+
 TARGETS: dict[str, tuple[int, Target]] = {  # how many of 100 cases
-    "safetensors": (10, _weights("safetensors", "model.safetensors", safetensors_header)),
-    "torch": (8, _weights("bin", "pytorch_model.bin")),
+    "safetensors": (14, _weights("safetensors", "model.safetensors", safetensors_header)),
+    "torch": (4, _weights("bin", "pytorch_model.bin")),
     "torch-legacy": (8, _weights("bin_legacy", "pytorch_model.bin", pickle_numbers)),
-    "h5": (8, _weights("tf_h5", "tf_model.h5")),
-    "flax": (8, _weights("flax", "flax_model.msgpack", msgpack_tree)),
+    "h5": (5, _weights("tf_h5", "tf_model.h5")),
+    "flax": (12, _weights("flax", "flax_model.msgpack", msgpack_tree)),
     "index": (4, _json_file("flax_model.msgpack.index.json", load_tensors, "flax_sharded")),
-    "config": (8, _json_file("config.json", use_config)),
+    "config": (10, _json_file("config.json", use_config)),
     "tokenizer": (8, _json_file("tokenizer.json", use_tokenizer)),
-    "tokenizer-config": (4, _json_file("tokenizer_config.json", use_tokenizer)),
+    "tokenizer-config": (5, _json_file("tokenizer_config.json", use_tokenizer)),
     "vocab": (4, vocab_txt),
     "calibration": (2, calibration),
-    "job": (8, job_file),
-    "shard": (16, shard),
+    "job": (6, job_file),
+    "shard": (14, shard),
     "output": (4, output),
+    "dies": (0, dies),
 }
 __all__ = ["DOCUMENTED", "TARGETS", "CheckpointError", "DefectError", "JobError"]
