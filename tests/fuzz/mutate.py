@@ -72,7 +72,7 @@ def tree_of(draw: Random, tree: Any) -> Any:
     for _ in range(draw.choice((1, 1, 2, 4))):
         holders = list(_holders(tree))
         if not holders:
-            return draw.choice(ODD)
+            return _copied(draw.choice(ODD))
         holder = draw.choice(holders)
         keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
         key = draw.choice(keys)
@@ -91,7 +91,7 @@ def tree_of(draw: Random, tree: Any) -> Any:
                 for _ in range(draw.choice((3, 200))):  # deep
                     holder[key] = draw.choice(([holder[key]], {"a": holder[key]}))
             case _:
-                holder[key] = draw.choice(ODD)
+                holder[key] = _copied(draw.choice(ODD))
     return tree
 
 
