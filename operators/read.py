@@ -1,6 +1,7 @@
 """One unit of a shard to a table of rows; what cannot be read becomes dead letters."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -10,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from distilray.model.store import open_store, read_exactly
 from distilray.operators import schema as s
 from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, either, keep, text_lists, texts
-from distilray.operators.storage import open_folder
 from distilray.operators.timing import timed
 
 _STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows at a time, of a row group that is only begun
@@ -80,22 +81,47 @@ class Read:
         """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
             return self._dead_shard(unit, *unit.error)
-        fs, path = open_folder(unit.uri, self.storage_options)
-        fs.invalidate_cache(path)  # a listing of another day would hide a change
-        info = fs.info(path)
-        if version(info) != unit.version:
-            raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")
-        with fs.open(path, "rb", cache_type="none") as file:  # Arrow coalesces its own reads
-            watched = WatchedFile(file)
-            source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
-            parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered)
-            take = _whole if whole else _streamed
-            pieces = [
-                self._row_group(partial(take, parquet), *part, watched) for part in _parts(unit, parquet.metadata)
-            ]
+        with self._opened(unit, whole=whole) as (parquet, watched):
+            take = partial(_whole if whole else _streamed, parquet)
+            pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
         table = pa.concat_tables(pieces)
         numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
         return self._rows(unit, table, numbers)
+
+    def parts(self, unit: Unit) -> list[Unit]:
+        """The unit's rows, those of each row group as a unit of the same name. Raises as reading it does."""
+        found, first_row = [], unit.first_row
+        with self._opened(unit, whole=False) as (parquet, _):
+            for group, skip, rows in _parts(unit, parquet.metadata):
+                found.append(replace(unit, row_groups=(group, group + 1), skip=skip, first_row=first_row, rows=rows))
+                first_row += rows
+        return found
+
+    def dead(self, unit: Unit, reason: str, message: str) -> pa.Table:
+        """Every row of a unit, dead."""
+        numbers = pa.array(np.arange(unit.first_row, unit.first_row + unit.rows))
+        return self._rows(unit, self._unread(unit.rows, reason, message), numbers)
+
+    @contextmanager
+    def _opened(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:
+        """The unit's shard; what its store raises is raised as itself."""
+        fs, path = open_store(unit.uri, self.storage_options)
+        fs.invalidate_cache(path)  # a listing of another day would hide a change
+        try:
+            info = fs.info(path)
+        except FileNotFoundError:
+            raise ShardError(f"{unit.uri} is gone since it was planned: expected {unit.version}") from None
+        if version(info) != unit.version:
+            raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")
+        with fs.open(path, "rb", cache_type="none") as file:  # Arrow coalesces its own reads
+            watched = WatchedFile(file, info["size"], unit.uri)
+            source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
+            try:
+                yield pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered), watched
+            except Exception as error:
+                if watched.error is None or watched.error is error:
+                    raise
+                raise watched.error from error  # the store failed, not the bytes: not the rows' fault
 
     def _row_group(self, take: Take, group: int, skip: int, rows: int, watched: "WatchedFile") -> pa.Table:
         """Text, kept columns and dead letter of rows of one row group; all dead if its bytes make no sense."""
@@ -114,8 +140,8 @@ class Read:
                 values, dead = keep(raw[column.name], column, dead)
                 kept.append(values)
         except CORRUPT as error:
-            if watched.error is not None:  # the store failed, not the bytes: not the rows' fault
-                raise watched.error from error
+            if watched.error is not None:
+                raise
             message = f"row group {group}: {error}"
             return self._unread(rows, "unreadable_row_group", message)
         # a row that is dead in one column is not computed for the others
@@ -189,20 +215,21 @@ def _streamed(parquet: pq.ParquetFile, names: list[str], group: int, skip: int, 
 
 
 class WatchedFile:
-    """A file that remembers its own failure: Arrow reports a failing store and bad bytes alike, as OSError."""
+    """A file of `size` bytes that remembers its own failure: Arrow reports a failing store, short bytes and bad ones alike,
+    as OSError."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
+    def __init__(self, file: Any, size: int, path: str) -> None:
+        self._file, self._size, self._path = file, size, path
         self.error: Exception | None = None
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._file.tell(), 0)
         try:
-            data: bytes = self._file.read(size)
+            return read_exactly(self._file, left if size < 0 else min(size, left), self._path)
         except Exception as error:
             self.error = error
             raise
-        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return int(self._file.seek(offset, whence))

@@ -74,6 +74,7 @@ class Compute(Frozen):
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
+    stall: Positive = 1800
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 

@@ -21,7 +21,7 @@ from distilray.model.formats import load_tensors
 from distilray.model.tokenizer import Tokenizer
 from distilray.model.weights import check_weights, load_encoder, load_head, read_weights
 from distilray.pipeline import IncompleteError, JobError, commit, footer_pool, load_job, shards
-from distilray.pipeline.errors import USER_ERRORS
+from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS
 from distilray.pipeline.job import Source
 from distilray.pipeline.plan import cut
 from tests.fuzz import thrift
@@ -30,7 +30,7 @@ from tests.fuzz.mutate import EXTREMES, WORDS, bytes_of, thrift_of, tree_of
 
 Case = Callable[[Random], None]
 Target = Callable[[Path], Case]
-DOCUMENTED = (*USER_ERRORS, IncompleteError)
+DOCUMENTED = (*USER_ERRORS, *STOP_ERRORS, IncompleteError)
 MEMORY = fsspec.filesystem("memory")
 TEXTS = ["Angela Merkel met Tim Cook in Berlin.", "", "caf\u00e9 [SEP] \U0001f600 x" + "y" * 120]
 

@@ -19,7 +19,7 @@ from tests.support import edit_tensors, make_checkpoint, random_texts, read_outp
 
 POISON = Path(__file__).parent.parent / "poison"
 NAN_WORD = "mary"  # its embedding is NaN
-CRASHES = {"segfaults": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
+CRASHES = {"segfaults": "crash", "fails the device": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
 
 
 @pytest.fixture(scope="module")
@@ -156,25 +156,32 @@ def run(job: Job, folder: Path, limit: float = 300) -> subprocess.CompletedProce
         "PYTHONPATH": path,
         "DISTILRAY_CACHE": str(folder / "cache"),
         "RAY_ADDRESS": "local",
-        "RAY_memory_usage_threshold": "0.7",
+        "RAY_memory_usage_threshold": f"{memory_used() + 0.2:.2f}",
     }
     command = [sys.executable, "-m", "distilray.pipeline.cli", "run", str(folder / "job.yaml")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=limit)
 
 
-def poisoned_texts(kinds: list[str], stages: list[str]) -> tuple[list[str], dict[int, tuple[str, str]]]:
+def memory_used() -> float:
+    """The share of this machine's memory."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return 1 - available / total
+
+
+def poisoned_texts(*poison: tuple[str, str]) -> tuple[list[str], dict[int, tuple[str, str]]]:
     """200 texts, some of them poison, and the dead letters that must come of it."""
     texts, expected = clean_texts(200), {}
     reasons = {"raises": "error", **CRASHES}
-    for at, (kind, stage) in enumerate((kind, stage) for kind in kinds for stage in stages):
-        row = 13 + 29 * at
+    for at, (stage, kind) in enumerate(poison):
+        row = 13 + 23 * at
         texts[row], expected[row] = f"poison: {stage} {kind}", (stage, reasons[kind])
     return texts, expected
 
 
 @pytest.mark.slow
 def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_path: Path) -> None:
-    texts, expected = poisoned_texts(["segfaults", "hangs"], ["predict"])
+    texts, expected = poisoned_texts(("predict", "segfaults"), ("predict", "hangs"))
     write_shard(tmp_path / "corpus.parquet", texts)
     whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"deadline": 8})
     codes = [run(whole, tmp_path).returncode for _ in range(3)]
@@ -185,9 +192,13 @@ def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_pat
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
-    texts, expected = poisoned_texts(["raises", *CRASHES], ["predict", "tokenize"])
+    in_both = [(stage, kind) for stage in ("predict", "tokenize") for kind in ("raises", "segfaults")]
+    others = [("predict", kind) for kind in ("hangs", "exhausts memory", "fails the device")]
+    texts, expected = poisoned_texts(*in_both, *others)
+    texts[199] = "read segfaults"
+    expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # its row group
     texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
-    write_shard(tmp_path / "corpus.parquet", texts)
+    write_shard(tmp_path / "corpus.parquet", texts, row_group_size=10)
     done = run(
         job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray", "deadline": 8}), tmp_path
     )
