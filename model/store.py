@@ -3,13 +3,14 @@
 import errno
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from distilray.model.redact import redacted
 
 Got = TypeVar("Got")
 
@@ -165,6 +166,6 @@ def _or_error(data: bytes, size: int) -> bytes | StoreError:
 
 def explain(error: Exception) -> str:
     """One line for an exception of a store; the type tells what its text often does not."""
-    text = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().splitlines()  # an address may hold a password
+    text = redacted(str(error)).strip().splitlines()
     kind = type(error).__name__
     return text[0] if isinstance(error, StoreError) and text else f"{kind}: {text[0]}" if text else kind

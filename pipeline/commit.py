@@ -6,13 +6,15 @@ A unit is done when its object lies in data/; nothing else is remembered, so a r
 import base64
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import reduce
 from operator import add
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distilray.model.store import StoreError, explain, open_store
@@ -67,19 +69,23 @@ class Output:
                     f"{self.uri} has data/ but no {_PLAN}: it is not an output of distilray; choose another sink"
                 )
             return None
-        table = pq.read_table(io.BytesIO(self.fs.cat_file(path)))
-        about = json.loads(table.schema.metadata[_PLAN_KEY])
+        data = self.fs.cat_file(path)
+        with broken(f"{self.uri}/{_PLAN}"):
+            table = pq.read_table(io.BytesIO(data))
+            about = json.loads(table.schema.metadata[_PLAN_KEY])
+            _check_plan(table, about)
         if about["fingerprint"] != fingerprint:
             raise JobError(
                 f"{self.uri} holds the output of a different job (another source, task, model or dtype); "
                 "choose another sink, or empty this one"
             )
-        kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
-        units = tuple(_unit(row) for row in table.to_pylist())
-        read = Read(source.text, inputs, kept, partitions, source.storage_options)
-        counts = (about["shards"], about["bytes"], about["text_bytes"])
-        forecast = about.get("forecast")  # before version 0.3 a plan had none
-        return Plan(read, units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
+        with broken(f"{self.uri}/{_PLAN}"):
+            kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
+            units = tuple(_unit(row) for row in table.to_pylist())
+            read = Read(source.text, inputs, kept, partitions, source.storage_options)
+            counts = (about["shards"], about["bytes"], about["text_bytes"])
+            forecast = about.get("forecast")  # before version 0.3 a plan had none
+            return Plan(read, units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
 
     def save_plan(self, plan: Plan, fingerprint: str) -> bool:
         """Put by the first run, so that every other has the same units; False if another run was first.
@@ -130,7 +136,11 @@ class Output:
         """What `finish` wrote; None before that."""
         if not self.fs.exists(f"{self.root}/{_SUCCESS}"):
             return None
-        manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.root}/{_MANIFEST}"))
+        data = self.fs.cat_file(f"{self.root}/{_MANIFEST}")
+        with broken(f"{self.uri}/{_MANIFEST}"):
+            manifest: dict[str, Any] = json.loads(data)
+            if not isinstance(manifest, dict):
+                raise TypeError(f"expected a JSON object, got {type(manifest).__name__}")
         return manifest
 
     def finished(self, plan: Plan) -> dict[str, Any] | None:
@@ -155,6 +165,30 @@ class Output:
         put(self.fs, f"{self.root}/{_MANIFEST}", json.dumps(manifest, indent=2).encode())
         put(self.fs, f"{self.root}/{_SUCCESS}", b"")
         return manifest
+
+
+@contextmanager
+def broken(where: str) -> Iterator[None]:
+    """A file of an output that is not as it was written is a JobError, whatever it is that raises."""
+    try:
+        yield
+    except Exception as error:
+        raise JobError(
+            f"{where} is not as distilray wrote it ({explain(error)}): choose another sink, or empty this one"
+        ) from error
+
+
+def _check_plan(table: pa.Table, about: Any) -> None:
+    """Raises ValueError for what no plan has."""
+    if not isinstance(about, dict) or "fingerprint" not in about:
+        raise ValueError("expected a JSON object with a fingerprint")
+    if not table.schema.equals(_UNIT):
+        raise ValueError(f"expected columns {_UNIT.names} of their types, got {table.schema.names}")
+    table.validate(full=True)
+    if lost := [name for name in _UNIT.names if name != "error" and table[name].null_count]:
+        raise ValueError(f"null in {', '.join(lost)}")
+    if wrong := [name for name in ("skip", "first_row", "rows") if pc.any(pc.less(table[name], 0)).as_py()]:
+        raise ValueError(f"a negative number in {', '.join(wrong)}")
 
 
 def open_output(sink: Sink) -> Output:

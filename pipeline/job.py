@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -158,18 +159,29 @@ class Job(Frozen):
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 
+_LONGEST = 2**18  # bytes of a job's file
+_MERGE = "tag:yaml.org,2002:merge"
+# what the library raises for values that are not of the types they say they are, and for very deep ones
+_NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 _TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args(get_args(AnyTask)[0])]
 
 
 def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
     """The job in a YAML file, with `a.b=c` overrides. Raises JobError with every problem in it."""
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except yaml.MarkedYAMLError as error:  # its text would quote the line, which may hold a secret
+        with Path(path).open("rb") as file:
+            data = file.read(_LONGEST + 1)
+        raw = _yaml(data.decode("utf-8")) if len(data) <= _LONGEST else None
+    except (
+        yaml.MarkedYAMLError
+    ) as error:  # its text would quote the line, which may hold a secret, and so may the problem
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise JobError(f"cannot read job {path}: line {line}: {error.problem}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        problem = re.sub("'.*'|\".*\"", "'...'", error.problem or "", flags=re.DOTALL)
+        raise JobError(f"cannot read job {path}: line {line}: {problem}") from None
+    except (OSError, *_NOT_YAML) as error:
         raise JobError(f"cannot read job {path}: {type(error).__name__}") from None
+    if len(data) > _LONGEST:
+        raise JobError(f"cannot read job {path}: expected at most {_LONGEST} bytes")
     if not isinstance(raw, dict):
         raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
     for override in overrides:
@@ -194,6 +206,24 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
         raise JobError("\n  ".join([f"{where}:", *lines])) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's own types and no others; a key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+                if key.value in seen:
+                    raise yaml.constructor.ConstructorError(None, None, "a key is there twice", key.start_mark)
+                seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str) -> Any:
+    """Raises one of _NOT_YAML."""
+    return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+
+
 def _key(loc: tuple[int | str, ...]) -> str:
     """A place in the job; what pydantic adds for the members of a union is no key."""
     return ".".join(str(part) for part in loc if not {"[", "("} & set(str(part)) and part not in _TASKS) or "job"
@@ -209,6 +239,6 @@ def _override(raw: dict[str, Any], override: str) -> None:
     try:
         for key in parents:
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, AttributeError, TypeError, yaml.YAMLError):
+        node[int(last) if isinstance(node, list) else last] = _yaml(value)
+    except (IndexError, *_NOT_YAML):
         raise JobError(f"--set {path}: there is no such place in the job") from None

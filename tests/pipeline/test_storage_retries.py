@@ -165,7 +165,7 @@ def test_what_no_second_try_mends_is_tried_once(fs: Patient, proxy: Proxy) -> No
 def test_an_error_keeps_its_password_to_itself() -> None:
     assert (
         explain(OSError("cannot connect to http://me:hunter2@host/x\nmore"))
-        == "OSError: cannot connect to http://host/x"
+        == "OSError: cannot connect to http://***@host/x"
     )
 
 
