@@ -4,7 +4,7 @@ import os
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 
 def location(uri: str) -> str:
@@ -18,10 +18,18 @@ def location(uri: str) -> str:
     return uri
 
 
+def _share(value: Any) -> Any:
+    """0.1% is 0.001; what is no percentage is left to the type."""
+    if isinstance(value, str) and value.endswith("%"):
+        return float(value.removesuffix("%")) / 100
+    return value
+
+
 Location = Annotated[str, AfterValidator(location)]
 # s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
 StorageOptions = Annotated[dict[str, Any], Field(default_factory=dict, repr=False, exclude=True)]
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]  # 0.001, or "0.1%"
 Score = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]

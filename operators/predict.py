@@ -1,5 +1,6 @@
 """Tokens to answers: the sequences that the tasks ask for, each distinct one computed once, and every task's decoding."""
 
+import json
 import logging
 import platform
 import time
@@ -15,6 +16,7 @@ from distilray.model.predictor import Head, Predictor
 from distilray.model.weights import Weights
 from distilray.operators import schema as s
 from distilray.operators.gold import Gold
+from distilray.operators.parity import Reference
 from distilray.operators.passes import Asked, Pass, open_passes
 from distilray.operators.task import Answer, ComputeSpec, Task, open_checkpoints, truncated_column
 from distilray.operators.timing import note, timing_of, waits
@@ -50,6 +52,8 @@ class Predict:
             torch.set_num_threads(self.compute.threads)
         self.passes, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
         self.predictors = [self._predictor(each, weights) for each in self.passes.passes]
+        share = self.compute.parity
+        self.reference = Reference(self.passes, weights, self.predictors, share) if share else None
         self.backend = "; ".join(dict.fromkeys(predictor.backend for predictor in self.predictors))
         log.info("predicting on %s", self.backend)
         self._used, self._free = False, time.time()
@@ -83,6 +87,8 @@ class Predict:
             s.COMPUTED_TOKENS: pa.repeat(computed_tokens, table.num_rows),
             s.BACKEND: pa.repeat(self.backend, table.num_rows),
         }
+        if self.reference:
+            columns[s.PARITY] = pa.repeat(json.dumps(self.reference(table)), table.num_rows)
         for task, answer in zip(self.tasks, answers, strict=True):
             columns[task.name] = answer.column
             if answer.truncated is not None:

@@ -30,6 +30,7 @@ class Unit:
 
     row_groups: first and last + 1; skip: rows of the first row group that belong to earlier units;
     first_row: number of the unit's first row in the shard. error: why the shard is dead, or None.
+    pick: the numbers of the rows that are wanted of it, ascending; None: all.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Unit:
     rows: int
     partitions: tuple[str | None, ...] = ()
     error: tuple[str, str] | None = None
+    pick: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,9 @@ class Read:
             ]
         table = pa.concat_tables(pieces)
         numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
+        if unit.pick is not None:
+            at = np.array(unit.pick, dtype=np.int64) - unit.first_row
+            table, numbers, unit = table.take(at), numbers.take(pa.array(at)), replace(unit, rows=len(at))
         return self._rows(unit, table, numbers)
 
     def _row_group(self, take: Take, group: int, skip: int, rows: int, watched: "WatchedFile") -> pa.Table:

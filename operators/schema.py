@@ -13,7 +13,7 @@ INTERNAL = ("_text", "_in.", "_tokens.")
 UNIT, UNIT_ROWS, TEXT = "_unit", "_unit_rows", "_text"
 DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE = "_stage", "_reason", "_message"
 TOKENS, WINDOW_TOKENS, COMPUTED_TOKENS = "_tokens", "_window_tokens", "_computed_tokens"
-BACKEND = "_backend"
+BACKEND, PARITY = "_backend", "_parity"
 
 TEXTS = pa.list_(pa.string())
 

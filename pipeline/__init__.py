@@ -15,7 +15,7 @@ from distilray.operators.tasks import (
     TokenClassification,
     ZeroShotClassification,
 )
-from distilray.pipeline.commit import IncompleteError
+from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import Compute, Job, Pool, Sink, Source, load_job

@@ -12,7 +12,7 @@ from distilray.model.checkpoint import Checkpoint
 from distilray.model.convert import convert
 from distilray.model.inspect import inspect
 from distilray.operators.options import location
-from distilray.pipeline.commit import IncompleteError
+from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS, JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import load_job

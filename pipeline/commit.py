@@ -6,10 +6,8 @@ A unit is done when its object lies in data/; nothing else is remembered, so a r
 import base64
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import pyarrow as pa
@@ -18,11 +16,12 @@ from fsspec import AbstractFileSystem
 
 from distilray.operators.read import Read, Unit
 from distilray.operators.storage import open_folder, put, put_first
-from distilray.operators.write import STATS_KEY, Stats
+from distilray.operators.write import Stats
+from distilray.pipeline.count import Count, IncompleteError, count, settle
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.footers import read_footers
 from distilray.pipeline.forecast import Forecast
-from distilray.pipeline.job import Sink, Source
+from distilray.pipeline.job import Job, Parity, Sink, Source
+from distilray.pipeline.parity import ParityError, described, parity_problem
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.shards import explain
 
@@ -44,8 +43,17 @@ _UNIT = pa.schema(
 )
 
 
-class IncompleteError(RuntimeError):
-    """Rows planned and rows answered differ: the run must not say success."""
+@dataclass(frozen=True)
+class Stored:
+    """A plan as it lies in a sink. about: the fingerprint, the job (not before version 0.4), and more."""
+
+    units: tuple[Unit, ...]
+    about: dict[str, Any]
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """Of the data objects; None before version 0.4."""
+        return _schema(self.about["schema"]) if "schema" in self.about else None
 
 
 @dataclass(frozen=True)
@@ -56,11 +64,8 @@ class Output:
     root: str
     uri: str
 
-    def load_plan(self, source: Source, inputs: pa.Schema, fingerprint: str) -> Plan | None:
-        """The plan of an earlier run of the same job; None in a new folder.
-
-        Raises JobError if another job, or something else, has written here.
-        """
+    def stored(self) -> Stored | None:
+        """The plan that an earlier run put; None in a new folder. Raises JobError if something else has written here."""
         path = f"{self.root}/{_PLAN}"
         if not self.fs.exists(path):
             if self.committed():
@@ -69,33 +74,46 @@ class Output:
                 )
             return None
         table = pq.read_table(io.BytesIO(self.fs.cat_file(path)))
-        about = json.loads(table.schema.metadata[_PLAN_KEY])
+        return Stored(tuple(_unit(row) for row in table.to_pylist()), json.loads(table.schema.metadata[_PLAN_KEY]))
+
+    def load_plan(self, source: Source, inputs: pa.Schema, fingerprint: str) -> Plan | None:
+        """The plan of an earlier run of the same job; None in a new folder.
+
+        Raises JobError if another job, or something else, has written here.
+        """
+        stored = self.stored()
+        if stored is None:
+            return None
+        about = stored.about
         if about["fingerprint"] != fingerprint:
             raise JobError(
                 f"{self.uri} holds the output of a different job (another source, task, model or dtype); "
                 "choose another sink, or empty this one"
             )
         kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
-        units = tuple(_unit(row) for row in table.to_pylist())
         read = Read(source.text, inputs, kept, partitions, source.storage_options)
         counts = (about["shards"], about["bytes"], about["text_bytes"])
         forecast = about.get("forecast")  # before version 0.3 a plan had none
-        return Plan(read, units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
+        return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
 
-    def save_plan(self, plan: Plan, fingerprint: str) -> bool:
+    def save_plan(self, plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bool:
         """Put by the first run, so that every other has the same units; False if another run was first.
+
+        schema: of the data objects.
 
         Raises JobError if the sink cannot be written.
         """
         about = {
             "fingerprint": fingerprint,
+            "job": job.description(),
+            "schema": _encoded(schema),
             "shards": plan.shards,
             "bytes": plan.bytes,
             "text_bytes": plan.text_bytes,
             "tokens_per_pack": plan.tokens_per_pack,
             "forecast": plan.forecast and asdict(plan.forecast),
-            "kept": base64.b64encode(plan.read.kept.serialize()).decode(),
-            "partitions": base64.b64encode(plan.read.partitions.serialize()).decode(),
+            "kept": _encoded(plan.read.kept),
+            "partitions": _encoded(plan.read.partitions),
         }
         table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNIT)
         buffer = io.BytesIO()
@@ -107,10 +125,13 @@ class Output:
 
     def committed(self) -> dict[str, int]:
         """The units whose object is there, and its size in bytes."""
-        folder = f"{self.root}/data"
+        return self.objects("data")
+
+    def objects(self, folder: str) -> dict[str, int]:
+        """The Parquet objects of a folder by name, and their sizes in bytes."""
         self.fs.invalidate_cache()
         try:
-            infos = self.fs.ls(folder, detail=True)
+            infos = self.fs.ls(f"{self.root}/{folder}", detail=True)
         except FileNotFoundError:
             return {}
         sizes = {info["name"].rsplit("/", 1)[-1]: info["size"] for info in infos}
@@ -120,10 +141,17 @@ class Output:
             if name.endswith(".parquet") and not name.startswith(".")
         }
 
-    def stats(self, units: Mapping[str, int]) -> Stats:
-        """The sum of what committed units, with their sizes, say of themselves in their footers. Raises StoreError."""
-        files = [(f"{self.root}/data/{unit}.parquet", size) for unit, size in units.items()]
-        return total(_unit_stats(footer) for footer in read_footers(self.fs, files))
+    def count(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> Stats:
+        """What committed units say of themselves. Raises IncompleteError for one that is not as it was planned, StoreError."""
+        return count(self.fs, self.root, units, sizes).agreed(self.uri).stats
+
+    def settle(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> Count:
+        """The same of units that nobody works on, and dead/ is made to agree with it. Raises IncompleteError, StoreError."""
+        names = {unit.name for unit in units}
+        listed = {name: size for name, size in self.objects("dead").items() if name in names}
+        return settle(self.fs, self.root, count(self.fs, self.root, units, sizes).agreed(self.uri), listed).agreed(
+            self.uri
+        )
 
     def manifest(self) -> dict[str, Any] | None:
         """What `finish` wrote; None before that."""
@@ -132,20 +160,35 @@ class Output:
         manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.root}/{_MANIFEST}"))
         return manifest
 
-    def finish(self, plan: Plan, stats: Stats, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Manifest, then _SUCCESS, if planned = answered + dead; else IncompleteError and neither."""
+    def revoke(self) -> None:
+        """Success is said no more: units are missing, or are about to change."""
+        if self.fs.exists(f"{self.root}/{_SUCCESS}"):
+            self.fs.rm_file(f"{self.root}/{_SUCCESS}")
+
+    def finish(self, plan: Plan, about: Mapping[str, Any], parity: Parity | None = None) -> dict[str, Any]:
+        """Counts what lies in the store, then puts manifest and _SUCCESS if planned = answered + dead, unit by unit.
+
+        Else IncompleteError and neither; ParityError, and a manifest that says why, but no _SUCCESS, if the run is
+        farther from its reference than `parity` allows.
+        """
         committed, units = self.committed(), {unit.name for unit in plan.units}
         missing = units - committed.keys()
-        planned = plan.rows + plan.dead_shards
-        if foreign := committed.keys() - units:
-            raise IncompleteError(f"{self.uri}/data holds {len(foreign)} objects of no unit, such as {min(foreign)}")
-        if missing or stats.rows + stats.dead_letters != planned:
+        for folder, names in (("data", committed.keys()), ("dead", self.objects("dead").keys())):
+            if foreign := names - units:
+                raise IncompleteError(
+                    f"{self.uri}/{folder} holds {len(foreign)} objects of no unit, such as {min(foreign)}; remove them"
+                )
+        if missing:
             raise IncompleteError(
-                f"{planned} rows planned, {stats.rows} answered, {stats.dead_letters} dead letters, "
-                f"{len(missing)} of {len(plan.units)} units missing in {self.uri}; run the job again"
+                f"{plan.rows + plan.dead_shards} rows planned, but {len(missing)} of {len(plan.units)} units missing in "
+                f"{self.uri}, such as {min(missing)}; run the job again"
             )
-        manifest = {**about, **asdict(stats), "padding": stats.padding, "shards": plan.shards}
+        stats = self.settle(plan.units, committed).stats
+        counted = {**asdict(stats), "padding": stats.padding, "shards": plan.shards}
+        manifest = {**about, **counted, "parity": described(stats, plan, parity)}
         put(self.fs, f"{self.root}/{_MANIFEST}", json.dumps(manifest, indent=2).encode())
+        if parity and (problem := parity_problem(stats, plan, parity)):
+            raise ParityError(f"{problem}; {self.uri}/{_MANIFEST} has the figures. There is no {_SUCCESS}")
         put(self.fs, f"{self.root}/{_SUCCESS}", b"")
         return manifest
 
@@ -173,15 +216,8 @@ def _check_bucket(fs: AbstractFileSystem, bucket: str) -> None:
         return  # a role may well be allowed to write to a folder, and to ask nothing about its bucket
 
 
-def _unit_stats(footer: pq.FileMetaData | Exception) -> Stats:
-    if isinstance(footer, Exception):
-        raise footer
-    return Stats(**json.loads(footer.metadata[STATS_KEY]))
-
-
-def total(stats: Iterable[Stats]) -> Stats:
-    """The sum of any number of Stats."""
-    return reduce(add, stats, Stats())
+def _encoded(schema: pa.Schema) -> str:
+    return base64.b64encode(schema.serialize()).decode()
 
 
 def _schema(encoded: str) -> pa.Schema:

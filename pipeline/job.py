@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from distilray.model.attention import AttentionName
 from distilray.model.device import DtypeName
 from distilray.operators import schema as s
-from distilray.operators.options import Frozen, Location, Positive, StorageOptions
+from distilray.operators.options import Frozen, Location, Positive, Share, StorageOptions
 from distilray.operators.task import JudgedTask, truncated_column
 from distilray.operators.tasks import (
     Embeddings,
@@ -60,6 +60,14 @@ class Pool(Frozen):
         return self
 
 
+class Parity(Frozen):
+    """A comparison of about `rows` rows with a float32 reference. max_label_flips: the share of their decisions that may
+    differ, by task."""
+
+    rows: Positive = 200
+    max_label_flips: Share = 0.001
+
+
 class Compute(Frozen):
     """How to compute; nothing here changes the answers but dtype."""
 
@@ -72,6 +80,7 @@ class Compute(Frozen):
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    parity: Parity | None = None
 
 
 AnyTask = Annotated[

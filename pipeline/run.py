@@ -13,16 +13,17 @@ from distilray import __version__
 from distilray.model.windows import WindowError
 from distilray.operators.passes import Passes, open_passes
 from distilray.operators.read import Unit
-from distilray.operators.schema import RESERVED
+from distilray.operators.schema import RESERVED, data_schema
 from distilray.operators.task import Task, TaskError, open_checkpoints, schema_of
 from distilray.operators.work import Work
 from distilray.operators.write import Commit, Stats, Write
 from distilray.pipeline import local
 from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
-from distilray.pipeline.commit import open_output, total
+from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
+from distilray.pipeline.parity import share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
 from distilray.pipeline.shards import list_shards, survey
@@ -57,16 +58,17 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     resumed = plan is not None
     if plan is None:
         plan = _first_plan(job, checked.passes)
-        if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
+        schema = data_schema(plan.read.columns, checked.answers)
+        if not output.save_plan(plan, fingerprint, job, schema):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
     done = output.committed()
     todo = [unit for unit in plan.units if unit.name not in done]
     if resumed:
         _check_growth(job, plan, finished=not todo)
     manifest = output.manifest() if not todo else None
-    before = (
-        Stats() if manifest else output.stats({unit.name: done[unit.name] for unit in plan.units if unit.name in done})
-    )
+    before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
+    if done and todo:
+        output.revoke()
     if on_start:
         on_start(plan, before)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
@@ -86,7 +88,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
             "passes": checked.shared,
             **account,
         }
-        manifest = output.finish(plan, total([before, computed]), about)
+        manifest = output.finish(plan, about, job.compute.parity)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
 
@@ -147,7 +149,8 @@ def check_tasks(tasks: Sequence[Task]) -> Checked:
 
 def work_of(job: Job, plan: Plan, site: Site) -> Work:
     """What the workers of either engine must know."""
-    return Work(plan.read, job.tasks, compute_spec(job.compute, plan.tokens_per_pack, site))
+    spec = compute_spec(job.compute, plan.tokens_per_pack, site)
+    return Work(plan.read, job.tasks, replace(spec, parity=share(job.compute.parity, plan)))
 
 
 def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site) -> Iterator[Commit]:
