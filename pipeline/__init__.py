@@ -18,9 +18,12 @@ from distilray.operators.tasks import (
 from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.evaluate import evaluate
-from distilray.pipeline.job import Compute, Job, Pool, Sink, Source, load_job
+from distilray.pipeline.job import Compute, Job, Parity, Pool, Sink, Source, load_job
+from distilray.pipeline.parity import ParityError
 from distilray.pipeline.report import run
+from distilray.pipeline.retry import Retried, retry
 from distilray.pipeline.run import Result
+from distilray.pipeline.verify import Verdict, verify
 
 __all__ = [
     "BackendError",
@@ -32,16 +35,22 @@ __all__ = [
     "Job",
     "JobError",
     "MultipleChoice",
+    "Parity",
+    "ParityError",
     "Pool",
     "QuestionAnswering",
     "Result",
+    "Retried",
     "Sink",
     "Source",
     "TaskError",
     "TextClassification",
     "TokenClassification",
+    "Verdict",
     "ZeroShotClassification",
     "evaluate",
     "load_job",
+    "retry",
     "run",
+    "verify",
 ]

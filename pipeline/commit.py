@@ -25,7 +25,7 @@ from distilray.pipeline.parity import ParityError, described, parity_problem
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.shards import explain
 
-_PLAN, _MANIFEST, _SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
+PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _PLAN_KEY = b"distilray.plan"
 
 _UNIT = pa.schema(
@@ -66,15 +66,21 @@ class Output:
 
     def stored(self) -> Stored | None:
         """The plan that an earlier run put; None in a new folder. Raises JobError if something else has written here."""
-        path = f"{self.root}/{_PLAN}"
+        path = f"{self.root}/{PLAN}"
         if not self.fs.exists(path):
             if self.committed():
                 raise JobError(
-                    f"{self.uri} has data/ but no {_PLAN}: it is not an output of distilray; choose another sink"
+                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray; choose another sink"
                 )
             return None
         table = pq.read_table(io.BytesIO(self.fs.cat_file(path)))
         return Stored(tuple(_unit(row) for row in table.to_pylist()), json.loads(table.schema.metadata[_PLAN_KEY]))
+
+    def plan_there(self) -> Stored:
+        """The plan of an output. Raises JobError if there is none."""
+        if (stored := self.stored()) is None:
+            raise JobError(f"{self.uri} is no output of distilray: there is no {PLAN} in it")
+        return stored
 
     def load_plan(self, source: Source, inputs: pa.Schema, fingerprint: str) -> Plan | None:
         """The plan of an earlier run of the same job; None in a new folder.
@@ -119,7 +125,7 @@ class Output:
         buffer = io.BytesIO()
         pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
         try:
-            return put_first(self.fs, f"{self.root}/{_PLAN}", buffer.getvalue())
+            return put_first(self.fs, f"{self.root}/{PLAN}", buffer.getvalue())
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
@@ -154,16 +160,21 @@ class Output:
         )
 
     def manifest(self) -> dict[str, Any] | None:
-        """What `finish` wrote; None before that."""
-        if not self.fs.exists(f"{self.root}/{_SUCCESS}"):
-            return None
-        manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.root}/{_MANIFEST}"))
+        """What `finish` wrote; None while success is not said."""
+        return self.last_manifest() if self.fs.exists(f"{self.root}/{SUCCESS}") else None
+
+    def last_manifest(self) -> dict[str, Any]:
+        """What `finish` wrote last, whether it still holds or not; {} if nothing."""
+        try:
+            manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.root}/{MANIFEST}"))
+        except FileNotFoundError:
+            return {}
         return manifest
 
     def revoke(self) -> None:
         """Success is said no more: units are missing, or are about to change."""
-        if self.fs.exists(f"{self.root}/{_SUCCESS}"):
-            self.fs.rm_file(f"{self.root}/{_SUCCESS}")
+        if self.fs.exists(f"{self.root}/{SUCCESS}"):
+            self.fs.rm_file(f"{self.root}/{SUCCESS}")
 
     def finish(self, plan: Plan, about: Mapping[str, Any], parity: Parity | None = None) -> dict[str, Any]:
         """Counts what lies in the store, then puts manifest and _SUCCESS if planned = answered + dead, unit by unit.
@@ -186,10 +197,10 @@ class Output:
         stats = self.settle(plan.units, committed).stats
         counted = {**asdict(stats), "padding": stats.padding, "shards": plan.shards}
         manifest = {**about, **counted, "parity": described(stats, plan, parity)}
-        put(self.fs, f"{self.root}/{_MANIFEST}", json.dumps(manifest, indent=2).encode())
+        put(self.fs, f"{self.root}/{MANIFEST}", json.dumps(manifest, indent=2).encode())
         if parity and (problem := parity_problem(stats, plan, parity)):
-            raise ParityError(f"{problem}; {self.uri}/{_MANIFEST} has the figures. There is no {_SUCCESS}")
-        put(self.fs, f"{self.root}/{_SUCCESS}", b"")
+            raise ParityError(f"{problem}; {self.uri}/{MANIFEST} has the figures. There is no {SUCCESS}")
+        put(self.fs, f"{self.root}/{SUCCESS}", b"")
         return manifest
 
 
@@ -198,7 +209,7 @@ def open_output(sink: Sink) -> Output:
     try:
         fs, root = open_folder(sink.uri, sink.storage_options)
         fs.invalidate_cache()
-        fs.exists(f"{root}/{_PLAN}")
+        fs.exists(f"{root}/{PLAN}")
         if "s3" in fs.protocol:
             _check_bucket(fs, root.split("/")[0])
     except Exception as error:  # every store has its own exceptions; all of them mean "unreachable"

@@ -1,6 +1,6 @@
 """The count check: what lies in the store, by the footers of its objects, against the plan."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -87,8 +87,8 @@ class Letters:
     """What is wrong with dead/. orphans: objects that no commit stands behind; lacking: units whose commit says that there
     are dead letters, and they are not there."""
 
-    orphans: Collection[str]
-    lacking: Collection[str]
+    orphans: frozenset[str]
+    lacking: frozenset[str]
 
 
 def check_letters(fs: AbstractFileSystem, root: str, sizes: Mapping[str, int], truth: Mapping[str, Record]) -> Letters:
@@ -97,7 +97,7 @@ def check_letters(fs: AbstractFileSystem, root: str, sizes: Mapping[str, int], t
     footers = read_footers(fs, [(f"{root}/dead/{name}.parquet", sizes[name]) for name in listed])
     agree = {name for name, file in zip(listed, footers, strict=True) if _agrees(file, truth[name])}
     has = {name for name, record in truth.items() if record.stats.dead}
-    return Letters(sorted(sizes.keys() - agree), sorted(has - agree))
+    return Letters(frozenset(sizes.keys() - agree), frozenset(has - agree))
 
 
 def _agrees(file: pq.FileMetaData | Exception, truth: Record) -> bool:

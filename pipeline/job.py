@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pyarrow as pa
 import yaml
@@ -25,6 +26,8 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.pipeline.errors import JobError
+
+_Model = TypeVar("_Model", bound=Frozen)
 
 
 class Source(Frozen):
@@ -184,8 +187,33 @@ def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
 
 def parse_job(raw: dict[str, Any], where: str) -> Job:
     """A job from plain data. Raises JobError naming each wrong key, what was expected, and `where`."""
+    return _parsed(Job, raw, where)
+
+
+def parse_sink(uri: str, overrides: Iterable[str] = ()) -> Sink:
+    """A sink by its address, with those of the overrides that are the sink's. Raises JobError."""
+    raw: dict[str, Any] = {"sink": {"uri": uri}}
+    for override in overrides:
+        if override.startswith("sink."):
+            _override(raw, override)
+    return _parsed(Sink, raw["sink"], uri)
+
+
+def overridden(raw: dict[str, Any], overrides: Iterable[str], allowed: str, says: str) -> dict[str, Any]:
+    """Plain data with overrides of keys that match `allowed` (a regular expression). Raises JobError for others.
+
+    says: what can be set, for the error.
+    """
+    for override in overrides:
+        if not re.match(allowed, key := override.partition("=")[0]):
+            raise JobError(f"--set {key}: only {says} can be set here")
+        _override(raw, override)
+    return raw
+
+
+def _parsed(kind: type[_Model], raw: dict[str, Any], where: str) -> _Model:
     try:
-        return Job.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         says = {

@@ -74,7 +74,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     computed, clock, begun = Stats(), Clock(), time.monotonic()
     site = find_site(job.compute, plan.forecast) if todo else None
     plan = fitted(plan, site) if site else plan
-    for commit in _engine(job, plan, checked.answers, todo, site) if site else ():
+    for commit in engine(job, plan, checked.answers, todo, site) if site else ():
         computed += commit.stats
         clock.add(commit.timing)
         if on_unit:
@@ -153,9 +153,12 @@ def work_of(job: Job, plan: Plan, site: Site) -> Work:
     return Work(plan.read, job.tasks, replace(spec, parity=share(job.compute.parity, plan)))
 
 
-def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site) -> Iterator[Commit]:
+def engine(
+    job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site, kind: type[Write] = Write
+) -> Iterator[Commit]:
+    """Answers the units and commits them by a `kind` of Write; yields each commit."""
     work, columns = work_of(job, plan, site), plan.read.columns
-    write = Write(job.sink.uri, job.tasks, columns, answers, job.sink.storage_options)
+    write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
     stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools)
