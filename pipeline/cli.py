@@ -44,8 +44,8 @@ _OUTPUT_COMMANDS = (
     ("retry", "answer the dead letters of an output again, and nothing else"),
 )
 _SETTABLE = {
-    "verify": "override a key of the sink, such as sink.storage_options.endpoint_url=http://localhost:8333; may be repeated",
-    "retry": "override a key of compute, or of any storage_options, such as compute.dtype=float32; may be repeated",
+    "verify": "set a key of sink.storage_options, such as sink.storage_options.endpoint_url=http://localhost:8333; may be repeated",
+    "retry": "override a key of compute or of any storage_options, such as compute.dtype=float32; may be repeated",
 }
 
 

@@ -191,10 +191,10 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
 
 
 def parse_sink(uri: str, overrides: Iterable[str] = ()) -> Sink:
-    """A sink by its address, with those of the overrides that are the sink's. Raises JobError."""
+    """A sink by its address, with those of the overrides that are its storage options. Raises JobError."""
     raw: dict[str, Any] = {"sink": {"uri": uri}}
     for override in overrides:
-        if override.startswith("sink."):
+        if override.startswith("sink.storage_options"):
             _override(raw, override)
     return _parsed(Sink, raw["sink"], uri)
 

@@ -71,10 +71,10 @@ class _Found:
 def verify(uri: str, overrides: Sequence[str] = (), *, checksums: bool = True) -> Verdict:
     """Checks the output at `uri` against the plan in it.
 
-    overrides: of the sink, such as sink.storage_options.key=...; checksums: decode every column, and so check every page's sum; else only the columns of addresses. Raises JobError if the
+    overrides: such as sink.storage_options.key=...; checksums: decode every column, and so check every page's sum; else only the columns of addresses. Raises JobError if the
     sink cannot be reached or holds no plan, StoreError if the store fails.
     """
-    overridden({"sink": {}}, overrides, r"sink\.", "keys of the sink")
+    overridden({"sink": {}}, overrides, r"sink\.storage_options\b", "keys of sink.storage_options")
     output = open_output(parse_sink(uri, overrides))
     stored = output.plan_there()
     verdict = Verdict(units=len(stored.units), planned=sum(unit.rows for unit in stored.units), checksums=checksums)
