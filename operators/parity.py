@@ -8,6 +8,7 @@ the run's own model once more, in packs of their own.
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import TypedDict
 
 import numpy as np
@@ -20,9 +21,9 @@ from distilray.model.packed import Floats, Ints
 from distilray.model.predictor import Head, Predictor, Reading
 from distilray.model.weights import Weights
 from distilray.operators import schema as s
-from distilray.operators.passes import Pass, Passes
+from distilray.operators.passes import Pass, Passes, open_passes
 from distilray.operators.ragged import one_chunk
-from distilray.operators.task import Task
+from distilray.operators.task import Task, open_checkpoints
 
 _TOKENS_PER_PACK = 8192  # plain attention writes out its scores: 16 times as much memory as the tokens, in float32
 
@@ -38,27 +39,28 @@ class Compared(TypedDict):
 
 
 class Reference:
-    """The encoders and heads of all passes in float32, beside those of the run."""
+    """The encoders and heads of all passes in float32, beside those of the run; loaded for the first row that is sampled."""
 
-    def __init__(
-        self, passes: Passes, weights: Sequence[Weights], predictors: Sequence[Predictor], share: float
-    ) -> None:
-        """weights: of every task; predictors: of every pass; share: of the rows to sample."""
-        self.passes, self.predictors, self.share = passes, predictors, share
-        self.references = [self._reference(each, weights) for each in passes.passes]
+    def __init__(self, tasks: Sequence[Task], passes: Passes, predictors: Sequence[Predictor], share: float) -> None:
+        """predictors: of every pass; share: of the rows to sample."""
+        self.tasks, self.passes, self.predictors, self.share = tasks, passes, predictors, share
+
+    @cached_property
+    def references(self) -> list[Predictor]:
+        """Of every pass."""
+        _, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
+        return [self._reference(each, weights) for each in self.passes.passes]
 
     def _reference(self, each: Pass, weights: Sequence[Weights]) -> Predictor:
-        tasks = [self.passes.tasks[i] for i in each.tasks]
         heads = [
-            Head(task.head_name(), weights[i], task.depth(weights[i].config))
-            for i, task in zip(each.tasks, tasks, strict=True)
+            Head(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(weights[i].config)) for i in each.tasks
         ]
         specials = self.passes.tokenizings[each.tokenizing].tokenizer.specials
         return Predictor(heads[0].weights, heads, specials, "float32", "eager", _TOKENS_PER_PACK)
 
-    def __call__(self, table: pa.Table) -> dict[str, Compared]:
-        """By task, how the sampled rows of a unit compare; table: tokenized, its dead rows marked."""
-        rows = table.filter(pc.and_(pa.array(self._sampled(table)), pc.is_null(table[s.DEAD_REASON])))
+    def __call__(self, table: pa.Table, dead: pa.ChunkedArray) -> dict[str, Compared]:
+        """By task, how the sampled rows of a unit compare; table: tokenized; dead: a reason for each row that has no answer."""
+        rows = table.filter(pc.and_(pa.array(self._sampled(table)), pc.is_null(dead)))
         return dict(self._compared(rows)) if rows.num_rows else {}
 
     def _sampled(self, table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
@@ -75,7 +77,7 @@ class Reference:
             readings = [replace(reading, reduce=None) for reading in want.readings]
             ours, theirs = (model(want.pool, want.sequences, readings) for model in (predictor, reference))
             for i, reading, (mine,), (right,) in zip(each.tasks, readings, ours, theirs, strict=True):
-                task, config = self.passes.tasks[i], self.passes.configs[i]
+                task, config = self.tasks[i], self.passes.configs[i]
                 decided = [_decisions(task, config, rows, reading, logits) for logits in (mine, right)]
                 yield task.name, _comparison(rows.num_rows, decided, mine, right)
 

@@ -157,6 +157,7 @@ class Read:
             s.DEAD_STAGE: stage,
             s.DEAD_REASON: table[s.DEAD_REASON],
             s.DEAD_MESSAGE: table[s.DEAD_MESSAGE],
+            s.DEAD_TEXT: pa.nulls(rows, pa.string()),
         }
         return pa.table(columns, schema=s.rows_schema(self.columns, self.inputs)).combine_chunks()
 

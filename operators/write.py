@@ -77,6 +77,7 @@ class Write:
     tasks: Sequence[Task]
     columns: pa.Schema
     answers: pa.Schema
+    dead_text: bool = False
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @timed("write")
@@ -87,6 +88,7 @@ class Write:
         dead, data = table.filter(is_dead), table.filter(pc.invert(is_dead))
         stats = _stats(data, dead, self.tasks)
         letters = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
+        letters.append(dead[s.DEAD_TEXT] if self.dead_text else pa.nulls(dead.num_rows, pa.string()))
         schema = s.data_schema(self.columns, self.answers)
         fs, root = open_folder(self.uri, self.storage_options)
         self.put(fs, root, unit, data.select(schema.names).cast(schema), pa.table(letters, schema=s.DEAD), stats)

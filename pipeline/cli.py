@@ -14,6 +14,7 @@ from distilray.model.checkpoint import Checkpoint
 from distilray.model.convert import convert
 from distilray.model.inspect import inspect
 from distilray.operators.options import location
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import USER_ERRORS, JobError
 from distilray.pipeline.evaluate import evaluate
@@ -91,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
-    except (IncompleteError, ParityError) as error:
+    except (IncompleteError, DeadLettersError, ParityError) as error:
         print(f"distilray: {error}", file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:

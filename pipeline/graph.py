@@ -35,6 +35,7 @@ from distilray.pipeline.errors import USER_ERRORS  # noqa: E402
 from distilray.pipeline.pools import Pools, Workers  # noqa: E402
 
 WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
+_TRIES = 10  # of a unit whose worker dies: a row that kills it is found by the second, so these are killed by others
 _AT_HAND = 2  # units at a worker: one in work, and the next on its way to the worker's node meanwhile
 
 
@@ -65,7 +66,7 @@ def _native_stderr_closed() -> Iterator[None]:
 
 def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools) -> Iterator[Commit]:
     """Answers and commits the units, as they come; yields each commit."""
-    commits = _computed(work, units, pools, Predict, _actor).map_batches(
+    commits = _computed(work, units, pools, Predict, work.guard, _actor).map_batches(
         write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=WRITERS)
     )
     yield from map(written, _tables(commits))
@@ -120,7 +121,7 @@ def _computed(work: Work, units: Sequence[Unit], pools: Pools, operator: type, *
     rows = ray.data.read_datasource(
         UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
     )
-    tokens = _stage(rows, Tokenize, (work.tasks,), pools.tokenize, len(units))
+    tokens = _stage(rows, Tokenize, (work.tasks, work.guard), pools.tokenize, len(units))
     return _stage(tokens, operator, (work.tasks, work.compute, *more), pools.predict, len(units))
 
 
@@ -141,7 +142,7 @@ def _stage(
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus or None,
         max_restarts=-1,
-        max_task_retries=2,  # a unit that kills its actor three times ends the run
+        max_task_retries=_TRIES,
     )
 
 

@@ -12,7 +12,7 @@ from distilray.operators.write import Commit, Write, written
 
 def run_units(work: Work, write: Write, units: Iterable[Unit]) -> Iterator[Commit]:
     """Answers and commits the units one after another; yields each commit."""
-    tokenize, predict = Tokenize(work.tasks), Predict(work.tasks, work.compute)
+    tokenize, predict = Tokenize(work.tasks, work.guard), Predict(work.tasks, work.compute, work.guard)
     for unit in units:
         yield written(write(predict(tokenize(work.read(unit)))))
 

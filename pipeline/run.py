@@ -1,5 +1,6 @@
 """The whole flow: check, plan, compute what is missing, count, say success."""
 
+import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from distilray import __version__
 from distilray.model.windows import WindowError
+from distilray.operators.guard import Guard
 from distilray.operators.passes import Passes, open_passes
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED, data_schema
@@ -19,6 +21,7 @@ from distilray.operators.work import Work
 from distilray.operators.write import Commit, Stats, Write
 from distilray.pipeline import local
 from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
+from distilray.pipeline.budget import check_dead
 from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.forecast import HOUR, cost
@@ -27,6 +30,8 @@ from distilray.pipeline.parity import share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
 from distilray.pipeline.shards import list_shards, survey
+
+_DEADLINE = 600  # seconds without progress, on Ray; the local engine's process is the user's own
 
 Watch = Callable[[Stats], None]
 
@@ -48,7 +53,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     """Answers every row of the job's corpus once, or continues an earlier run of the same job.
 
     on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
-    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost.
+    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost, DeadLettersError if too
+    many died.
     """
     started = time.monotonic()
     checked = check_tasks(job.tasks)
@@ -71,6 +77,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         output.revoke()
     if on_start:
         on_start(plan, before)
+    planned = plan.rows + plan.dead_shards
+    check_dead(before, planned, job.max_dead)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
     site = find_site(job.compute, plan.forecast) if todo else None
     plan = fitted(plan, site) if site else plan
@@ -79,6 +87,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         clock.add(commit.timing)
         if on_unit:
             on_unit(commit.stats)
+        check_dead(before + computed, planned, job.max_dead)
     account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
     if manifest is None:
         about = {
@@ -149,8 +158,10 @@ def check_tasks(tasks: Sequence[Task]) -> Checked:
 
 def work_of(job: Job, plan: Plan, site: Site) -> Work:
     """What the workers of either engine must know."""
+    run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
+    guard = Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None))
     spec = compute_spec(job.compute, plan.tokens_per_pack, site)
-    return Work(plan.read, job.tasks, replace(spec, parity=share(job.compute.parity, plan)))
+    return Work(plan.read, job.tasks, replace(spec, parity=share(job.compute.parity, plan)), guard)
 
 
 def engine(
@@ -158,7 +169,7 @@ def engine(
 ) -> Iterator[Commit]:
     """Answers the units and commits them by a `kind` of Write; yields each commit."""
     work, columns = work_of(job, plan, site), plan.read.columns
-    write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.storage_options)
+    write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
     stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools)
