@@ -5,14 +5,14 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from json import loads
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
 from distilray.operators import schema as s
-from distilray.operators.storage import put
+from distilray.operators.storage import put, remove
 from distilray.operators.write import DEAD_KEY, STATS_KEY, UNIT_KEY, Stats, Write, digest, footer, parquet
 
 LETTERS_KEY = b"distilray.letters"  # of a merged data object: the object of its dead letters, empty if none are left
@@ -58,7 +58,7 @@ class Merge(Write):
     A merge that was done already, by a try that died after its put, is not done again.
     """
 
-    def put(self, fs: AbstractFileSystem, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
+    def put(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
         path = f"{root}/data/{unit}.parquet"
         file = pq.ParquetFile(io.BytesIO(fs.cat_file(path)), page_checksum_verification=True)
         known, old = read_record(file.metadata), file.read()
@@ -78,13 +78,13 @@ class Merge(Write):
         put_letters(fs, root, unit, letters)
 
 
-def put_letters(fs: AbstractFileSystem, root: str, unit: str, letters: bytes) -> None:
+def put_letters(fs: Any, root: str, unit: str, letters: bytes) -> None:
     """Makes the dead object of a unit what its merged data object says it is."""
     path = f"{root}/dead/{unit}.parquet"
     if letters:
         put(fs, path, letters)
-    elif fs.exists(path):
-        fs.rm_file(path)
+    else:
+        remove(fs, path)
 
 
 def _merged(old: Stats, new: Stats) -> Stats:

@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
 from distilray.model.metrics import merge
+from distilray.model.store import open_store
 from distilray.operators import schema as s
 from distilray.operators.parity import Compared, together
-from distilray.operators.storage import open_folder, put
+from distilray.operators.storage import put
 from distilray.operators.task import Task, truncated_column
 from distilray.operators.timing import Timing, timed, timing_of
 
@@ -90,11 +90,11 @@ class Write:
         letters = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
         letters.append(dead[s.DEAD_TEXT] if self.dead_text else pa.nulls(dead.num_rows, pa.string()))
         schema = s.data_schema(self.columns, self.answers)
-        fs, root = open_folder(self.uri, self.storage_options)
+        fs, root = open_store(self.uri, self.storage_options)
         self.put(fs, root, unit, data.select(schema.names).cast(schema), pa.table(letters, schema=s.DEAD), stats)
         return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})
 
-    def put(self, fs: AbstractFileSystem, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
+    def put(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
         """The objects of a unit. Dead letters that an earlier try left, and this one has not, are orphans: see pipeline/count.py."""
         about = footer(unit, dead, stats)
         if dead.num_rows:

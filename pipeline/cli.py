@@ -16,7 +16,7 @@ from distilray.model.inspect import inspect
 from distilray.operators.options import location
 from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.count import IncompleteError
-from distilray.pipeline.errors import USER_ERRORS, JobError
+from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, FencedError, JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import load_job
 from distilray.pipeline.outlook import look_ahead
@@ -92,8 +92,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
-    except (IncompleteError, DeadLettersError, ParityError) as error:
+    except (IncompleteError, DeadLettersError, ParityError, FencedError) as error:
         print(f"distilray: {error}", file=sys.stderr)
+        return UNFINISHED
+    except STOP_ERRORS as error:
+        print(f"distilray: {error}" + (f"; {_AGAIN}" if arguments.command in _RESUMED else ""), file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
         print(

@@ -12,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
+from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.read import Read, Unit
-from distilray.operators.storage import open_folder, put, put_first
+from distilray.operators.storage import put, put_first, remove
 from distilray.operators.write import Stats
 from distilray.pipeline.count import Count, IncompleteError, count, settle
 from distilray.pipeline.errors import JobError
@@ -23,7 +23,6 @@ from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Job, Parity, Sink, Source
 from distilray.pipeline.parity import ParityError, described, parity_problem
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.shards import explain
 
 PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _PLAN_KEY = b"distilray.plan"
@@ -60,7 +59,7 @@ class Stored:
 class Output:
     """A sink, opened."""
 
-    fs: AbstractFileSystem
+    fs: Any
     root: str
     uri: str
 
@@ -126,6 +125,8 @@ class Output:
         pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
         try:
             return put_first(self.fs, f"{self.root}/{PLAN}", buffer.getvalue())
+        except StoreError as error:
+            raise StoreError(f"cannot write to sink {self.uri}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
@@ -171,10 +172,15 @@ class Output:
             return {}
         return manifest
 
+    def finished(self, plan: Plan) -> dict[str, Any] | None:
+        """The manifest if nothing is left to do."""
+        manifest = self.manifest()
+        done = self.committed() if manifest else {}
+        return manifest if all(unit.name in done for unit in plan.units) else None
+
     def revoke(self) -> None:
         """Success is said no more: units are missing, or are about to change."""
-        if self.fs.exists(f"{self.root}/{SUCCESS}"):
-            self.fs.rm_file(f"{self.root}/{SUCCESS}")
+        remove(self.fs, f"{self.root}/{SUCCESS}")
 
     def finish(self, plan: Plan, about: Mapping[str, Any], parity: Parity | None = None) -> dict[str, Any]:
         """Counts what lies in the store, then puts manifest and _SUCCESS if planned = answered + dead, unit by unit.
@@ -207,17 +213,19 @@ class Output:
 def open_output(sink: Sink) -> Output:
     """Raises JobError if the folder cannot be reached."""
     try:
-        fs, root = open_folder(sink.uri, sink.storage_options)
+        fs, root = open_store(sink.uri, sink.storage_options)
         fs.invalidate_cache()
         fs.exists(f"{root}/{PLAN}")
         if "s3" in fs.protocol:
             _check_bucket(fs, root.split("/")[0])
+    except StoreError as error:
+        raise StoreError(f"cannot reach sink {sink.uri}: {error}") from error
     except Exception as error:  # every store has its own exceptions; all of them mean "unreachable"
         raise JobError(f"cannot reach sink {sink.uri}: {explain(error)}") from error
     return Output(fs, root, sink.uri)
 
 
-def _check_bucket(fs: AbstractFileSystem, bucket: str) -> None:
+def _check_bucket(fs: Any, bucket: str) -> None:
     """FileNotFoundError for a missing bucket, which some servers would make at the first put."""
     try:
         fs.call_s3("head_bucket", Bucket=bucket)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
 from distilray.operators.merge import Record, put_letters, read_record
 from distilray.operators.read import Unit
+from distilray.operators.storage import remove
 from distilray.operators.write import Stats
 from distilray.pipeline.footers import read_footers
 
@@ -45,7 +45,7 @@ class Count:
         )
 
 
-def count(fs: AbstractFileSystem, root: str, units: Sequence[Unit], sizes: Mapping[str, int]) -> Count:
+def count(fs: Any, root: str, units: Sequence[Unit], sizes: Mapping[str, int]) -> Count:
     """Reads one footer a unit; sizes: of their data objects in bytes, by unit. Raises StoreError."""
     found = Count()
     files = [(f"{root}/data/{unit.name}.parquet", sizes[unit.name]) for unit in units]
@@ -91,7 +91,7 @@ class Letters:
     lacking: frozenset[str]
 
 
-def check_letters(fs: AbstractFileSystem, root: str, sizes: Mapping[str, int], truth: Mapping[str, Record]) -> Letters:
+def check_letters(fs: Any, root: str, sizes: Mapping[str, int], truth: Mapping[str, Record]) -> Letters:
     """Reads one footer a dead object; sizes: of the dead objects there are, by unit; truth: `Count.dead`. Raises StoreError."""
     listed = [name for name in sizes if name in truth and truth[name].stats.dead]
     footers = read_footers(fs, [(f"{root}/dead/{name}.parquet", sizes[name]) for name in listed])
@@ -114,7 +114,7 @@ def lacks(record: Record) -> str:
     return f"says that there are {record.stats.dead_letters} dead letters; they are not in dead/"
 
 
-def settle(fs: AbstractFileSystem, root: str, found: Count, sizes: Mapping[str, int]) -> Count:
+def settle(fs: Any, root: str, found: Count, sizes: Mapping[str, int]) -> Count:
     """Makes dead/ agree with what was committed; a unit whose dead letters are gone is a problem.
 
     Orphans of dead attempts are removed, and what a retry died before it could put is put. sizes: of the dead objects.
@@ -128,6 +128,6 @@ def settle(fs: AbstractFileSystem, root: str, found: Count, sizes: Mapping[str, 
             orphans.discard(name)
         else:
             found.problems[name] = lacks(record)
-    if orphans:
-        fs.rm([f"{root}/dead/{name}.parquet" for name in sorted(orphans)])
+    for name in sorted(orphans):
+        remove(fs, f"{root}/dead/{name}.parquet")
     return found

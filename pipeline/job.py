@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -26,6 +25,7 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.overrides import override_key
 
 _Model = TypeVar("_Model", bound=Frozen)
 
@@ -84,6 +84,7 @@ class Compute(Frozen):
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
+    stall: Positive = 1800
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     parity: Parity | None = None
 
@@ -184,7 +185,7 @@ def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
     if not isinstance(raw, dict):
         raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
     for override in overrides:
-        _override(raw, override)
+        override_key(raw, override)
     return parse_job(raw, str(path))
 
 
@@ -198,20 +199,8 @@ def parse_sink(uri: str, overrides: Iterable[str] = ()) -> Sink:
     raw: dict[str, Any] = {"sink": {"uri": uri}}
     for override in overrides:
         if override.startswith("sink.storage_options"):
-            _override(raw, override)
+            override_key(raw, override)
     return _parsed(Sink, raw["sink"], uri)
-
-
-def overridden(raw: dict[str, Any], overrides: Iterable[str], allowed: str, says: str) -> dict[str, Any]:
-    """Plain data with overrides of keys that match `allowed` (a regular expression). Raises JobError for others.
-
-    says: what can be set, for the error.
-    """
-    for override in overrides:
-        if not re.match(allowed, key := override.partition("=")[0]):
-            raise JobError(f"--set {key}: only {says} can be set here")
-        _override(raw, override)
-    return raw
 
 
 def _parsed(kind: type[_Model], raw: dict[str, Any], where: str) -> _Model:
@@ -233,18 +222,3 @@ def _parsed(kind: type[_Model], raw: dict[str, Any], where: str) -> _Model:
 def _key(loc: tuple[int | str, ...]) -> str:
     """A place in the job; what pydantic adds for the members of a union is no key."""
     return ".".join(str(part) for part in loc if not {"[", "("} & set(str(part)) and part not in _TASKS) or "job"
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Sets one key; a number in the path counts into a list."""
-    path, equals, value = override.partition("=")
-    if not equals or not path:
-        raise JobError(f"--set expects a.b=value, got {override.split('=', maxsplit=1)[0]!r}")
-    *parents, last = path.split(".")
-    node: Any = raw
-    try:
-        for key in parents:
-            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, AttributeError, TypeError, yaml.YAMLError):
-        raise JobError(f"--set {path}: there is no such place in the job") from None

@@ -16,7 +16,9 @@ from distilray.operators.read import Unit
 from distilray.pipeline.commit import Output, Stored, open_output
 from distilray.pipeline.count import Count
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.job import overridden, parse_job, parse_sink
+from distilray.pipeline.fencing import take_over
+from distilray.pipeline.job import parse_job, parse_sink
+from distilray.pipeline.overrides import overridden
 from distilray.pipeline.planning import find_site, fitted
 from distilray.pipeline.run import Watch, check_tasks, engine, versions
 
@@ -47,7 +49,8 @@ def retry(
 
     overrides: keys of compute or of storage_options, as `a.b=value`. on_unit is called with what became of the rows of each
     unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises as `execute` does:
-    JobError, CheckpointError or BackendError before anything is changed, IncompleteError if units are missing.
+    JobError, CheckpointError or BackendError before anything is changed, IncompleteError if units are missing, FencedError if
+    another run has taken over.
     """
     output = open_output(parse_sink(uri, overrides))
     stored = output.plan_there()
@@ -59,6 +62,7 @@ def retry(
     plan = output.load_plan(job.source, job.inputs, fingerprint)
     if plan is None:
         raise JobError(f"the plan in {uri} is gone")
+    fence = take_over(output.fs, output.root)
     sizes = output.committed()
     committed = [unit for unit in plan.units if unit.name in sizes]
     found = output.settle(committed, sizes)
@@ -70,6 +74,7 @@ def retry(
         site = find_site(job.compute, plan.forecast)
         dead.subtract(_reasons(todo, found))
         for commit in engine(job, fitted(plan, site), checked.answers, todo, site, Merge):
+            fence.check()
             dead.update(commit.stats.dead)
             answered += commit.stats.rows
             if on_unit:
@@ -79,6 +84,7 @@ def retry(
     result = Retried(found.stats.dead, +dead, tried, len(todo), answered, shards)
     if on_end:
         on_end(result)
+    fence.check(now=True)
     if todo or output.manifest() is None:
         about: dict[str, Any] = {
             "fingerprint": fingerprint,

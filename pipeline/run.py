@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from distilray import __version__
+from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.guard import Guard
 from distilray.operators.passes import Passes, open_passes
@@ -24,12 +25,14 @@ from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
 from distilray.pipeline.budget import check_dead
 from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.fencing import take_over
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
+from distilray.pipeline.listing import list_shards
 from distilray.pipeline.parity import share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
-from distilray.pipeline.shards import list_shards, survey
+from distilray.pipeline.shards import survey
 
 _DEADLINE = 600  # seconds without progress, on Ray; the local engine's process is the user's own
 
@@ -53,8 +56,9 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     """Answers every row of the job's corpus once, or continues an earlier run of the same job.
 
     on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
-    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost, DeadLettersError if too
-    many died.
+    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost,
+    DeadLettersError if too many died, ParityError if the answers are too far from their reference, FencedError if a newer run
+    has taken over, StoreError or StalledError if the store or the cluster fails for too long.
     """
     started = time.monotonic()
     checked = check_tasks(job.tasks)
@@ -67,11 +71,12 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         schema = data_schema(plan.read.columns, checked.answers)
         if not output.save_plan(plan, fingerprint, job, schema):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
-    done = output.committed()
-    todo = [unit for unit in plan.units if unit.name not in done]
+    manifest = output.finished(plan)
     if resumed:
-        _check_growth(job, plan, finished=not todo)
-    manifest = output.manifest() if not todo else None
+        _check_inputs(job, plan, finished=manifest is not None)
+    fence = None if manifest else take_over(output.fs, output.root)
+    done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
+    todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
     before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
     if done and todo:
         output.revoke()
@@ -84,6 +89,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     plan = fitted(plan, site) if site else plan
     for commit in engine(job, plan, checked.answers, todo, site) if site else ():
         computed += commit.stats
+        if fence:
+            fence.check()
         clock.add(commit.timing)
         if on_unit:
             on_unit(commit.stats)
@@ -97,6 +104,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
             "passes": checked.shared,
             **account,
         }
+        if fence:
+            fence.check(now=True)
         manifest = output.finish(plan, about, job.compute.parity)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
@@ -172,7 +181,7 @@ def engine(
     write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
-    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools)
+    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, job.compute.stall)
     return stream
 
 
@@ -182,19 +191,27 @@ def _check_partitions(job: Job, plan: Plan) -> None:
         raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
 
 
-def _check_growth(job: Job, plan: Plan, finished: bool) -> None:
-    """JobError if the corpus has more shards than its plan: they would be neither answered nor dead letters."""
+def _check_inputs(job: Job, plan: Plan, finished: bool) -> None:
+    """JobError if the corpus is not what was planned: rows of two states of it would be mixed, or new ones not answered."""
     try:
-        listed = list(list_shards(job.source))
-    except JobError:
+        listed = {shard.uri: shard.version for shard in list_shards(job.source)}
+    except (JobError, StoreError):
         if finished:  # a finished run needs its corpus no more
             return
         raise
+    planned = {unit.uri: unit.version for unit in plan.units}
     if len(listed) > plan.shards:
-        new = sorted(set(listed) - {unit.uri for unit in plan.units})
+        new = sorted(listed.keys() - planned.keys())
         raise JobError(
             f"the corpus has {len(listed)} shards, the plan in {job.sink.uri} {plan.shards}; new is {', '.join(new[:3])}: "
             "give new shards a sink of their own"
+        )
+    changed = [uri for uri, version in planned.items() if listed.get(uri) != version]
+    if changed and not finished:
+        now = f"has {listed[changed[0]]}" if changed[0] in listed else "is gone"
+        raise JobError(
+            f"{len(changed)} of {plan.shards} shards changed since the plan in {job.sink.uri} was made: {changed[0]} had "
+            f"ETag or size {planned[changed[0]]}, now it {now}; put it back, or choose another sink"
         )
 
 

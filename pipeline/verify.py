@@ -19,7 +19,8 @@ from distilray.operators.read import Unit
 from distilray.operators.write import Stats
 from distilray.pipeline.commit import MANIFEST, PLAN, SUCCESS, Output, Stored, open_output
 from distilray.pipeline.count import CORRUPT, Count, Letters, check_letters, count, lacks
-from distilray.pipeline.job import overridden, parse_sink
+from distilray.pipeline.job import parse_sink
+from distilray.pipeline.overrides import overridden
 
 SHOWN = 20
 _AT_ONCE = {"local": 2, "remote": 8}  # units: each held whole, with the one decoded row group of it
@@ -167,8 +168,8 @@ def _contents(
 
 def _read_schema(output: Output, unit: Unit) -> pa.Schema | None:
     """Of the first object, before version 0.4 put it into the plan; None if it has none."""
+    data = output.fs.cat_file(f"{output.root}/data/{unit.name}.parquet")
     try:
-        data = output.fs.cat_file(f"{output.root}/data/{unit.name}.parquet")
         return pq.read_schema(io.BytesIO(data)).remove_metadata()
     except CORRUPT:
         return None
@@ -179,14 +180,12 @@ def _unit(output: Output, unit: Unit, dies: bool, schema: pa.Schema | None, chec
     rows, problems, size = [], [], 0
     for folder, wanted in (("data", schema), *([("dead", _LETTERS)] if dies else [])):
         name = f"{folder}/{unit.name}.parquet"
+        data = output.fs.cat_file(f"{output.root}/{name}")  # a failing store is no problem of the output
+        size += len(data)
         try:
-            data = output.fs.cat_file(f"{output.root}/{name}")
-            size += len(data)
             found, wrong = _addresses(data, unit, wanted, checksums)
         except CORRUPT as error:
-            problems.append(f"{name} cannot be read: {_first_line(error)}: {_COMPUTE_AGAIN.format(unit.name)}")
-            rows.append(np.empty(0, dtype=np.int64))
-            continue
+            found, wrong = np.empty(0, dtype=np.int64), [f"cannot be read: {_first_line(error)}"]
         rows.append(found)
         problems += [f"{name} {problem}: {_COMPUTE_AGAIN.format(unit.name)}" for problem in wrong]
     counts = [len(each) for each in rows]

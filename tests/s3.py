@@ -7,9 +7,9 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 KEY, SECRET = "distilray-key", "distilray-secret"
@@ -37,34 +37,47 @@ class S3Server:
         return {"endpoint_url": self.endpoint, "key": KEY, "secret": SECRET}
 
 
-@contextmanager
-def s3_server(folder: Path) -> Iterator[S3Server]:
-    """Runs while the block runs; its data lies in `folder`."""
-    ports = _free_ports(8)
-    names = ("s3.port", "master.port", "volume.port", "filer.port")
-    listen = [f"-{name}={port}" for name, port in zip(names, ports, strict=False)]
-    off = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-master.telemetry=false"]
-    command = [
-        _weed(),
-        "-logtostderr=true",
-        "mini",
-        f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        *listen,
-        *off,
-    ]
-    environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder.parent / "weed.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-        try:
-            endpoint = f"http://127.0.0.1:{ports[0]}"
-            _wait_for(endpoint, process, folder.parent / "weed.log")
-            yield S3Server(endpoint)
-        finally:
+@dataclass(frozen=True)
+class S3Process(S3Server):
+    """A server that can be killed, and started again at the same address with the same data."""
+
+    folder: Path
+    ports: Sequence[int]
+    running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Returns as soon as it answers."""
+        names = ("s3.port", "master.port", "volume.port", "filer.port")
+        listen = [f"-{name}={port}" for name, port in zip(names, self.ports, strict=True)]
+        off = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-master.telemetry=false"]
+        where = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command = [_weed(), "-logtostderr=true", "mini", *where, *listen, *off]
+        environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
+        log = self.folder.parent / "weed.log"
+        with log.open("ab") as sink:
+            process = subprocess.Popen(command, stdout=sink, stderr=sink, env=environment)
+        self.running.append(process)
+        _wait_for(self.endpoint, process, log)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        for process in self.running:
             process.kill()
             process.wait()
+        self.running.clear()
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[S3Process]:
+    """Runs while the block runs; its data lies in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ports = _free_ports(4)
+    server = S3Process(f"http://127.0.0.1:{ports[0]}", folder, ports)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 def _weed() -> str:
