@@ -96,10 +96,11 @@ def plan(corpus: str, model: str, out: str) -> dict[str, Any]:
     from distilray.pipeline.shards import survey  # noqa: PLC0415
 
     this = job(corpus, model, out, "local")
-    fingerprint = this.fingerprint(check_tasks(this.tasks).digests)
+    checked = check_tasks(this.tasks)
+    fingerprint = this.fingerprint(checked.digests)
     before, begun = _peak(), time.perf_counter()
     units = cut(survey(this.source, this.inputs), 2**20)
-    open_output(this.sink).save_plan(units, fingerprint)
+    open_output(this.sink).save_plan(units, fingerprint, this, checked.answers)
     return {"units": len(units.units), "seconds": time.perf_counter() - begun, "memory": _peak(), "before": before}
 
 

@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from distilray.model.redact import holds_secret
 
@@ -30,6 +30,13 @@ def _without_passwords(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _share(value: Any) -> Any:
+    """0.1% is 0.001; what is no percentage is left to the type."""
+    if isinstance(value, str) and value.endswith("%"):
+        return float(value.removesuffix("%")) / 100
+    return value
+
+
 Location = Annotated[str, AfterValidator(location)]
 # s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
 StorageOptions = Annotated[
@@ -53,6 +60,7 @@ def limit_of(limit: int | str, rows: int) -> int:
 
 Limit = Annotated[Annotated[int, Field(ge=0, strict=True)] | str, AfterValidator(_limit)]  # 100, or "0.1%"
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]  # 0.001, or "0.1%"
 Score = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]

@@ -1,5 +1,6 @@
 """Tokens to answers: the sequences that the tasks ask for, each distinct one computed once, and every task's decoding."""
 
+import json
 import logging
 import platform
 import time
@@ -20,6 +21,7 @@ from distilray.operators import schema as s
 from distilray.operators.deadline import Deadline
 from distilray.operators.gold import Gold
 from distilray.operators.guard import NOT_FINITE, Call, Guard
+from distilray.operators.parity import Reference
 from distilray.operators.passes import Asked, Pass, open_passes
 from distilray.operators.sandbox import guarded
 from distilray.operators.task import Answer, ComputeSpec, Death, Task, open_checkpoints, truncated_column
@@ -58,6 +60,8 @@ class Predict:
         self._deadline = Deadline(self.guard.deadline if self.guard else None)
         self.passes, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
         self.predictors = [self._predictor(each, weights) for each in self.passes.passes]
+        share = self.compute.parity
+        self.reference = Reference(self.tasks, self.passes, self.predictors, share) if share else None
         self.backend = "; ".join(dict.fromkeys(predictor.backend for predictor in self.predictors))
         log.info("predicting on %s", self.backend)
         self._used, self._free = False, time.time()
@@ -80,6 +84,9 @@ class Predict:
         result = guarded(
             self.guard, "predict", self.answered, partial(_again, self.tasks, self.compute, self.guard), table
         )
+        if self.reference:  # outside the guard: its failures are not the rows'
+            said = self.reference(table, result[s.DEAD_REASON])
+            result = result.append_column(s.PARITY, pa.repeat(json.dumps(said), result.num_rows))
         starved, held = waits(self._free, timing_of(table).tokenized, start)
         waited = {"starved": starved, "held": held} if self._used else {"starting": starved + held}
         self._used, self._free = True, time.time()

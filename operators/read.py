@@ -31,6 +31,7 @@ class Unit:
 
     row_groups: first and last + 1; skip: rows of the first row group that belong to earlier units;
     first_row: number of the unit's first row in the shard. error: why the shard is dead, or None.
+    pick: the numbers of the rows that are wanted of it, ascending; None: all.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Unit:
     rows: int
     partitions: tuple[str | None, ...] = ()
     error: tuple[str, str] | None = None
+    pick: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ class Read:
             pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
         table = pa.concat_tables(pieces)
         numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
+        if unit.pick is not None:
+            at = np.array(unit.pick, dtype=np.int64) - unit.first_row
+            table, numbers, unit = table.take(at), numbers.take(pa.array(at)), replace(unit, rows=len(at))
         return self._rows(unit, table, numbers)
 
     def parts(self, unit: Unit) -> list[Unit]:
@@ -93,14 +98,18 @@ class Read:
         found, first_row = [], unit.first_row
         with self._opened(unit, whole=False) as (parquet, _):
             for group, skip, rows in _parts(unit, parquet.metadata):
-                found.append(replace(unit, row_groups=(group, group + 1), skip=skip, first_row=first_row, rows=rows))
+                here = range(first_row, first_row + rows)
+                pick = unit.pick and tuple(row for row in unit.pick if row in here)
+                found.append(
+                    replace(unit, row_groups=(group, group + 1), skip=skip, first_row=first_row, rows=rows, pick=pick)
+                )
                 first_row += rows
-        return found
+        return [part for part in found if part.pick is None or part.pick]
 
     def dead(self, unit: Unit, reason: str, message: str) -> pa.Table:
         """Every row of a unit, dead."""
-        numbers = pa.array(np.arange(unit.first_row, unit.first_row + unit.rows))
-        return self._rows(unit, self._unread(unit.rows, reason, message), numbers)
+        numbers = range(unit.first_row, unit.first_row + unit.rows) if unit.pick is None else unit.pick
+        return self._rows(unit, self._unread(len(numbers), reason, message), pa.array(numbers, pa.int64()))
 
     @contextmanager
     def _opened(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:

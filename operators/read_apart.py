@@ -22,8 +22,9 @@ def read_guarded(read: Read, guard: Guard, unit: Unit) -> pa.Table:
         log.warning("reading unit %s ended its worker: trying it in a process of its own", unit.name)
         with Sandbox("read", partial(_reader, read)) as sandbox:
             table = pa.concat_tables([_part(sandbox, read, part) for part in read.parts(unit)]).combine_chunks()
+    rows = unit.rows if unit.pick is None else len(unit.pick)
     number = table.column_names.index(s.UNIT_ROWS)
-    return table.set_column(number, s.UNIT_ROWS, pa.repeat(pa.scalar(unit.rows, pa.int64()), table.num_rows))
+    return table.set_column(number, s.UNIT_ROWS, pa.repeat(pa.scalar(rows, pa.int64()), table.num_rows))
 
 
 def _part(sandbox: Sandbox, read: Read, part: Unit) -> pa.Table:

@@ -14,7 +14,7 @@ INTERNAL = ("_text", INPUT_PREFIX, TOKENS_PREFIX)
 UNIT, UNIT_ROWS, TEXT = "_unit", "_unit_rows", "_text"
 DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE, DEAD_TEXT = "_stage", "_reason", "_message", "_dead_text"
 TOKENS, WINDOW_TOKENS, COMPUTED_TOKENS = "_tokens", "_window_tokens", "_computed_tokens"
-BACKEND = "_backend"
+BACKEND, PARITY = "_backend", "_parity"
 
 TEXTS = pa.list_(pa.string())
 

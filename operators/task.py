@@ -156,9 +156,11 @@ def truncated_column(task: Task) -> str:
 
 @dataclass(frozen=True)
 class ComputeSpec:
-    """How a worker computes. threads: CPU threads of a forward pass, None: torch's default."""
+    """How a worker computes. threads: CPU threads of a forward pass, None: torch's default; parity: which share of the rows
+    is compared with a float32 reference."""
 
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
     tokens_per_pack: int | None = None
     threads: int | None = None
+    parity: float = 0.0

@@ -1,5 +1,6 @@
 """A finished unit to its objects: dead letters first, then the data object, whose put is the commit."""
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -13,11 +14,13 @@ import pyarrow.parquet as pq
 from distilray.model.metrics import merge
 from distilray.model.store import open_store
 from distilray.operators import schema as s
-from distilray.operators.storage import put, remove
+from distilray.operators.parity import Compared, together
+from distilray.operators.storage import put
 from distilray.operators.task import Task, truncated_column
 from distilray.operators.timing import Timing, timed, timing_of
 
-STATS_KEY = b"distilray.stats"
+# in the footers of a unit's objects: its Stats, its name, which dead letters belong to it
+STATS_KEY, UNIT_KEY, DEAD_KEY = b"distilray.stats", b"distilray.unit", b"distilray.dead"
 
 
 class UnitError(RuntimeError):
@@ -28,7 +31,8 @@ class UnitError(RuntimeError):
 class Stats:
     """What a unit, or a run, answered. tokens: of the texts; computed_tokens: counted where the model runs;
     window_tokens: what the windows hold, [CLS] and [SEP] and overlaps included; truncated: rows by task;
-    dead: rows by reason; labels: counts by task and label; backends: units by what computed them."""
+    dead: rows by reason; labels: counts by task and label; backends: units by what computed them; parity: by task, how
+    sampled rows compare with a float32 reference."""
 
     units: int = 0
     rows: int = 0
@@ -39,6 +43,7 @@ class Stats:
     dead: Mapping[str, int] = field(default_factory=dict)
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     backends: Mapping[str, int] = field(default_factory=dict)
+    parity: Mapping[str, Compared] = field(default_factory=dict)
 
     @property
     def padding(self) -> int:
@@ -50,7 +55,10 @@ class Stats:
         return sum(self.dead.values())
 
     def __add__(self, other: "Stats") -> "Stats":
-        return Stats(**merge(vars(self), vars(other)))  # asdict would copy them: dear with 100,000 units
+        mine, others = (
+            {**vars(each), "parity": {}} for each in (self, other)
+        )  # asdict would copy: dear with 100,000 units
+        return Stats(**{**merge(mine, others), "parity": together(self.parity, other.parity)})
 
 
 @dataclass(frozen=True)
@@ -79,16 +87,19 @@ class Write:
         is_dead = pc.is_valid(table[s.DEAD_REASON])
         dead, data = table.filter(is_dead), table.filter(pc.invert(is_dead))
         stats = _stats(data, dead, self.tasks)
-        fs, root = open_store(self.uri, self.storage_options)
-        if dead.num_rows:
-            columns = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
-            columns.append(dead[s.DEAD_TEXT] if self.dead_text else pa.nulls(dead.num_rows, pa.string()))
-            put(fs, f"{root}/dead/{unit}.parquet", _parquet(pa.table(columns, schema=s.DEAD), stats))
-        elif fs.exists(f"{root}/dead/{unit}.parquet"):  # an earlier try that did not come to its commit
-            remove(fs, f"{root}/dead/{unit}.parquet")
+        letters = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
+        letters.append(dead[s.DEAD_TEXT] if self.dead_text else pa.nulls(dead.num_rows, pa.string()))
         schema = s.data_schema(self.columns, self.answers)
-        put(fs, f"{root}/data/{unit}.parquet", _parquet(data.select(schema.names).cast(schema), stats))
+        fs, root = open_store(self.uri, self.storage_options)
+        self.put(fs, root, unit, data.select(schema.names).cast(schema), pa.table(letters, schema=s.DEAD), stats)
         return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})
+
+    def put(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
+        """The objects of a unit. Dead letters that an earlier try left, and this one has not, are orphans: see pipeline/count.py."""
+        about = footer(unit, dead, stats)
+        if dead.num_rows:
+            put(fs, f"{root}/dead/{unit}.parquet", parquet(dead, about))
+        put(fs, f"{root}/data/{unit}.parquet", parquet(data, about))
 
 
 def written(table: pa.Table) -> Commit:
@@ -120,6 +131,7 @@ def _stats(data: pa.Table, dead: pa.Table, tasks: Sequence[Task]) -> Stats:
         dead=_counts(dead[s.DEAD_REASON]),
         labels={name: _counts(column) for name, column in labels.items() if column is not None},
         backends={every[s.BACKEND][0].as_py(): 1},
+        parity=json.loads(every[s.PARITY][0].as_py()) if s.PARITY in every.column_names else {},
     )
 
 
@@ -128,9 +140,19 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
     return {pair["values"]: pair["counts"] for pair in sorted(pairs, key=lambda pair: str(pair["values"]))}
 
 
-def _parquet(table: pa.Table, stats: Stats) -> bytes:
+def footer(unit: str, dead: pa.Table, stats: Stats) -> dict[bytes, str]:
+    """What both objects of a unit say of it."""
+    return {STATS_KEY: json.dumps(asdict(stats)), UNIT_KEY: unit, DEAD_KEY: digest(dead)}
+
+
+def digest(dead: pa.Table) -> str:
+    """Tells which rows are dead and why; messages may differ from try to try."""
+    letters = list(zip(dead[s.ROW].to_pylist(), dead[s.REASON].to_pylist(), strict=True))
+    return hashlib.sha256(json.dumps(letters).encode()).hexdigest()[:32]
+
+
+def parquet(table: pa.Table, about: Mapping[bytes, str]) -> bytes:
     """The file in memory: it holds no time and no place, so that the same unit is the same bytes."""
     buffer = io.BytesIO()
-    table = table.replace_schema_metadata({STATS_KEY: json.dumps(asdict(stats))})
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(about), buffer, compression="zstd", write_page_checksum=True)
     return buffer.getvalue()

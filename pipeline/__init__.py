@@ -16,17 +16,22 @@ from distilray.operators.tasks import (
     TokenClassification,
     ZeroShotClassification,
 )
-from distilray.pipeline.commit import IncompleteError
+from distilray.pipeline.budget import DeadLettersError
+from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import FencedError, JobError, StalledError
 from distilray.pipeline.evaluate import evaluate
-from distilray.pipeline.job import Compute, Job, Pool, Sink, Source, load_job
+from distilray.pipeline.job import Compute, Job, Parity, Pool, Sink, Source, load_job
+from distilray.pipeline.parity import ParityError
 from distilray.pipeline.report import run
+from distilray.pipeline.retry import Retried, retry
 from distilray.pipeline.run import Result
+from distilray.pipeline.verify import Verdict, verify
 
 __all__ = [
     "BackendError",
     "CheckpointError",
     "Compute",
+    "DeadLettersError",
     "Embeddings",
     "FencedError",
     "FillMask",
@@ -34,9 +39,12 @@ __all__ = [
     "Job",
     "JobError",
     "MultipleChoice",
+    "Parity",
+    "ParityError",
     "Pool",
     "QuestionAnswering",
     "Result",
+    "Retried",
     "Sink",
     "Source",
     "StalledError",
@@ -44,8 +52,11 @@ __all__ = [
     "TaskError",
     "TextClassification",
     "TokenClassification",
+    "Verdict",
     "ZeroShotClassification",
     "evaluate",
     "load_job",
+    "retry",
     "run",
+    "verify",
 ]

@@ -1,11 +1,13 @@
-"""distilray run, plan, evaluate: a job. distilray inspect, convert: a checkpoint."""
+"""distilray run, plan, evaluate: a job. distilray verify, retry: an output. distilray inspect, convert: a checkpoint."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from distilray import __version__
 from distilray.model.checkpoint import Checkpoint
@@ -13,24 +15,39 @@ from distilray.model.convert import convert
 from distilray.model.inspect import inspect
 from distilray.operators.options import location
 from distilray.pipeline.budget import DeadLettersError
-from distilray.pipeline.commit import IncompleteError
+from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, FencedError, JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import load_job
 from distilray.pipeline.outlook import look_ahead
-from distilray.pipeline.report import run
-from distilray.pipeline.tables import evaluation_table, model_table, plan_table
+from distilray.pipeline.parity import ParityError
+from distilray.pipeline.report import progress, run
+from distilray.pipeline.retry import retry
+from distilray.pipeline.tables import evaluation_table, model_table, plan_table, retried_table, verdict_table
+from distilray.pipeline.verify import verify
 
 UNFINISHED = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 _AGAIN = "what is committed is kept; run the same command again to go on"
 
+_RESUMED = ("run", "retry")
 _JOB_COMMANDS = (
     ("run", "answer every row of a corpus, or continue where an earlier run stopped"),
     ("plan", "say what a first run would do, take and cost, from the footers, a sample and the rate of the device"),
     ("evaluate", "compare the answers with the gold columns that the tasks name; write nothing"),
 )
+_OUTPUT_COMMANDS = (
+    (
+        "verify",
+        "check an output, every object of it, against its plan; exit code 1 and what to do if anything is wrong",
+    ),
+    ("retry", "answer the dead letters of an output again, and nothing else"),
+)
+_SETTABLE = {
+    "verify": "set a key of sink.storage_options, such as sink.storage_options.endpoint_url=http://localhost:8333; may be repeated",
+    "retry": "override a key of compute or of any storage_options, such as compute.dtype=float32; may be repeated",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,6 +63,16 @@ def parser() -> argparse.ArgumentParser:
             help="override a key of the job, such as compute.engine=local or tasks.0.threshold=0.9; may be repeated",
         )  # fmt: skip
         if name in ("plan", "evaluate"):
+            command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    for name, text in _OUTPUT_COMMANDS:
+        command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
+        command.add_argument("out", help="the sink of a job: a folder, or a URI such as s3://bucket/answers/")
+        command.add_argument(
+            "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+            help=_SETTABLE[name],
+        )  # fmt: skip
+        if name == "verify":
+            command.add_argument("--quick", action="store_true", help="read only the columns shard and row")
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
     text = "say what a checkpoint is, and what is wrong with it"
     command = commands.add_parser("inspect", help=text, description=f"inspect: {text}.")
@@ -65,17 +92,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
-    except (IncompleteError, DeadLettersError, FencedError) as error:
+    except (IncompleteError, DeadLettersError, ParityError, FencedError) as error:
         print(f"distilray: {error}", file=sys.stderr)
         return UNFINISHED
     except STOP_ERRORS as error:
-        print(f"distilray: {error}" + (f"; {_AGAIN}" if arguments.command == "run" else ""), file=sys.stderr)
+        print(f"distilray: {error}" + (f"; {_AGAIN}" if arguments.command in _RESUMED else ""), file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
-        print(f"distilray: stopped; {_AGAIN}" if arguments.command == "run" else "distilray: stopped", file=sys.stderr)
+        print(
+            f"distilray: stopped; {_AGAIN}" if arguments.command in _RESUMED else "distilray: stopped", file=sys.stderr
+        )
         return INTERRUPTED
     except Exception as error:
-        if arguments.command == "run":
+        if arguments.command in _RESUMED:
             error.add_note(f"distilray: {_AGAIN}")
         raise
 
@@ -88,17 +117,17 @@ def _do(arguments: argparse.Namespace) -> int:
         case "plan":
             job = load_job(arguments.job, arguments.overrides)
             outlook = look_ahead(job)
-            if arguments.json:
-                print(json.dumps(outlook.description(job.compute.price), indent=2))
-            else:
-                console.print(plan_table(job, outlook))
+            _show(console, arguments, outlook.description(job.compute.price), plan_table(job, outlook))
         case "evaluate":
             figures = evaluate(load_job(arguments.job, arguments.overrides))
-            if arguments.json:
-                print(json.dumps(figures, indent=2))
-            else:
-                for name, each in figures.items():
-                    console.print(evaluation_table(name, each))
+            _show(console, arguments, figures, *(evaluation_table(name, each) for name, each in figures.items()))
+        case "verify":
+            verdict = verify(arguments.out, arguments.overrides, checksums=not arguments.quick)
+            _show(console, arguments, verdict.description(), verdict_table(verdict))
+            return 0 if verdict.ok else UNFINISHED
+        case "retry":
+            with progress(console) as (_, on_unit):
+                retry(arguments.out, arguments.overrides, on_unit, lambda done: console.print(retried_table(done)))
         case "inspect":
             report = inspect(Checkpoint(_location(arguments.model)))
             console.print(model_table(report))
@@ -106,6 +135,15 @@ def _do(arguments: argparse.Namespace) -> int:
         case "convert":
             convert(Checkpoint(_location(arguments.model)), _location(arguments.out), {})
     return 0
+
+
+def _show(console: Console, arguments: argparse.Namespace, said: dict[str, Any], *tables: Table) -> None:
+    """Plain data if the user asked for JSON, else tables."""
+    if arguments.json:
+        print(json.dumps(said, indent=2))
+        return
+    for table in tables:
+        console.print(table)
 
 
 def _location(uri: str) -> str:

@@ -6,11 +6,9 @@ A unit is done when its object lies in data/; nothing else is remembered, so a r
 import base64
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import reduce
-from operator import add
 from typing import Any
 
 import pyarrow as pa
@@ -19,15 +17,16 @@ import pyarrow.parquet as pq
 
 from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.read import Read, Unit
-from distilray.operators.storage import put, put_first
-from distilray.operators.write import STATS_KEY, Stats
+from distilray.operators.storage import put, put_first, remove
+from distilray.operators.write import Stats
+from distilray.pipeline.count import Count, IncompleteError, count, settle
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.footers import read_footers
 from distilray.pipeline.forecast import Forecast
-from distilray.pipeline.job import Sink, Source
+from distilray.pipeline.job import Job, Parity, Sink, Source
+from distilray.pipeline.parity import ParityError, described, parity_problem
 from distilray.pipeline.plan import Plan
 
-_PLAN, _MANIFEST, _SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
+PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _PLAN_KEY = b"distilray.plan"
 
 _UNIT = pa.schema(
@@ -45,8 +44,17 @@ _UNIT = pa.schema(
 )
 
 
-class IncompleteError(RuntimeError):
-    """Rows planned and rows answered differ: the run must not say success."""
+@dataclass(frozen=True)
+class Stored:
+    """A plan as it lies in a sink. about: the fingerprint, the job (not before version 0.4), and more."""
+
+    units: tuple[Unit, ...]
+    about: dict[str, Any]
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """Of the data objects; None before version 0.4."""
+        return _schema(self.about["schema"]) if "schema" in self.about else None
 
 
 @dataclass(frozen=True)
@@ -57,56 +65,73 @@ class Output:
     root: str
     uri: str
 
+    def stored(self) -> Stored | None:
+        """The plan that an earlier run put; None in a new folder. Raises JobError if something else has written here."""
+        path = f"{self.root}/{PLAN}"
+        if not self.fs.exists(path):
+            if self.committed():
+                raise JobError(
+                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray; choose another sink"
+                )
+            return None
+        data = self.fs.cat_file(path)
+        with broken(f"{self.uri}/{PLAN}"):
+            table = pq.read_table(io.BytesIO(data))
+            about = json.loads(table.schema.metadata[_PLAN_KEY])
+            _check_plan(table, about)
+            return Stored(tuple(_unit(row) for row in table.to_pylist()), about)
+
+    def plan_there(self) -> Stored:
+        """The plan of an output. Raises JobError if there is none."""
+        if (stored := self.stored()) is None:
+            raise JobError(f"{self.uri} is no output of distilray: there is no {PLAN} in it")
+        return stored
+
     def load_plan(self, source: Source, inputs: pa.Schema, fingerprint: str) -> Plan | None:
         """The plan of an earlier run of the same job; None in a new folder.
 
         Raises JobError if another job, or something else, has written here.
         """
-        path = f"{self.root}/{_PLAN}"
-        if not self.fs.exists(path):
-            if self.committed():
-                raise JobError(
-                    f"{self.uri} has data/ but no {_PLAN}: it is not an output of distilray; choose another sink"
-                )
+        stored = self.stored()
+        if stored is None:
             return None
-        data = self.fs.cat_file(path)
-        with broken(f"{self.uri}/{_PLAN}"):
-            table = pq.read_table(io.BytesIO(data))
-            about = json.loads(table.schema.metadata[_PLAN_KEY])
-            _check_plan(table, about)
+        about = stored.about
         if about["fingerprint"] != fingerprint:
             raise JobError(
                 f"{self.uri} holds the output of a different job (another source, task, model or dtype); "
                 "choose another sink, or empty this one"
             )
-        with broken(f"{self.uri}/{_PLAN}"):
+        with broken(f"{self.uri}/{PLAN}"):
             kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
-            units = tuple(_unit(row) for row in table.to_pylist())
             read = Read(source.text, inputs, kept, partitions, source.storage_options)
             counts = (about["shards"], about["bytes"], about["text_bytes"])
             forecast = about.get("forecast")  # before version 0.3 a plan had none
-            return Plan(read, units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
+            return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
 
-    def save_plan(self, plan: Plan, fingerprint: str) -> bool:
+    def save_plan(self, plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bool:
         """Put by the first run, so that every other has the same units; False if another run was first.
+
+        schema: of the data objects.
 
         Raises JobError if the sink cannot be written.
         """
         about = {
             "fingerprint": fingerprint,
+            "job": job.description(),
+            "schema": _encoded(schema),
             "shards": plan.shards,
             "bytes": plan.bytes,
             "text_bytes": plan.text_bytes,
             "tokens_per_pack": plan.tokens_per_pack,
             "forecast": plan.forecast and asdict(plan.forecast),
-            "kept": base64.b64encode(plan.read.kept.serialize()).decode(),
-            "partitions": base64.b64encode(plan.read.partitions.serialize()).decode(),
+            "kept": _encoded(plan.read.kept),
+            "partitions": _encoded(plan.read.partitions),
         }
         table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNIT)
         buffer = io.BytesIO()
         pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
         try:
-            return put_first(self.fs, f"{self.root}/{_PLAN}", buffer.getvalue())
+            return put_first(self.fs, f"{self.root}/{PLAN}", buffer.getvalue())
         except StoreError as error:
             raise StoreError(f"cannot write to sink {self.uri}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
@@ -114,10 +139,13 @@ class Output:
 
     def committed(self) -> dict[str, int]:
         """The units whose object is there, and its size in bytes."""
-        folder = f"{self.root}/data"
+        return self.objects("data")
+
+    def objects(self, folder: str) -> dict[str, int]:
+        """The Parquet objects of a folder by name, and their sizes in bytes."""
         self.fs.invalidate_cache()
         try:
-            infos = self.fs.ls(folder, detail=True)
+            infos = self.fs.ls(f"{self.root}/{folder}", detail=True)
         except FileNotFoundError:
             return {}
         sizes = {info["name"].rsplit("/", 1)[-1]: info["size"] for info in infos}
@@ -127,17 +155,29 @@ class Output:
             if name.endswith(".parquet") and not name.startswith(".")
         }
 
-    def stats(self, units: Mapping[str, int]) -> Stats:
-        """The sum of what committed units, with their sizes, say of themselves in their footers. Raises StoreError."""
-        files = [(f"{self.root}/data/{unit}.parquet", size) for unit, size in units.items()]
-        return total(_unit_stats(footer) for footer in read_footers(self.fs, files))
+    def count(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> Stats:
+        """What committed units say of themselves. Raises IncompleteError for one that is not as it was planned, StoreError."""
+        return count(self.fs, self.root, units, sizes).agreed(self.uri).stats
+
+    def settle(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> Count:
+        """The same of units that nobody works on, and dead/ is made to agree with it. Raises IncompleteError, StoreError."""
+        names = {unit.name for unit in units}
+        listed = {name: size for name, size in self.objects("dead").items() if name in names}
+        return settle(self.fs, self.root, count(self.fs, self.root, units, sizes).agreed(self.uri), listed).agreed(
+            self.uri
+        )
 
     def manifest(self) -> dict[str, Any] | None:
-        """What `finish` wrote; None before that."""
-        if not self.fs.exists(f"{self.root}/{_SUCCESS}"):
-            return None
-        data = self.fs.cat_file(f"{self.root}/{_MANIFEST}")
-        with broken(f"{self.uri}/{_MANIFEST}"):
+        """What `finish` wrote; None while success is not said."""
+        return self.last_manifest() if self.fs.exists(f"{self.root}/{SUCCESS}") else None
+
+    def last_manifest(self) -> dict[str, Any]:
+        """What `finish` wrote last, whether it still holds or not; {} if nothing."""
+        try:
+            data = self.fs.cat_file(f"{self.root}/{MANIFEST}")
+        except FileNotFoundError:
+            return {}
+        with broken(f"{self.uri}/{MANIFEST}"):
             manifest: dict[str, Any] = json.loads(data)
             if not isinstance(manifest, dict):
                 raise TypeError(f"expected a JSON object, got {type(manifest).__name__}")
@@ -149,21 +189,35 @@ class Output:
         done = self.committed() if manifest else {}
         return manifest if all(unit.name in done for unit in plan.units) else None
 
-    def finish(self, plan: Plan, stats: Stats, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Manifest, then _SUCCESS, if planned = answered + dead; else IncompleteError and neither."""
+    def revoke(self) -> None:
+        """Success is said no more: units are missing, or are about to change."""
+        remove(self.fs, f"{self.root}/{SUCCESS}")
+
+    def finish(self, plan: Plan, about: Mapping[str, Any], parity: Parity | None = None) -> dict[str, Any]:
+        """Counts what lies in the store, then puts manifest and _SUCCESS if planned = answered + dead, unit by unit.
+
+        Else IncompleteError and neither; ParityError, and a manifest that says why, but no _SUCCESS, if the run is
+        farther from its reference than `parity` allows.
+        """
         committed, units = self.committed(), {unit.name for unit in plan.units}
         missing = units - committed.keys()
-        planned = plan.rows + plan.dead_shards
-        if foreign := committed.keys() - units:
-            raise IncompleteError(f"{self.uri}/data holds {len(foreign)} objects of no unit, such as {min(foreign)}")
-        if missing or stats.rows + stats.dead_letters != planned:
+        for folder, names in (("data", committed.keys()), ("dead", self.objects("dead").keys())):
+            if foreign := names - units:
+                raise IncompleteError(
+                    f"{self.uri}/{folder} holds {len(foreign)} objects of no unit, such as {min(foreign)}; remove them"
+                )
+        if missing:
             raise IncompleteError(
-                f"{planned} rows planned, {stats.rows} answered, {stats.dead_letters} dead letters, "
-                f"{len(missing)} of {len(plan.units)} units missing in {self.uri}; run the job again"
+                f"{plan.rows + plan.dead_shards} rows planned, but {len(missing)} of {len(plan.units)} units missing in "
+                f"{self.uri}, such as {min(missing)}; run the job again"
             )
-        manifest = {**about, **asdict(stats), "padding": stats.padding, "shards": plan.shards}
-        put(self.fs, f"{self.root}/{_MANIFEST}", json.dumps(manifest, indent=2).encode())
-        put(self.fs, f"{self.root}/{_SUCCESS}", b"")
+        stats = self.settle(plan.units, committed).stats
+        counted = {**asdict(stats), "padding": stats.padding, "shards": plan.shards}
+        manifest = {**about, **counted, "parity": described(stats, plan, parity)}
+        put(self.fs, f"{self.root}/{MANIFEST}", json.dumps(manifest, indent=2).encode())
+        if parity and (problem := parity_problem(stats, plan, parity)):
+            raise ParityError(f"{problem}; {self.uri}/{MANIFEST} has the figures. There is no {SUCCESS}")
+        put(self.fs, f"{self.root}/{SUCCESS}", b"")
         return manifest
 
 
@@ -196,7 +250,7 @@ def open_output(sink: Sink) -> Output:
     try:
         fs, root = open_store(sink.uri, sink.storage_options)
         fs.invalidate_cache()
-        fs.exists(f"{root}/{_PLAN}")
+        fs.exists(f"{root}/{PLAN}")
         if "s3" in fs.protocol:
             _check_bucket(fs, root.split("/")[0])
     except StoreError as error:
@@ -216,15 +270,8 @@ def _check_bucket(fs: Any, bucket: str) -> None:
         return  # a role may well be allowed to write to a folder, and to ask nothing about its bucket
 
 
-def _unit_stats(footer: pq.FileMetaData | Exception) -> Stats:
-    if isinstance(footer, Exception):
-        raise footer
-    return Stats(**json.loads(footer.metadata[STATS_KEY]))
-
-
-def total(stats: Iterable[Stats]) -> Stats:
-    """The sum of any number of Stats."""
-    return reduce(add, stats, Stats())
+def _encoded(schema: pa.Schema) -> str:
+    return base64.b64encode(schema.serialize()).decode()
 
 
 def _schema(encoded: str) -> pa.Schema:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pyarrow as pa
 import yaml
@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from distilray.model.attention import AttentionName
 from distilray.model.device import DtypeName
 from distilray.operators import schema as s
-from distilray.operators.options import Frozen, Limit, Location, Positive, StorageOptions
+from distilray.operators.options import Frozen, Limit, Location, Positive, Share, StorageOptions
 from distilray.operators.task import JudgedTask, truncated_column
 from distilray.operators.tasks import (
     Embeddings,
@@ -26,6 +26,10 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.overrides import override_key
+from distilray.pipeline.plain_yaml import NOT_YAML, parse_yaml
+
+_Model = TypeVar("_Model", bound=Frozen)
 
 
 class Source(Frozen):
@@ -62,6 +66,14 @@ class Pool(Frozen):
         return self
 
 
+class Parity(Frozen):
+    """A comparison of about `rows` rows with a float32 reference. max_label_flips: the share of their decisions that may
+    differ, by task."""
+
+    rows: Positive = 200
+    max_label_flips: Share = 0.001
+
+
 class Compute(Frozen):
     """How to compute; nothing here changes the answers but dtype."""
 
@@ -76,6 +88,7 @@ class Compute(Frozen):
     attention: AttentionName = "auto"
     stall: Positive = 1800
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    parity: Parity | None = None
 
 
 AnyTask = Annotated[
@@ -160,9 +173,6 @@ class Job(Frozen):
 
 
 _LONGEST = 2**18  # bytes of a job's file
-_MERGE = "tag:yaml.org,2002:merge"
-# what the library raises for values that are not of the types they say they are, and for very deep ones
-_NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 _TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args(get_args(AnyTask)[0])]
 
 
@@ -171,28 +181,41 @@ def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
     try:
         with Path(path).open("rb") as file:
             data = file.read(_LONGEST + 1)
-        raw = _yaml(data.decode("utf-8")) if len(data) <= _LONGEST else None
+        raw = parse_yaml(data.decode("utf-8")) if len(data) <= _LONGEST else None
     except (
         yaml.MarkedYAMLError
     ) as error:  # its text would quote the line, which may hold a secret, and so may the problem
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         problem = re.sub("'.*'|\".*\"", "'...'", error.problem or "", flags=re.DOTALL)
         raise JobError(f"cannot read job {path}: line {line}: {problem}") from None
-    except (OSError, *_NOT_YAML) as error:
+    except (OSError, *NOT_YAML) as error:
         raise JobError(f"cannot read job {path}: {type(error).__name__}") from None
     if len(data) > _LONGEST:
         raise JobError(f"cannot read job {path}: expected at most {_LONGEST} bytes")
     if not isinstance(raw, dict):
         raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
     for override in overrides:
-        _override(raw, override)
+        override_key(raw, override)
     return parse_job(raw, str(path))
 
 
 def parse_job(raw: dict[str, Any], where: str) -> Job:
     """A job from plain data. Raises JobError naming each wrong key, what was expected, and `where`."""
+    return _parsed(Job, raw, where)
+
+
+def parse_sink(uri: str, overrides: Iterable[str] = ()) -> Sink:
+    """A sink by its address, with those of the overrides that are its storage options. Raises JobError."""
+    raw: dict[str, Any] = {"sink": {"uri": uri}}
+    for override in overrides:
+        if override.startswith("sink.storage_options"):
+            override_key(raw, override)
+    return _parsed(Sink, raw["sink"], uri)
+
+
+def _parsed(kind: type[_Model], raw: dict[str, Any], where: str) -> _Model:
     try:
-        return Job.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
         says = {
@@ -206,39 +229,6 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
         raise JobError("\n  ".join([f"{where}:", *lines])) from None
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML's own types and no others; a key that is there twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
-                if key.value in seen:
-                    raise yaml.constructor.ConstructorError(None, None, "a key is there twice", key.start_mark)
-                seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _yaml(text: str) -> Any:
-    """Raises one of _NOT_YAML."""
-    return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
-
-
 def _key(loc: tuple[int | str, ...]) -> str:
     """A place in the job; what pydantic adds for the members of a union is no key."""
     return ".".join(str(part) for part in loc if not {"[", "("} & set(str(part)) and part not in _TASKS) or "job"
-
-
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Sets one key; a number in the path counts into a list."""
-    path, equals, value = override.partition("=")
-    if not equals or not path:
-        raise JobError(f"--set expects a.b=value, got {override.split('=', maxsplit=1)[0]!r}")
-    *parents, last = path.split(".")
-    node: Any = raw
-    try:
-        for key in parents:
-            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
-        node[int(last) if isinstance(node, list) else last] = _yaml(value)
-    except (IndexError, *_NOT_YAML):
-        raise JobError(f"--set {path}: there is no such place in the job") from None

@@ -38,7 +38,7 @@ def run(job: Job, *, quiet: bool = False) -> Result:
     work starts if the job cannot run, IncompleteError if rows got lost; after any exception, running again resumes.
     """
     console = Console(highlight=False, quiet=quiet)
-    with _progress(console) as watch:
+    with progress(console) as watch:
         result = execute(job, *watch)
     if not quiet:
         console.print(summary(result))
@@ -49,7 +49,8 @@ def run(job: Job, *, quiet: bool = False) -> Result:
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[tuple[Any, Any]]:
+def progress(console: Console) -> Iterator[tuple[Any, Any]]:
+    """A progress bar, and what moves it: on_start and on_unit, as `execute` calls them."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

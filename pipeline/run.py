@@ -14,19 +14,20 @@ from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.passes import Passes, open_passes
 from distilray.operators.read import Unit
-from distilray.operators.schema import RESERVED
+from distilray.operators.schema import RESERVED, data_schema
 from distilray.operators.task import Task, TaskError, open_checkpoints, schema_of
 from distilray.operators.work import Work
 from distilray.operators.write import Commit, Stats, Write
 from distilray.pipeline import local
 from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
 from distilray.pipeline.budget import check_dead
-from distilray.pipeline.commit import open_output, total
+from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import take_over
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
 from distilray.pipeline.listing import list_shards
+from distilray.pipeline.parity import share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import (
     Site,
@@ -61,7 +62,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
 
     on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
     CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost,
-    DeadLettersError if too many died, FencedError if a newer run has taken over, StoreError or StalledError if the store or the cluster fails for too long.
+    DeadLettersError if too many died, ParityError if the answers are too far from their reference, FencedError if a newer run
+    has taken over, StoreError or StalledError if the store or the cluster fails for too long.
     """
     started = time.monotonic()
     checked = check_tasks(job.tasks)
@@ -71,7 +73,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     resumed = plan is not None
     if plan is None:
         plan = _first_plan(job, checked.passes)
-        if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
+        schema = data_schema(plan.read.columns, checked.answers)
+        if not output.save_plan(plan, fingerprint, job, schema):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
     manifest = output.finished(plan)
     if resumed:
@@ -79,7 +82,9 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     fence = None if manifest else take_over(output.fs, output.root)
     done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
     todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
-    before = output.stats({unit.name: done[unit.name] for unit in plan.units if unit.name in done})
+    before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
+    if done and todo:
+        output.revoke()
     if on_start:
         on_start(plan, before)
     planned = plan.rows + plan.dead_shards
@@ -87,7 +92,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     computed, clock, begun = Stats(), Clock(), time.monotonic()
     site = find_site(job.compute, plan.forecast) if todo else None
     plan = fitted(plan, site) if site else plan
-    for commit in _engine(job, plan, checked.answers, todo, site) if site else ():
+    for commit in engine(job, plan, checked.answers, todo, site) if site else ():
         computed += commit.stats
         if fence:
             fence.check()
@@ -106,7 +111,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         }
         if fence:
             fence.check(now=True)
-        manifest = output.finish(plan, total([before, computed]), about)
+        manifest = output.finish(plan, about, job.compute.parity)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
 
@@ -167,12 +172,16 @@ def check_tasks(tasks: Sequence[Task]) -> Checked:
 
 def work_of(job: Job, plan: Plan, site: Site) -> Work:
     """What the workers of either engine must know."""
-    return Work(plan.read, job.tasks, compute_spec(job.compute, plan.tokens_per_pack, site), guard_of(job, site))
+    spec = compute_spec(job.compute, plan.tokens_per_pack, site)
+    return Work(plan.read, job.tasks, replace(spec, parity=share(job.compute.parity, plan)), guard_of(job, site))
 
 
-def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site) -> Iterator[Commit]:
+def engine(
+    job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site, kind: type[Write] = Write
+) -> Iterator[Commit]:
+    """Answers the units and commits them by a `kind` of Write; yields each commit."""
     work, columns = work_of(job, plan, site), plan.read.columns
-    write = Write(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
+    write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
     stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, job.compute.stall)

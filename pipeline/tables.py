@@ -11,6 +11,8 @@ from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Job
 from distilray.pipeline.outlook import Outlook
 from distilray.pipeline.report import one_line
+from distilray.pipeline.retry import Retried
+from distilray.pipeline.verify import Verdict
 
 
 def plan_table(job: Job, outlook: Outlook) -> Table:
@@ -64,6 +66,31 @@ def evaluation_table(name: str, figures: Mapping[str, Any]) -> Table:
     for key, value in {**lines, **by_label}.items():
         if isinstance(value, Mapping):
             table.add_row(_plainly(key), _plainly(", ".join(f"{part} {_shown(of)}" for part, of in value.items())))
+    return table
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """What `verify` found."""
+    table = _plain()
+    read = "all columns, their checksums" if verdict.checksums else "addresses only"
+    table.add_row("units", f"{verdict.units:,} planned, of {verdict.planned:,} rows")
+    table.add_row("rows", f"{verdict.rows:,} answered, {verdict.dead_letters:,} dead letters")
+    table.add_row("read", f"{verdict.bytes:,} bytes; {read}")
+    more = [f"and {verdict.more:,} more"] if verdict.more else []
+    table.add_row("problems", _plainly("\n".join([*verdict.problems, *more]) or "none"))
+    return table
+
+
+def retried_table(retried: Retried) -> Table:
+    """Dead letters by reason, before and after."""
+    table = _plain("dead letters")
+    for reason in sorted({*retried.before, *retried.after}):
+        table.add_row(reason, f"{retried.before.get(reason, 0):,} before, {retried.after.get(reason, 0):,} now")
+    table.add_row(
+        "tried again", f"{retried.tried:,} rows of {retried.units:,} units, {retried.answered:,} answered now"
+    )
+    if retried.shards:
+        table.add_row("not tried", f"{retried.shards:,} whole shards: give them, once mended, a sink of their own")
     return table
 
 

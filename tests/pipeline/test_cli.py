@@ -55,6 +55,7 @@ def test_plan_says_what_a_run_would_come_to_and_writes_nothing(
     job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))  # nothing of other tests is remembered
+    monkeypatch.setenv("COLUMNS", "400")
     arguments = ["plan", str(job), "--set", "source.keep=[]", "--set", "compute.price=3.5"]
     assert main(arguments) == 0
     rows = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}

@@ -1,0 +1,93 @@
+"""Rows of a unit that were dead and are answered now, put beside those that its object holds; and dead/ made to agree."""
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from json import loads
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from distilray.operators import schema as s
+from distilray.operators.storage import put, remove
+from distilray.operators.write import DEAD_KEY, STATS_KEY, UNIT_KEY, Stats, Write, digest, footer, parquet
+
+LETTERS_KEY = b"distilray.letters"  # of a merged data object: the object of its dead letters, empty if none are left
+
+
+@dataclass(frozen=True)
+class Record:
+    """What the footer of a unit's object says. rows: in the file; unit: whose it is, None before version 0.4; dead: which dead
+    letters belong to it; letters: their object, if this one came by a merge, b"" for no letters."""
+
+    rows: int
+    stats: Stats
+    unit: str | None
+    dead: str
+    letters: bytes | None
+
+
+def read_record(file: pq.FileMetaData) -> Record:
+    """Raises ValueError for the footer of a file that distilray did not write."""
+    about: Mapping[bytes, bytes] = file.metadata or {}
+    if STATS_KEY not in about:
+        raise ValueError(f"expected the key {STATS_KEY.decode()} in its footer, got {sorted(about)}")
+    try:
+        stats = Stats(**loads(about[STATS_KEY]))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{STATS_KEY.decode()} in its footer: {error}") from error
+    unit, letters = about.get(UNIT_KEY), about.get(LETTERS_KEY)
+    dead = about.get(DEAD_KEY, repr(sorted(stats.dead.items())).encode())  # before version 0.4
+    return Record(
+        file.num_rows,
+        stats,
+        unit.decode() if unit is not None else None,
+        dead.decode(),
+        base64.b64decode(letters) if letters is not None else None,
+    )
+
+
+@dataclass(frozen=True)
+class Merge(Write):
+    """Like `Write` of the rows that were dead: the unit's object with those added that are answered now is its new commit.
+
+    It is a single put, and it says which dead letters are left, so that dead/ can be made to agree with it at any time.
+    A merge that was done already, by a try that died after its put, is not done again.
+    """
+
+    def put(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
+        path = f"{root}/data/{unit}.parquet"
+        file = pq.ParquetFile(io.BytesIO(fs.cat_file(path)), page_checksum_verification=True)
+        known, old = read_record(file.metadata), file.read()
+        tried = pa.concat_tables([data.select([s.ROW]), dead.select([s.ROW])])[s.ROW]
+        merged = pc.any(pc.is_in(tried, value_set=old[s.ROW])).as_py()
+        if not merged and digest(dead) != known.dead:
+            rows = pa.concat_tables([old.replace_schema_metadata(None), data.replace_schema_metadata(None)])
+            whole = rows.sort_by(s.ROW)
+            about = footer(unit, dead, _merged(known.stats, stats))
+            letters = parquet(dead, about) if dead.num_rows else b""
+            encoded = base64.b64encode(letters).decode()
+            put(fs, path, parquet(whole, {**about, LETTERS_KEY: encoded}))
+        elif known.letters is None:
+            return
+        else:
+            letters = known.letters
+        put_letters(fs, root, unit, letters)
+
+
+def put_letters(fs: Any, root: str, unit: str, letters: bytes) -> None:
+    """Makes the dead object of a unit what its merged data object says it is."""
+    path = f"{root}/dead/{unit}.parquet"
+    if letters:
+        put(fs, path, letters)
+    else:
+        remove(fs, path)
+
+
+def _merged(old: Stats, new: Stats) -> Stats:
+    """Of a unit whose dead rows were tried again."""
+    both = old + new
+    return replace(both, units=1, dead=new.dead, backends=dict.fromkeys(both.backends, 1))

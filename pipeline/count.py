@@ -1,0 +1,133 @@
+"""The count check: what lies in the store, by the footers of its objects, against the plan."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distilray.operators.merge import Record, put_letters, read_record
+from distilray.operators.read import Unit
+from distilray.operators.storage import remove
+from distilray.operators.write import Stats
+from distilray.pipeline.footers import read_footers
+
+CORRUPT = (pa.ArrowException, OSError, ValueError)  # what a file raises that is not what it should be
+
+
+_UNITS_SHOWN = 5
+
+
+class IncompleteError(RuntimeError):
+    """Rows planned and rows answered differ: the run must not say success."""
+
+
+@dataclass
+class Count:
+    """Of committed units. stats: the sum of those that are as planned; problems: of the others, by unit; dead: the records of
+    units that have dead letters, or say that none are left."""
+
+    stats: Stats = field(default_factory=Stats)
+    problems: dict[str, str] = field(default_factory=dict)
+    dead: dict[str, Record] = field(default_factory=dict)
+
+    def agreed(self, uri: str) -> Self:
+        """Itself. Raises IncompleteError if any unit has a problem."""
+        if not self.problems:
+            return self
+        some = sorted(self.problems)[:_UNITS_SHOWN]
+        said = "; ".join(f"data/{name}.parquet {self.problems[name]}" for name in some)
+        more = f"; and {len(self.problems) - len(some)} more" if len(self.problems) > len(some) else ""
+        raise IncompleteError(
+            f"{len(self.problems)} units in {uri} are not as they were committed: {said}{more}. "
+            "Remove these objects of data/ and run the job again: it computes their units anew"
+        )
+
+
+def count(fs: Any, root: str, units: Sequence[Unit], sizes: Mapping[str, int]) -> Count:
+    """Reads one footer a unit; sizes: of their data objects in bytes, by unit. Raises StoreError."""
+    found = Count()
+    files = [(f"{root}/data/{unit.name}.parquet", sizes[unit.name]) for unit in units]
+    for unit, file in zip(units, read_footers(fs, files), strict=True):
+        try:
+            record = _record(file)
+        except CORRUPT as error:
+            found.problems[unit.name] = f"is no data object: {error}"
+            continue
+        if problem := _problem(unit, record):
+            found.problems[unit.name] = problem
+            continue
+        found.stats += record.stats
+        if record.stats.dead or record.letters is not None:
+            found.dead[unit.name] = record
+    return found
+
+
+def _record(file: pq.FileMetaData | Exception) -> Record:
+    if isinstance(file, Exception):
+        raise file
+    return read_record(file)
+
+
+def _problem(unit: Unit, record: Record) -> str | None:
+    """How a data object differs from what was planned and committed."""
+    stats = record.stats
+    if record.unit not in (unit.name, None):
+        return f"is the object of unit {record.unit}"
+    if record.rows != stats.rows:
+        return f"holds {record.rows} rows; {stats.rows} were committed"
+    if stats.rows + stats.dead_letters != unit.rows:
+        return f"has {stats.rows} rows and {stats.dead_letters} dead letters; {unit.rows} rows were planned"
+    return None
+
+
+@dataclass(frozen=True)
+class Letters:
+    """What is wrong with dead/. orphans: objects that no commit stands behind; lacking: units whose commit says that there
+    are dead letters, and they are not there."""
+
+    orphans: frozenset[str]
+    lacking: frozenset[str]
+
+
+def check_letters(fs: Any, root: str, sizes: Mapping[str, int], truth: Mapping[str, Record]) -> Letters:
+    """Reads one footer a dead object; sizes: of the dead objects there are, by unit; truth: `Count.dead`. Raises StoreError."""
+    listed = [name for name in sizes if name in truth and truth[name].stats.dead]
+    footers = read_footers(fs, [(f"{root}/dead/{name}.parquet", sizes[name]) for name in listed])
+    agree = {name for name, file in zip(listed, footers, strict=True) if _agrees(file, truth[name])}
+    has = {name for name, record in truth.items() if record.stats.dead}
+    return Letters(frozenset(sizes.keys() - agree), frozenset(has - agree))
+
+
+def _agrees(file: pq.FileMetaData | Exception, truth: Record) -> bool:
+    try:
+        record = _record(file)
+    except CORRUPT:
+        return False
+    whose = record.unit == truth.unit and record.dead == truth.dead
+    return whose and record.rows == truth.stats.dead_letters
+
+
+def lacks(record: Record) -> str:
+    """The problem of a unit whose dead letters are gone."""
+    return f"says that there are {record.stats.dead_letters} dead letters; they are not in dead/"
+
+
+def settle(fs: Any, root: str, found: Count, sizes: Mapping[str, int]) -> Count:
+    """Makes dead/ agree with what was committed; a unit whose dead letters are gone is a problem.
+
+    Orphans of dead attempts are removed, and what a retry died before it could put is put. sizes: of the dead objects.
+    """
+    letters = check_letters(fs, root, sizes, found.dead)
+    orphans = set(letters.orphans)
+    for name in letters.lacking:
+        record = found.dead[name]
+        if record.letters:
+            put_letters(fs, root, name, record.letters)
+            orphans.discard(name)
+        else:
+            found.problems[name] = lacks(record)
+    for name in sorted(orphans):
+        remove(fs, f"{root}/dead/{name}.parquet")
+    return found

@@ -1,0 +1,132 @@
+"""Dead letters tried again: the rows of committed units that have no answer yet, and no others."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from distilray.operators import schema as s
+from distilray.operators.merge import Merge
+from distilray.operators.read import Unit
+from distilray.pipeline.commit import Output, Stored, open_output
+from distilray.pipeline.count import Count
+from distilray.pipeline.errors import JobError
+from distilray.pipeline.fencing import take_over
+from distilray.pipeline.job import parse_job, parse_sink
+from distilray.pipeline.overrides import overridden
+from distilray.pipeline.planning import find_site, fitted
+from distilray.pipeline.run import Watch, check_tasks, engine, versions
+
+_SETTABLE = r"compute\.|(source|sink|tasks\.\d+)\.storage_options\b"
+_READERS = 8
+
+
+@dataclass(frozen=True)
+class Retried:
+    """before, after: dead letters by reason, of all committed units; tried, units: rows that were tried again, and their
+    units; answered: of them; shards: dead as a whole, which no retry can mend."""
+
+    before: Mapping[str, int]
+    after: Mapping[str, int]
+    tried: int
+    units: int
+    answered: int
+    shards: int
+
+
+def retry(
+    uri: str,
+    overrides: Sequence[str] = (),
+    on_unit: Watch | None = None,
+    on_end: Callable[[Retried], None] | None = None,
+) -> Retried:
+    """Answers the dead letters of the output at `uri` again, with the job that is stored there.
+
+    overrides: keys of compute or of storage_options, as `a.b=value`. on_unit is called with what became of the rows of each
+    unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises as `execute` does:
+    JobError, CheckpointError or BackendError before anything is changed, IncompleteError if units are missing, FencedError if
+    another run has taken over.
+    """
+    output = open_output(parse_sink(uri, overrides))
+    stored = output.plan_there()
+    said = {**_described(output, stored), "sink": {"uri": uri}}
+    where = f"the job of {uri}"
+    job = parse_job(overridden(_copied(said), overrides, _SETTABLE, "keys of compute and of storage_options"), where)
+    checked = check_tasks(job.tasks)
+    fingerprint = parse_job(said, where).fingerprint(checked.digests)
+    plan = output.load_plan(job.source, job.inputs, fingerprint)
+    if plan is None:
+        raise JobError(f"the plan in {uri} is gone")
+    fence = take_over(output.fs, output.root)
+    sizes = output.committed()
+    committed = [unit for unit in plan.units if unit.name in sizes]
+    found = output.settle(committed, sizes)
+    todo = _dead_rows(output, committed, found)
+    former = output.last_manifest()
+    dead, answered = Counter(found.stats.dead), 0
+    if todo:
+        output.revoke()
+        site = find_site(job.compute, plan.forecast)
+        dead.subtract(_reasons(todo, found))
+        for commit in engine(job, fitted(plan, site), checked.answers, todo, site, Merge):
+            fence.check()
+            dead.update(commit.stats.dead)
+            answered += commit.stats.rows
+            if on_unit:
+                on_unit(commit.stats)
+    tried = sum(len(unit.pick or ()) for unit in todo)
+    shards = sum(unit.error is not None for unit in committed)
+    result = Retried(found.stats.dead, +dead, tried, len(todo), answered, shards)
+    if on_end:
+        on_end(result)
+    fence.check(now=True)
+    if todo or output.manifest() is None:
+        about: dict[str, Any] = {
+            "fingerprint": fingerprint,
+            "job": stored.about.get("job", former.get("job")),
+            "versions": versions(),
+        }
+        about |= {"passes": checked.shared, "retried": {"rows": tried, "answered": answered}}
+        about |= {name: value for name, value in former.items() if name in ("timing", "forecast")}
+        output.finish(plan, about, job.compute.parity)
+    return result
+
+
+def _described(output: Output, stored: Stored) -> dict[str, Any]:
+    """The job as plain data."""
+    said: dict[str, Any] | None = stored.about.get("job") or output.last_manifest().get("job")
+    if said is None:
+        raise JobError(f"{output.uri} does not say what its job was: finish it with distilray run first")
+    return said
+
+
+def _copied(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what it shares, so that overrides stay in the copy."""
+    copied: dict[str, Any] = json.loads(json.dumps(said))
+    return copied
+
+
+def _dead_rows(output: Output, units: Sequence[Unit], found: Count) -> list[Unit]:
+    """The units that have dead letters with a row number, each with these picked."""
+    dead = [unit for unit in units if unit.name in found.dead and found.dead[unit.name].stats.dead and not unit.error]
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(lambda unit: _picked(output, unit), dead))
+
+
+def _picked(output: Output, unit: Unit) -> Unit:
+    data = output.fs.cat_file(f"{output.root}/dead/{unit.name}.parquet")
+    rows = pq.read_table(io.BytesIO(data), columns=[s.ROW])[s.ROW].to_pylist()
+    return replace(unit, pick=tuple(sorted(rows)))
+
+
+def _reasons(units: Sequence[Unit], found: Count) -> Counter[str]:
+    """Why the units' rows were dead."""
+    reasons: Counter[str] = Counter()
+    for unit in units:
+        reasons.update(found.dead[unit.name].stats.dead)
+    return reasons

@@ -1,0 +1,242 @@
+"""Whether an output is what its plan says, from the output alone: every object read, every row's address checked."""
+
+import io
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from distilray.operators import schema as s
+from distilray.operators.read import Unit
+from distilray.operators.write import Stats
+from distilray.pipeline.commit import MANIFEST, PLAN, SUCCESS, Output, Stored, open_output
+from distilray.pipeline.count import CORRUPT, Count, Letters, check_letters, count, lacks
+from distilray.pipeline.job import parse_sink
+from distilray.pipeline.overrides import overridden
+
+SHOWN = 20
+_AT_ONCE = {"local": 2, "remote": 8}  # units: each held whole, with the one decoded row group of it
+_AHEAD = 64  # units whose findings may wait for those of an earlier one
+_OURS = re.compile(rf"(data|dead)/[^/.][^/]*\.parquet|{PLAN}|{MANIFEST}|{SUCCESS}|_runs/[^/.][^/]*")
+_LETTERS = pa.schema(list(s.DEAD)[:5])  # before version 0.4 there was no text
+_COMPUTE_AGAIN = "remove data/{}.parquet and run the job again"
+
+
+@dataclass
+class Verdict:
+    """What was found. problems: the first 20, each with what to do; more: how many others there are; checksums: whether the
+    pages of all columns were read, and not only those of the addresses."""
+
+    units: int = 0
+    planned: int = 0
+    rows: int = 0
+    dead_letters: int = 0
+    bytes: int = 0
+    checksums: bool = True
+    problems: list[str] = field(default_factory=list)
+    more: int = 0
+
+    @property
+    def ok(self) -> bool:
+        return not self.problems
+
+    def add(self, problem: str) -> None:
+        """Kept, or counted."""
+        if len(self.problems) < SHOWN:
+            self.problems.append(problem)
+        else:
+            self.more += 1
+
+    def description(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"ok": self.ok, **asdict(self)}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """In a unit's objects."""
+
+    rows: int = 0
+    dead_letters: int = 0
+    bytes: int = 0
+    problems: tuple[str, ...] = ()
+
+
+def verify(uri: str, overrides: Sequence[str] = (), *, checksums: bool = True) -> Verdict:
+    """Checks the output at `uri` against the plan in it.
+
+    overrides: such as sink.storage_options.key=...; checksums: decode every column, and so check every page's sum; else only the columns of addresses. Raises JobError if the
+    sink cannot be reached or holds no plan, StoreError if the store fails.
+    """
+    overridden({"sink": {}}, overrides, r"sink\.storage_options\b", "keys of sink.storage_options")
+    output = open_output(parse_sink(uri, overrides))
+    stored = output.plan_there()
+    verdict = Verdict(units=len(stored.units), planned=sum(unit.rows for unit in stored.units), checksums=checksums)
+    data, dead = output.objects("data"), output.objects("dead")
+    for problem in _objects(output, stored, data, dead):
+        verdict.add(problem)
+    present = [unit for unit in stored.units if unit.name in data]
+    counted = count(output.fs, output.root, present, data)
+    listed = {unit.name: dead[unit.name] for unit in present if unit.name in dead and unit.name not in counted.problems}
+    letters = check_letters(output.fs, output.root, listed, counted.dead)
+    whole = counted.stats if counted.stats.units == len(stored.units) else None
+    for problem in (*_counts(counted, letters), *_manifest(output, whole)):
+        verdict.add(problem)
+    wrong = {*counted.problems, *letters.lacking}  # nobody reads what must be computed again
+    counting = [unit for unit in present if unit.name not in wrong]
+    for found in _contents(output, stored, counting, dead.keys() - letters.orphans, checksums):
+        verdict.rows += found.rows
+        verdict.dead_letters += found.dead_letters
+        verdict.bytes += found.bytes
+        for problem in found.problems:
+            verdict.add(problem)
+    return verdict
+
+
+def _objects(output: Output, stored: Stored, data: Mapping[str, int], dead: Mapping[str, int]) -> Iterator[str]:
+    """Units that are missing, and objects that are nobody's."""
+    units = {unit.name for unit in stored.units}
+    for name in (unit.name for unit in stored.units if unit.name not in data):
+        left = ", though it has dead letters" if name in dead else ""
+        yield f"data/{name}.parquet is missing{left}: run the job again"
+    for folder, names in (("data", data), ("dead", dead)):
+        for name in sorted(names.keys() - units):
+            yield f"{folder}/{name}.parquet is of no unit of the plan: remove it"
+    root = output.root.rstrip("/") + "/"
+    for path in sorted(output.fs.find(output.root)):
+        name = path.removeprefix(root)
+        if not _OURS.fullmatch(name):
+            draft = "a draft that was never finished" if name.rsplit("/", 1)[-1].startswith(".") else "no file of a run"
+            yield f"{name} is {draft}: remove it, once no run is at work there"
+
+
+def _counts(counted: Count, letters: Letters) -> Iterator[str]:
+    """What the count check says, of which `run` and `retry` put right what they can."""
+    for name, problem in sorted(counted.problems.items()):
+        yield f"data/{name}.parquet {problem}: {_COMPUTE_AGAIN.format(name)}"
+    for name in sorted(letters.lacking):
+        record = counted.dead[name]
+        how = "run distilray retry: they are in its footer" if record.letters else _COMPUTE_AGAIN.format(name)
+        yield f"data/{name}.parquet {lacks(record)}: {how}"
+    for name in sorted(letters.orphans - letters.lacking):
+        yield f"dead/{name}.parquet is an orphan: its unit was committed without it; remove it"
+
+
+def _manifest(output: Output, stats: Stats | None) -> Iterator[str]:
+    """Whether success is said, and of these sums; None: units are missing, or wrong."""
+    again = f"remove {SUCCESS} and run the job again"
+    if not output.fs.exists(f"{output.root}/{SUCCESS}"):
+        yield f"{SUCCESS} is missing: the run has not ended, or not well; run the job again"
+        return
+    if stats is None:
+        yield f"{SUCCESS} is there, though units are missing or wrong: {again}"
+        return
+    try:
+        said = json.loads(output.fs.cat_file(f"{output.root}/{MANIFEST}"))
+        sums = {**json.loads(json.dumps(asdict(stats))), "padding": stats.padding}
+        parity = sums.pop("parity")
+        differ = [name for name, value in sums.items() if said[name] != value]
+        if parity != said.get("parity", {}).get("tasks", {}):
+            differ.append("parity")
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
+        yield f"{MANIFEST} is missing or not as a run writes it ({type(error).__name__}: {error}): {again}"
+        return
+    if differ:
+        yield f"{MANIFEST} says other sums than the objects: {', '.join(differ)}; {again}"
+
+
+def _contents(
+    output: Output, stored: Stored, units: Sequence[Unit], dead: Collection[str], checksums: bool
+) -> Iterator[_Found]:
+    """What is in each unit's objects, in order, several read at once."""
+    at_once = _AT_ONCE["local" if isinstance(output.fs, LocalFileSystem) else "remote"]
+    schema = stored.schema or (_read_schema(output, units[0]) if units else None)
+    with ThreadPoolExecutor(at_once) as pool:
+        for i in range(0, len(units), _AHEAD):
+            yield from pool.map(
+                lambda unit: _unit(output, unit, unit.name in dead, schema, checksums), units[i : i + _AHEAD]
+            )
+
+
+def _read_schema(output: Output, unit: Unit) -> pa.Schema | None:
+    """Of the first object, before version 0.4 put it into the plan; None if it has none."""
+    data = output.fs.cat_file(f"{output.root}/data/{unit.name}.parquet")
+    try:
+        return pq.read_schema(io.BytesIO(data)).remove_metadata()
+    except CORRUPT:
+        return None
+
+
+def _unit(output: Output, unit: Unit, dies: bool, schema: pa.Schema | None, checksums: bool) -> _Found:
+    """The addresses in a unit's objects against the plan's."""
+    rows, problems, size = [], [], 0
+    for folder, wanted in (("data", schema), *([("dead", _LETTERS)] if dies else [])):
+        name = f"{folder}/{unit.name}.parquet"
+        data = output.fs.cat_file(f"{output.root}/{name}")  # a failing store is no problem of the output
+        size += len(data)
+        try:
+            found, wrong = _addresses(data, unit, wanted, checksums)
+        except CORRUPT as error:
+            found, wrong = np.empty(0, dtype=np.int64), [f"cannot be read: {_first_line(error)}"]
+        rows.append(found)
+        problems += [f"{name} {problem}: {_COMPUTE_AGAIN.format(unit.name)}" for problem in wrong]
+    counts = [len(each) for each in rows]
+    if not problems and (wrong_rows := _rows_problem(np.concatenate(rows), unit)):
+        problems.append(f"data/{unit.name}.parquet {wrong_rows}: {_COMPUTE_AGAIN.format(unit.name)}")
+    return _Found(counts[0], sum(counts[1:]), size, tuple(problems))
+
+
+def _addresses(
+    data: bytes, unit: Unit, wanted: pa.Schema | None, checksums: bool
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:
+    """The row numbers in a file, -1 for null, and what is wrong with it. Raises what Arrow does for broken bytes."""
+    file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
+    schema = file.schema_arrow.remove_metadata()
+    if wanted is _LETTERS:
+        schema = pa.schema(list(schema)[: len(wanted)])
+    if wanted is not None and not schema.equals(wanted):
+        return np.empty(0, dtype=np.int64), [f"has another schema than planned: {_difference(schema, wanted)}"]
+    problems, rows = [], []
+    for batch in file.iter_batches(columns=None if checksums else [s.SHARD, s.ROW]):
+        rows.append(pc.fill_null(batch[s.ROW], -1).to_numpy())
+        if batch.num_rows and not pc.all(pc.equal(batch[s.SHARD], unit.uri), min_count=0).as_py():
+            problems.append(f"has rows of another shard than {unit.uri}")
+    return np.concatenate([np.empty(0, dtype=np.int64), *rows]), problems[:1]
+
+
+def _rows_problem(rows: np.ndarray[tuple[int], np.dtype[np.int64]], unit: Unit) -> str | None:
+    """Data and dead letters together must be the planned rows, each once."""
+    planned = np.full(1, -1) if unit.error else np.arange(unit.first_row, unit.first_row + unit.rows)
+    found, times = np.unique(rows, return_counts=True)
+    foreign, missing, twice = np.setdiff1d(found, planned), np.setdiff1d(planned, found), found[times > 1]
+    said = [
+        f"{len(each)} rows {what}, such as {each[0]}"
+        for each, what in (
+            (missing, "neither answered nor dead"),
+            (twice, "more than once"),
+            (foreign, "of another unit"),
+        )
+        if len(each)
+    ]
+    return f"and its dead letters have {'; '.join(said)}" if said else None
+
+
+def _difference(schema: pa.Schema, wanted: pa.Schema) -> str:
+    """The first column that differs."""
+    for i in range(max(len(schema), len(wanted))):
+        ours, theirs = (str(each.field(i)) if i < len(each) else "none" for each in (schema, wanted))
+        if ours != theirs:
+            return f"column {i} is {ours}, not {theirs}"
+    return "its order differs"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__

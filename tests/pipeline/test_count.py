@@ -1,0 +1,158 @@
+"""The count check: an output that somebody changed by hand is no success."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from distilray.pipeline import Compute, IncompleteError, Job, Sink, Source, TokenClassification
+from distilray.pipeline.run import execute
+from tests.support import output_bytes, random_texts, read_output, write_shard
+
+
+@pytest.fixture(scope="module")
+def finished(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a corpus of five units of ten rows, the fourth with two dead letters, and its output in out."""
+    folder = tmp_path_factory.mktemp("count")
+    for number in range(5):
+        texts = random_texts(10, number)
+        write_shard(folder / f"in/{number}.parquet", [*texts[:8], None, None] if number == 3 else texts)
+    execute(job(folder, folder, checkpoint))
+    return folder
+
+
+def job(corpus: Path, folder: Path, checkpoint: Path) -> Job:
+    return Job(
+        source=Source(uri=str(corpus / "in")),
+        tasks=[TokenClassification(model=str(checkpoint))],
+        sink=Sink(uri=str(folder / "out")),
+        compute=Compute(engine="local", dtype="float32"),
+    )
+
+
+@pytest.fixture
+def folder(finished: Path, tmp_path: Path) -> Path:
+    """A copy of its output that says success no more."""
+    shutil.copytree(finished / "out", tmp_path / "out")
+    (tmp_path / "out/_SUCCESS").unlink()
+    return tmp_path
+
+
+def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Rewrites a Parquet file; its metadata are kept."""
+    table = pq.read_table(path)
+    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+
+
+def objects(folder: Path, part: str) -> list[Path]:
+    return sorted((folder / "out" / part).glob("*.parquet"))
+
+
+def remove_a_row(folder: Path) -> Path:
+    edit(objects(folder, "data")[1], lambda table: table.slice(1))
+    return objects(folder, "data")[1]
+
+
+def double_a_row(folder: Path) -> Path:
+    edit(objects(folder, "data")[2], lambda table: pa.concat_tables([table, table.slice(3, 1)]))
+    return objects(folder, "data")[2]
+
+
+def swap_for_another(folder: Path) -> Path:
+    shutil.copy(objects(folder, "data")[0], objects(folder, "data")[1])
+    return objects(folder, "data")[1]
+
+
+def delete_dead_letters(folder: Path) -> Path:
+    objects(folder, "dead")[0].unlink()
+    return objects(folder, "data")[3]
+
+
+def remove_a_dead_letter(folder: Path) -> Path:
+    edit(objects(folder, "dead")[0], lambda table: table.slice(1))
+    return objects(folder, "data")[3]
+
+
+def forge_the_footer(folder: Path) -> Path:
+    table = pq.read_table(objects(folder, "data")[0])
+    said = json.loads(table.schema.metadata[b"distilray.stats"])
+    said["rows"] = 9
+    edited = table.slice(1).replace_schema_metadata({**table.schema.metadata, b"distilray.stats": json.dumps(said)})
+    pq.write_table(edited, objects(folder, "data")[0])
+    return objects(folder, "data")[0]
+
+
+def cut_a_file_short(folder: Path) -> Path:
+    path = objects(folder, "data")[0]
+    path.write_bytes(path.read_bytes()[:-100])
+    return path
+
+
+DAMAGE = {
+    remove_a_row: "holds 9 rows; 10 were committed",
+    double_a_row: "holds 11 rows; 10 were committed",
+    swap_for_another: "is the object of unit 000000-",
+    delete_dead_letters: "says that there are 2 dead letters; they are not in dead/",
+    remove_a_dead_letter: "says that there are 2 dead letters; they are not in dead/",
+    forge_the_footer: "has 9 rows and 0 dead letters; 10 rows were planned",
+    cut_a_file_short: "is no data object",
+}
+
+
+@pytest.mark.parametrize(("damage", "says"), DAMAGE.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_what_was_changed_by_hand_is_no_success_and_what_is_told_to_do_puts_it_right(
+    finished: Path, folder: Path, checkpoint: Path, damage: Callable[[Path], Path], says: str
+) -> None:
+    at, whole = damage(folder), job(finished, folder, checkpoint)
+    with pytest.raises(IncompleteError, match=f"data/{at.name} {says}.*Remove these objects of data/ and run the job"):
+        execute(whole)
+    assert not (folder / "out/_SUCCESS").exists()
+    at.unlink()
+    execute(whole)
+    assert (folder / "out/_SUCCESS").exists()
+    assert output_bytes(folder / "out") == output_bytes(finished / "out")
+    assert read_output(folder / "out").num_rows == 48
+
+
+def test_all_that_is_wrong_is_found_at_once_and_before_anything_is_computed(
+    finished: Path, folder: Path, checkpoint: Path
+) -> None:
+    remove_a_row(folder)
+    double_a_row(folder)
+    objects(folder, "data")[0].unlink()
+    with pytest.raises(IncompleteError, match="2 units in .* are not as they were committed"):
+        execute(job(finished, folder, checkpoint), on_start=lambda *_: pytest.fail("it was not found"))
+
+
+def test_dead_letters_of_attempts_that_died_are_no_part_of_the_output(
+    finished: Path, folder: Path, checkpoint: Path
+) -> None:
+    """Whether their unit has none, or was put another number; what belongs to it stays."""
+    first, *_, fourth, _ = objects(folder, "data")
+    stray = objects(folder, "dead")[0]
+    shutil.copy(stray, folder / "out/dead" / first.name)
+    execute(job(finished, folder, checkpoint))
+    assert output_bytes(folder / "out") == output_bytes(finished / "out")
+    assert stray.name == fourth.name
+
+
+def test_a_dead_object_of_no_unit_is_no_success_and_is_not_removed(
+    finished: Path, folder: Path, checkpoint: Path
+) -> None:
+    theirs = write_shard(folder / "out/dead/theirs.parquet", ["x"])
+    with pytest.raises(IncompleteError, match="dead holds 1 objects of no unit, such as theirs"):
+        execute(job(finished, folder, checkpoint))
+    assert theirs.exists()
+
+
+def test_success_is_taken_back_while_a_unit_is_computed_again(finished: Path, folder: Path, checkpoint: Path) -> None:
+    (folder / "out/_SUCCESS").touch()
+    objects(folder, "data")[2].unlink()
+    seen = []
+    execute(job(finished, folder, checkpoint), on_start=lambda *_: seen.append((folder / "out/_SUCCESS").exists()))
+    assert seen == [False]
+    assert (folder / "out/_SUCCESS").exists()

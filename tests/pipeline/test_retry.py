@@ -1,0 +1,293 @@
+"""`distilray retry`: dead letters are answered again, wherever it is stopped, and nothing else changes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import s3fs
+import yaml
+
+from distilray.operators import merge
+from distilray.pipeline import JobError, load_job
+from distilray.pipeline.cli import main
+from distilray.pipeline.commit import Output
+from distilray.pipeline.count import IncompleteError
+from distilray.pipeline.retry import Retried, retry
+from distilray.pipeline.run import execute
+from distilray.pipeline.verify import verify
+from tests.s3 import S3Server, s3_server
+from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
+
+UNREADABLE, NULL = "unreadable_row_group", "null_text"
+
+
+@pytest.fixture
+def job(checkpoint: Path, tmp_path: Path) -> Path:
+    """A job over three units of 40 rows: two row groups cannot be read, two texts are null, and another that hides in
+    such a row group; and a shard that is dead as a whole."""
+    for number in range(3):
+        texts = random_texts(40, number)
+        if number < 2:
+            texts[7] = texts[25] = None
+        write_shard(tmp_path / f"in/{number}.parquet", texts, row_group_size=10, id=list(range(40)))
+    (tmp_path / "in/9.parquet").write_text("no Parquet")
+    (tmp_path / "whole").mkdir()
+    for number in range(2):
+        break_a_row_group(tmp_path / f"in/{number}.parquet", tmp_path / f"whole/{number}.parquet")
+    raw = {
+        "source": {"uri": str(tmp_path / "in"), "keep": ["id"]},
+        "tasks": [{"task": "token-classification", "model": str(checkpoint)}],
+        "sink": {"uri": str(tmp_path / "out")},
+        "compute": {"engine": "local", "dtype": "float32"},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(raw))
+    return tmp_path / "job.yaml"
+
+
+def break_a_row_group(path: Path, backup: Path) -> None:
+    """The third one, as a disk might; the file as it was goes to `backup`."""
+    data = bytearray(path.read_bytes())
+    backup.write_bytes(data)
+    chunk = pq.read_metadata(path).row_group(2).column(0)
+    first = chunk.dictionary_page_offset or chunk.data_page_offset
+    data[first : first + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    path.write_bytes(data)
+
+
+def mend(job: Path) -> None:
+    """The shards as they were, from a backup; for a plan the same files."""
+    for backup in (job.parent / "whole").iterdir():
+        path = job.parent / "in" / backup.name
+        times = path.stat()
+        path.write_bytes(backup.read_bytes())
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def out(job: Path) -> str:
+    return str(job.parent / "out")
+
+
+def answers(folder: str | Path) -> list[tuple[str, int, int, list[str]]]:
+    """Address, kept column, and what was found, without scores: their last digits differ in other packs."""
+    rows = read_output(folder).to_pylist()
+    return [(row["shard"], row["row"], row["id"], [e["text"] for e in row["entities"]]) for row in rows]
+
+
+def assert_as_if_nothing_had_been_broken(job: Path) -> None:
+    """The output is that of a run over the shards as they were."""
+    assert verify(out(job)).problems == []
+    fresh = load_job(job, [f"sink.uri={job.parent / 'fresh'}"])
+    wanted = execute(fresh).manifest
+    assert answers(out(job)) == answers(job.parent / "fresh")
+    assert read_output(out(job), "dead").equals(read_output(job.parent / "fresh", "dead"))
+    found = json.loads((job.parent / "out/_manifest.json").read_text())
+    for name in ("units", "rows", "tokens", "dead", "labels", "truncated", "backends", "shards", "padding", "job"):
+        if name != "job":
+            assert found[name] == wanted[name], name
+    assert found["job"] == load_job(job).description()
+
+
+def test_only_dead_letters_are_answered_again(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = execute(load_job(job))
+    assert first.manifest["dead"] == {UNREADABLE: 20, NULL: 2, "unreadable_shard": 1}
+    untouched = {
+        name: data for name, data in output_bytes(out(job)).items() if "/000002-" in name or "/000003-" in name
+    }
+    mend(job)
+    assert main(["retry", out(job)]) == 0
+    said = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "20 before, 0 now" in said[UNREADABLE]
+    assert "2 before, 4 now" in said[NULL]
+    assert "22 rows of 2 units, 18 answered now" in said["tried again"]
+    assert "1 whole shards" in said["not tried"]
+    assert output_bytes(out(job)).items() >= untouched.items()
+    manifest = json.loads((job.parent / "out/_manifest.json").read_text())
+    assert manifest["retried"] == {"rows": 22, "answered": 18}
+    assert manifest["timing"] == json.loads(json.dumps(first.manifest["timing"]))
+    assert_as_if_nothing_had_been_broken(job)
+
+
+def test_a_retry_that_answers_nothing_changes_nothing(job: Path) -> None:
+    execute(load_job(job))
+    before = output_bytes(out(job))
+    done = retry(out(job))
+    assert done == Retried(done.before, done.before, 22, 2, 0, 1)
+    assert output_bytes(out(job)) == before
+    assert verify(out(job)).ok
+    mend(job)
+    retry(out(job))
+    again = retry(out(job))
+    assert (again.tried, again.answered) == (4, 0)
+    assert_as_if_nothing_had_been_broken(job)
+
+
+def test_dead_letters_that_are_all_answered_leave_no_object(job: Path) -> None:
+    for number in range(2):
+        (job.parent / f"in/{number}.parquet").unlink()
+    write_shard(job.parent / "in/5.parquet", random_texts(40, 5), row_group_size=10, id=list(range(40)))
+    (job.parent / "in/9.parquet").unlink()
+    for backup in (job.parent / "whole").iterdir():
+        backup.unlink()
+    break_a_row_group(job.parent / "in/5.parquet", job.parent / "whole/5.parquet")
+    execute(load_job(job))
+    mend(job)
+    assert retry(out(job)).after == {}
+    assert not list((job.parent / "out/dead").glob("*"))
+    assert verify(out(job)).ok
+    assert retry(out(job)).tried == 0
+
+
+class StoppedError(Exception):
+    """In the place of a kill."""
+
+
+def stop(*_: object, **__: object) -> None:
+    raise StoppedError
+
+
+CRASHES: dict[str, tuple[object, str]] = {
+    "before the data object": (merge, "put"),
+    "before the dead object": (merge, "put_letters"),
+    "before the count": (Output, "finish"),
+}
+
+
+@pytest.mark.parametrize("again", ["retry", "run"])
+@pytest.mark.parametrize("crash", CRASHES)
+def test_a_retry_that_is_stopped_anywhere_is_put_right(
+    job: Path, monkeypatch: pytest.MonkeyPatch, crash: str, again: str
+) -> None:
+    execute(load_job(job))
+    mend(job)
+    with monkeypatch.context() as patched:
+        patched.setattr(*CRASHES[crash], stop)
+        with pytest.raises(StoppedError):
+            retry(out(job))
+    assert not (job.parent / "out/_SUCCESS").exists()
+    assert not verify(out(job)).ok
+    if again == "run":
+        execute(load_job(job))
+        assert verify(out(job)).problems == []
+    retry(out(job))
+    assert_as_if_nothing_had_been_broken(job)
+
+
+def test_a_merge_that_was_done_is_not_done_again(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray tries a write again whose process died after its put."""
+    execute(load_job(job))
+    mend(job)
+    inner: Callable[..., None] = merge.Merge.put
+
+    def twice(*arguments: object) -> None:
+        inner(*arguments)
+        inner(*arguments)
+
+    monkeypatch.setattr(merge.Merge, "put", twice)
+    retry(out(job))
+    assert_as_if_nothing_had_been_broken(job)
+
+
+def test_an_unfinished_output_is_not_finished_by_it(job: Path) -> None:
+    execute(load_job(job))
+    mend(job)
+    sorted((job.parent / "out/data").iterdir())[2].unlink()
+    (job.parent / "out/_SUCCESS").unlink()
+    (job.parent / "out/_manifest.json").unlink()
+    seen: list[Retried] = []
+    with pytest.raises(IncompleteError, match="1 of 4 units missing"):
+        retry(out(job), on_end=seen.append)
+    assert seen[0].answered == 18
+    execute(load_job(job))
+    assert_as_if_nothing_had_been_broken(job)
+
+
+def test_what_cannot_be_retried_says_why(job: Path, checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(JobError, match="is no output of distilray"):
+        retry(str(tmp_path / "nothing"))
+    execute(load_job(job, [f"tasks.0.model={make_checkpoint(tmp_path / 'mine')}"]))
+    before = output_bytes(out(job))
+    for override in ("tasks.0.threshold=0.5", "source.uri=x", "sink.uri=x"):
+        with pytest.raises(
+            JobError, match=f"--set {override.split('=')[0]}: only keys of compute and of storage_options"
+        ):
+            retry(out(job), [override])
+    with pytest.raises(JobError, match="compute.nodes: unknown key"):
+        retry(out(job), ["compute.nodes=3"])
+    make_checkpoint(tmp_path / "mine", seed=5)
+    with pytest.raises(JobError, match="different job"):
+        retry(out(job))
+    assert output_bytes(out(job)) == before
+    assert (job.parent / "out/_SUCCESS").exists()
+
+
+def test_another_dtype_is_allowed_and_said(job: Path) -> None:
+    execute(load_job(job))
+    mend(job)
+    retry(out(job), ["compute.dtype=bfloat16"])
+    manifest = json.loads((job.parent / "out/_manifest.json").read_text())
+    assert sorted((name.split(", ")[1], units) for name, units in manifest["backends"].items()) == [
+        ("bfloat16", 2),
+        ("float32", 4),
+    ]
+    assert manifest["job"]["compute"]["dtype"] == "float32"
+    assert execute(load_job(job)).computed.units == 0
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_on_ray(job: Path) -> None:
+    execute(load_job(job))
+    mend(job)
+    command = [sys.executable, "-m", "distilray.pipeline.cli", "retry", out(job), "--set", "compute.engine=ray"]
+    done = subprocess.run(
+        command, env={**os.environ, "RAY_ADDRESS": "local"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert_as_if_nothing_had_been_broken(job)
+
+
+DIES = """
+import os, signal, sys
+from distilray.operators import merge
+from distilray.pipeline.cli import main
+merge.put_letters = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+sys.exit(main())
+"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
+        s3fs.S3FileSystem(**server.storage_options).mkdir("out")
+        yield server
+
+
+@pytest.mark.slow
+@pytest.mark.s3
+@pytest.mark.parametrize("again", ["retry", "run"])
+def test_killed_between_the_two_puts_on_s3(job: Path, server: S3Server, again: str) -> None:
+    fs, at = s3fs.S3FileSystem(**server.storage_options), f"s3://out/{again}"
+    options = [f"sink.storage_options={json.dumps(server.storage_options)}"]
+    there = [f"sink.uri={at}", *options]
+    execute(load_job(job, there))
+    mend(job)
+    command = [sys.executable, "-c", DIES, "retry", at, "--set", *options]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    assert not fs.exists(f"{at}/_SUCCESS")
+    assert not verify(at, options).ok
+    if again == "run":
+        execute(load_job(job, there))
+        assert verify(at, options).problems == []
+    retry(at, options)
+    assert verify(at, options).problems == []
+    fs.get(f"{at}/", f"{job.parent}/out/", recursive=True)
+    manifest = job.parent / "out/_manifest.json"
+    assert server.storage_options["secret"] not in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(at, out(job)))
+    assert_as_if_nothing_had_been_broken(job)
