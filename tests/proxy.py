@@ -76,6 +76,11 @@ class Proxy:
         """Kind, method, and path with query, of what was harmed so far."""
         return [(kind, method, path) for kind, method, path in self._call("harmed")]
 
+    def puts(self) -> dict[str, int]:
+        """How often each object was put, whether its client knows or not, by path."""
+        puts: dict[str, int] = self._call("puts")
+        return puts
+
     def wait_held(self, patience: float = 60.0) -> str:
         """Method and path of a request that is held, as soon as there is one. Raises TimeoutError."""
         for _ in range(int(patience * 50)):
@@ -113,6 +118,7 @@ class _Handler:
     def __init__(self, upstream: str, seed: int) -> None:
         self.upstream, self.draw = upstream, random.Random(seed)
         self.counted: Counter[str] = Counter()
+        self.put: Counter[str] = Counter()
         self.hurt: list[tuple[str, str, str]] = []
         self.holding: list[tuple[str, asyncio.Future[bool]]] = []
         self.set_rules([])
@@ -131,6 +137,8 @@ class _Handler:
                 answer = self.counted
             case "harmed":
                 answer = self.hurt
+            case "puts":
+                answer = self.put
             case "held":
                 answer = [label for label, _ in self.holding]
             case "release":
@@ -196,6 +204,7 @@ class _Handler:
                 ) as session,
                 session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as answer,
             ):
+                self.put[request.path] += request.method == "PUT" and answer.ok
                 if kind == "reset_after":
                     return _reset(request)
                 if kind == "error_after":
