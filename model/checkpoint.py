@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import fsspec
-
 from distilray.model.config import CheckpointError, Config, parse_config, parse_json_object
+from distilray.model.store import StoreError, explain, open_store
 
 WEIGHTS = "model.safetensors"
 INDEX = ".index.json"  # of a file in shards
@@ -121,14 +120,16 @@ class Checkpoint:
         return True
 
     @contextmanager
-    def _store(self, name: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-        """The file system and the path of file `name`; within, only FileNotFoundError keeps its type."""
+    def _store(self, name: str) -> Iterator[tuple[Any, str]]:
+        """The file system and the path of file `name`; within, only FileNotFoundError and StoreError keep their types."""
         try:
-            fs, root = fsspec.url_to_fs(self.uri, **self.storage_options)
-            yield fs, f"{root.rstrip('/')}/{name}"
+            fs, root = open_store(self.uri, self.storage_options)
+            yield fs, f"{root}/{name}"
         except FileNotFoundError:
             raise
+        except StoreError as error:
+            raise StoreError(f"cannot read {self.where(name)}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "unreadable"
             lacking = isinstance(error, ImportError) and self.uri.startswith("hf:")
             hint = "; pip install 'distilray[hub]'" if lacking else ""
-            raise CheckpointError(f"cannot read {self.where(name)}: {type(error).__name__}: {error}{hint}") from error
+            raise CheckpointError(f"cannot read {self.where(name)}: {explain(error)}{hint}") from error

@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import fsspec
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from distilray.model.architectures import BASE, check_architecture
 from distilray.model.checkpoint import TOKENIZER, WEIGHTS, Checkpoint
 from distilray.model.config import CheckpointError, parse_json_object
 from distilray.model.formats.names import is_encoder
+from distilray.model.store import StoreError, open_store
 from distilray.model.weights import read_weights
 
 _WORDS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
@@ -52,14 +52,13 @@ def _serialized(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
 
 def _write(files: Mapping[str, bytes], out: str, storage_options: Mapping[str, Any]) -> None:
     try:
-        fs, root = fsspec.url_to_fs(out, **storage_options)
-        root = root.rstrip("/")
+        fs, root = open_store(out, storage_options)
         if fs.exists(root) and (there := fs.ls(root, detail=False)):
             raise CheckpointError(f"{out} is not empty: it holds {there[0]}; expected a new folder")
         fs.makedirs(root, exist_ok=True)
         for name, data in files.items():
             fs.pipe_file(f"{root}/{name}", data)
-    except CheckpointError:
+    except (CheckpointError, StoreError):
         raise
     except Exception as error:  # every store has its own exceptions
         raise CheckpointError(f"cannot write {out}: {type(error).__name__}: {error}") from error

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from distilray.model.store import open_store, read_exactly
 from distilray.operators import schema as s
 from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, either, keep, text_lists, texts
-from distilray.operators.storage import open_folder
 from distilray.operators.timing import timed
 
 _STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows at a time, of a row group that is only begun
@@ -80,19 +80,25 @@ class Read:
         """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
             return self._dead_shard(unit, *unit.error)
-        fs, path = open_folder(unit.uri, self.storage_options)
+        fs, path = open_store(unit.uri, self.storage_options)
         fs.invalidate_cache(path)  # a listing of another day would hide a change
-        info = fs.info(path)
+        try:
+            info = fs.info(path)
+        except FileNotFoundError:
+            raise ShardError(f"{unit.uri} is gone since it was planned: expected {unit.version}") from None
         if version(info) != unit.version:
             raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")
         with fs.open(path, "rb", cache_type="none") as file:  # Arrow coalesces its own reads
-            watched = WatchedFile(file)
+            watched = WatchedFile(file, info["size"], unit.uri)
             source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
-            parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered)
-            take = _whole if whole else _streamed
-            pieces = [
-                self._row_group(partial(take, parquet), *part, watched) for part in _parts(unit, parquet.metadata)
-            ]
+            try:
+                parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered)
+                take = partial(_whole if whole else _streamed, parquet)
+                pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
+            except Exception as error:
+                if watched.error is None or watched.error is error:
+                    raise
+                raise watched.error from error  # the store failed, not the bytes: not the rows' fault
         table = pa.concat_tables(pieces)
         numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
         return self._rows(unit, table, numbers)
@@ -114,8 +120,8 @@ class Read:
                 values, dead = keep(raw[column.name], column, dead)
                 kept.append(values)
         except CORRUPT as error:
-            if watched.error is not None:  # the store failed, not the bytes: not the rows' fault
-                raise watched.error from error
+            if watched.error is not None:
+                raise
             message = f"row group {group}: {error}"
             return self._unread(rows, "unreadable_row_group", message)
         # a row that is dead in one column is not computed for the others
@@ -188,20 +194,21 @@ def _streamed(parquet: pq.ParquetFile, names: list[str], group: int, skip: int, 
 
 
 class WatchedFile:
-    """A file that remembers its own failure: Arrow reports a failing store and bad bytes alike, as OSError."""
+    """A file of `size` bytes that remembers its own failure: Arrow reports a failing store, short bytes and bad ones alike,
+    as OSError."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
+    def __init__(self, file: Any, size: int, path: str) -> None:
+        self._file, self._size, self._path = file, size, path
         self.error: Exception | None = None
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._file.tell(), 0)
         try:
-            data: bytes = self._file.read(size)
+            return read_exactly(self._file, left if size < 0 else min(size, left), self._path)
         except Exception as error:
             self.error = error
             raise
-        return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return int(self._file.seek(offset, whence))

@@ -1,22 +1,14 @@
-"""Files through fsspec: opened on the worker, written whole or not at all."""
+"""Objects of a store, and files of a disk: written whole or not at all."""
 
 import os
 import uuid
-from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-import fsspec
-from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 
-def open_folder(uri: str, storage_options: Mapping[str, Any]) -> tuple[AbstractFileSystem, str]:
-    """The file system of `uri` and the path on it, without a slash at the end."""
-    fs, path = fsspec.url_to_fs(uri, **storage_options)
-    return fs, path.rstrip("/")
-
-
-def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+def put(fs: Any, path: str, data: bytes) -> None:
     """One object, whole or not at all: a single put on a store, a rename on a local disk."""
     if isinstance(fs, LocalFileSystem):
         os.replace(_draft(path, data), path)
@@ -24,8 +16,12 @@ def put(fs: AbstractFileSystem, path: str, data: bytes) -> None:
         fs.pipe_file(path, data)
 
 
-def put_first(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
-    """Like `put`, but only if nobody else has; whether it was us."""
+def put_first(fs: Any, path: str, data: bytes) -> bool:
+    """Like `put`, but only if nothing is there; whether what is there now is `data`.
+
+    A put whose answer got lost is tried again, and finds its own object. A store that knows no conditional put lets the
+    last one win.
+    """
     try:
         if isinstance(fs, LocalFileSystem):
             draft = _draft(path, data)
@@ -37,9 +33,16 @@ def put_first(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
             fs.pipe_file(path, data, mode="create")
     except OSError:
         if fs.exists(path):
-            return False
+            there: bytes = fs.cat_file(path)
+            return there == data
         raise
     return True
+
+
+def remove(fs: Any, path: str) -> None:
+    """It is gone afterwards, whoever did it."""
+    with suppress(FileNotFoundError):
+        fs.rm_file(path)
 
 
 def _draft(path: str, data: bytes) -> str:

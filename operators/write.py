@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distilray.model.metrics import merge
+from distilray.model.store import open_store
 from distilray.operators import schema as s
-from distilray.operators.storage import open_folder, put
+from distilray.operators.storage import put, remove
 from distilray.operators.task import Task, truncated_column
 from distilray.operators.timing import Timing, timed, timing_of
 
@@ -77,12 +78,12 @@ class Write:
         is_dead = pc.is_valid(table[s.DEAD_REASON])
         dead, data = table.filter(is_dead), table.filter(pc.invert(is_dead))
         stats = _stats(data, dead, self.tasks)
-        fs, root = open_folder(self.uri, self.storage_options)
+        fs, root = open_store(self.uri, self.storage_options)
         if dead.num_rows:
             columns = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
             put(fs, f"{root}/dead/{unit}.parquet", _parquet(pa.table(columns, schema=s.DEAD), stats))
         elif fs.exists(f"{root}/dead/{unit}.parquet"):  # an earlier try that did not come to its commit
-            fs.rm_file(f"{root}/dead/{unit}.parquet")
+            remove(fs, f"{root}/dead/{unit}.parquet")
         schema = s.data_schema(self.columns, self.answers)
         put(fs, f"{root}/data/{unit}.parquet", _parquet(data.select(schema.names).cast(schema), stats))
         return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})

@@ -13,7 +13,7 @@ from distilray.model.convert import convert
 from distilray.model.inspect import inspect
 from distilray.operators.options import location
 from distilray.pipeline.commit import IncompleteError
-from distilray.pipeline.errors import USER_ERRORS, JobError
+from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, FencedError, JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import load_job
 from distilray.pipeline.outlook import look_ahead
@@ -64,8 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
-    except IncompleteError as error:
+    except (IncompleteError, FencedError) as error:
         print(f"distilray: {error}", file=sys.stderr)
+        return UNFINISHED
+    except STOP_ERRORS as error:
+        print(f"distilray: {error}" + (f"; {_AGAIN}" if arguments.command == "run" else ""), file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
         print(f"distilray: stopped; {_AGAIN}" if arguments.command == "run" else "distilray: stopped", file=sys.stderr)

@@ -14,17 +14,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
 
+from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.read import Read, Unit
-from distilray.operators.storage import open_folder, put, put_first
+from distilray.operators.storage import put, put_first
 from distilray.operators.write import STATS_KEY, Stats
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.footers import read_footers
 from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Sink, Source
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.shards import explain
 
 _PLAN, _MANIFEST, _SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _PLAN_KEY = b"distilray.plan"
@@ -52,7 +51,7 @@ class IncompleteError(RuntimeError):
 class Output:
     """A sink, opened."""
 
-    fs: AbstractFileSystem
+    fs: Any
     root: str
     uri: str
 
@@ -102,6 +101,8 @@ class Output:
         pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
         try:
             return put_first(self.fs, f"{self.root}/{_PLAN}", buffer.getvalue())
+        except StoreError as error:
+            raise StoreError(f"cannot write to sink {self.uri}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
@@ -132,6 +133,12 @@ class Output:
         manifest: dict[str, Any] = json.loads(self.fs.cat_file(f"{self.root}/{_MANIFEST}"))
         return manifest
 
+    def finished(self, plan: Plan) -> dict[str, Any] | None:
+        """The manifest if nothing is left to do."""
+        manifest = self.manifest()
+        done = self.committed() if manifest else {}
+        return manifest if all(unit.name in done for unit in plan.units) else None
+
     def finish(self, plan: Plan, stats: Stats, about: Mapping[str, Any]) -> dict[str, Any]:
         """Manifest, then _SUCCESS, if planned = answered + dead; else IncompleteError and neither."""
         committed, units = self.committed(), {unit.name for unit in plan.units}
@@ -153,17 +160,19 @@ class Output:
 def open_output(sink: Sink) -> Output:
     """Raises JobError if the folder cannot be reached."""
     try:
-        fs, root = open_folder(sink.uri, sink.storage_options)
+        fs, root = open_store(sink.uri, sink.storage_options)
         fs.invalidate_cache()
         fs.exists(f"{root}/{_PLAN}")
         if "s3" in fs.protocol:
             _check_bucket(fs, root.split("/")[0])
+    except StoreError as error:
+        raise StoreError(f"cannot reach sink {sink.uri}: {error}") from error
     except Exception as error:  # every store has its own exceptions; all of them mean "unreachable"
         raise JobError(f"cannot reach sink {sink.uri}: {explain(error)}") from error
     return Output(fs, root, sink.uri)
 
 
-def _check_bucket(fs: AbstractFileSystem, bucket: str) -> None:
+def _check_bucket(fs: Any, bucket: str) -> None:
     """FileNotFoundError for a missing bucket, which some servers would make at the first put."""
     try:
         fs.call_s3("head_bucket", Bucket=bucket)

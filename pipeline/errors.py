@@ -1,13 +1,22 @@
-"""What a user can put right: reported as one line, exit code 2."""
+"""What a user can put right: reported as one line, exit code 2. What only stops a run: as one line too, exit code 1."""
 
 from distilray.model.attention import BackendError
 from distilray.model.calibrate import CalibrationError
 from distilray.model.config import CheckpointError
 from distilray.model.metrics import MetricError
+from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.columns import ColumnSizeError
 from distilray.operators.read import ShardError
 from distilray.operators.task import TaskError
+
+
+class FencedError(RuntimeError):
+    """A newer run owns the sink."""
+
+
+class StalledError(RuntimeError):
+    """Nothing has come to its end for too long: what waits for what."""
 
 
 class JobError(ValueError):
@@ -25,3 +34,4 @@ USER_ERRORS = (
     ShardError,
     ColumnSizeError,
 )
+STOP_ERRORS = (StoreError, FencedError, StalledError)

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec import AbstractFileSystem
+
+from distilray.model.store import StoreError, explain
 
 _TAIL = 2**15  # bytes: holds the footer of all but very wide or very long files
 _END = 8  # bytes: the length of the footer, and "PAR1"
@@ -15,11 +17,7 @@ _AT_ONCE = 512
 _HELD = 2**27  # bytes of footers that are held at once, or one of them
 
 
-class StoreError(OSError):
-    """A store that does not give what it has listed."""
-
-
-def read_footers(fs: AbstractFileSystem, files: Sequence[tuple[str, int]]) -> Iterator[pq.FileMetaData | Exception]:
+def read_footers(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[pq.FileMetaData | Exception]:
     """For each (path, size in bytes) the footer, or what Arrow says of a file that has none. Raises StoreError.
 
     The asynchronous file systems of fsspec overlap the requests; on a disk threads would only wait for each other.
@@ -42,13 +40,13 @@ def _footer(tail: bytes, size: int) -> int:
     return said if tail.endswith(b"PAR1") and said <= size else 0
 
 
-def _tails(fs: AbstractFileSystem, files: Sequence[tuple[str, int]], wanted: Sequence[int]) -> list[bytes]:
+def _tails(fs: Any, files: Sequence[tuple[str, int]], wanted: Sequence[int]) -> list[bytes]:
     """The last `wanted` bytes of each file."""
     starts = [size - last for (_, size), last in zip(files, wanted, strict=True)]
     tails = fs.cat_ranges([path for path, _ in files], starts, [size for _, size in files], on_error="return")
     for (path, size), last, tail in zip(files, wanted, tails, strict=True):
         if isinstance(tail, Exception):
-            raise StoreError(f"{path}: {type(tail).__name__}: {tail}") from tail
+            raise StoreError(f"{path}: {explain(tail)}") from tail
         if len(tail) != last:
             raise StoreError(f"{path}: expected {last} bytes at the end of {size}, got {len(tail)}: has it changed?")
     return list(tails)

@@ -31,7 +31,7 @@ from distilray.operators.task import ComputeSpec, Task  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
 from distilray.operators.write import Commit, Write, written  # noqa: E402
-from distilray.pipeline.errors import USER_ERRORS  # noqa: E402
+from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS  # noqa: E402
 from distilray.pipeline.pools import Pools, Workers  # noqa: E402
 
 WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
@@ -97,11 +97,11 @@ def _tables(data: ray.data.Dataset) -> Iterator[pa.Table]:
 
 @contextmanager
 def _own_errors() -> Iterator[None]:
-    """What a user can put right is raised as itself, without Ray's traceback."""
+    """What a user can put right, and what only stops a run, is raised as itself, without Ray's traceback."""
     try:
         yield
     except RayTaskError as error:
-        if isinstance(error.cause, USER_ERRORS):
+        if isinstance(error.cause, (*USER_ERRORS, *STOP_ERRORS)):
             raise error.cause from None
         raise
 

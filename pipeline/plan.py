@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from distilray.operators.read import Read, Unit
 from distilray.pipeline.forecast import Forecast
-from distilray.pipeline.shards import Corpus, Shard, partition_values
+from distilray.pipeline.listing import Shard
+from distilray.pipeline.shards import Corpus, partition_values
 
 _UNIT_ROWS = 2**16  # however little text they hold on paper: a dictionary can hide gigabytes
 

@@ -6,14 +6,16 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from distilray.model.store import explain
 from distilray.operators import schema as s
-from distilray.operators.read import ShardError
+from distilray.operators.read import ShardError, WatchedFile
 from distilray.operators.task import Task
 from distilray.operators.tasks import QuestionAnswering, TokenClassification
 from distilray.operators.write import Stats
@@ -130,16 +132,16 @@ def _unpredicted(predicted: Mapping[str, Any]) -> str:
 
 def samples(result: Result) -> Iterator[Text]:
     """A few answered rows: a passage of each with its entities in colour, and the answers of other tasks."""
-    output, labels = open_output(result.job.sink), sorted({n for c in result.manifest["labels"].values() for n in c})
+    labels = sorted({n for c in result.manifest["labels"].values() for n in c})
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     try:
-        rows = sample_rows(result.plan, units=_SAMPLES, rows=1)
-    except (JobError, ShardError) as error:  # the corpus may be gone by now; the answers are there
-        yield Text(f"no sample rows: {one_line(str(error))}", style="dim")
+        rows, output = sample_rows(result.plan, units=_SAMPLES, rows=1), open_output(result.job.sink)
+        found = [_answers(output, unit.name, unit.first_row, result.job) for unit, _ in rows]
+    except (JobError, ShardError, OSError) as error:  # the corpus may be gone by now; the answers are there
+        yield Text(f"no sample rows: {one_line(explain(error))}", style="dim")
         return
-    for unit, table in rows:
+    for (unit, table), answers in zip(rows, found, strict=True):
         text = table[s.TEXT][0].as_py() if table.num_rows else None
-        answers = _answers(output, unit.name, unit.first_row, result.job)
         if text and answers is not None:
             address = f"{'/'.join(unit.uri.split('/')[-2:])} row {unit.first_row}"
             yield Text.assemble((f"{address}: ", "dim"), _sample(text, answers, colours))
@@ -147,8 +149,9 @@ def samples(result: Result) -> Iterator[Text]:
 
 def _answers(output: Output, unit: str, row: int, job: Job) -> dict[str, Any] | None:
     """What the tasks say of a unit's first row; None if it is dead."""
-    with output.fs.open(f"{output.root}/data/{unit}.parquet", "rb") as file:
-        parquet = pq.ParquetFile(file)
+    path = f"{output.root}/data/{unit}.parquet"
+    with output.fs.open(path, "rb") as file:
+        parquet = pq.ParquetFile(pa.PythonFile(WatchedFile(file, output.fs.size(path), path), mode="r"))
         if not parquet.metadata.num_rows:
             return None
         columns = [s.ROW, *(task.name for task in job.tasks)]

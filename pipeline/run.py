@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from distilray import __version__
+from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.passes import Passes, open_passes
 from distilray.operators.read import Unit
@@ -21,11 +22,13 @@ from distilray.pipeline import local
 from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
 from distilray.pipeline.commit import open_output, total
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.fencing import take_over
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
+from distilray.pipeline.listing import list_shards
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
-from distilray.pipeline.shards import list_shards, survey
+from distilray.pipeline.shards import survey
 
 Watch = Callable[[Stats], None]
 
@@ -47,7 +50,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     """Answers every row of the job's corpus once, or continues an earlier run of the same job.
 
     on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
-    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost.
+    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost,
+    FencedError if a newer run has taken over, StoreError or StalledError if the store or the cluster fails for too long.
     """
     started = time.monotonic()
     checked = check_tasks(job.tasks)
@@ -59,14 +63,13 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         plan = _first_plan(job, checked.passes)
         if not output.save_plan(plan, fingerprint):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
-    done = output.committed()
-    todo = [unit for unit in plan.units if unit.name not in done]
+    manifest = output.finished(plan)
     if resumed:
-        _check_growth(job, plan, finished=not todo)
-    manifest = output.manifest() if not todo else None
-    before = (
-        Stats() if manifest else output.stats({unit.name: done[unit.name] for unit in plan.units if unit.name in done})
-    )
+        _check_inputs(job, plan, finished=manifest is not None)
+    fence = None if manifest else take_over(output.fs, output.root)
+    done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
+    todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
+    before = output.stats({unit.name: done[unit.name] for unit in plan.units if unit.name in done})
     if on_start:
         on_start(plan, before)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
@@ -74,6 +77,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     plan = fitted(plan, site) if site else plan
     for commit in _engine(job, plan, checked.answers, todo, site) if site else ():
         computed += commit.stats
+        if fence:
+            fence.check()
         clock.add(commit.timing)
         if on_unit:
             on_unit(commit.stats)
@@ -86,6 +91,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
             "passes": checked.shared,
             **account,
         }
+        if fence:
+            fence.check(now=True)
         manifest = output.finish(plan, total([before, computed]), about)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
@@ -165,19 +172,27 @@ def _check_partitions(job: Job, plan: Plan) -> None:
         raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
 
 
-def _check_growth(job: Job, plan: Plan, finished: bool) -> None:
-    """JobError if the corpus has more shards than its plan: they would be neither answered nor dead letters."""
+def _check_inputs(job: Job, plan: Plan, finished: bool) -> None:
+    """JobError if the corpus is not what was planned: rows of two states of it would be mixed, or new ones not answered."""
     try:
-        listed = list(list_shards(job.source))
-    except JobError:
+        listed = {shard.uri: shard.version for shard in list_shards(job.source)}
+    except (JobError, StoreError):
         if finished:  # a finished run needs its corpus no more
             return
         raise
+    planned = {unit.uri: unit.version for unit in plan.units}
     if len(listed) > plan.shards:
-        new = sorted(set(listed) - {unit.uri for unit in plan.units})
+        new = sorted(listed.keys() - planned.keys())
         raise JobError(
             f"the corpus has {len(listed)} shards, the plan in {job.sink.uri} {plan.shards}; new is {', '.join(new[:3])}: "
             "give new shards a sink of their own"
+        )
+    changed = [uri for uri, version in planned.items() if listed.get(uri) != version]
+    if changed and not finished:
+        now = f"has {listed[changed[0]]}" if changed[0] in listed else "is gone"
+        raise JobError(
+            f"{len(changed)} of {plan.shards} shards changed since the plan in {job.sink.uri} was made: {changed[0]} had "
+            f"ETag or size {planned[changed[0]]}, now it {now}; put it back, or choose another sink"
         )
 
 

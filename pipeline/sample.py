@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from distilray.model.packed import Ints
 from distilray.model.sequences import Sequences
+from distilray.model.store import StoreError, explain
 from distilray.operators import schema as s
 from distilray.operators.passes import Passes
 from distilray.operators.ragged import one_chunk
@@ -18,7 +19,6 @@ from distilray.operators.tokenize import tokenized
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.shards import explain
 
 _PLACES, _ROWS, _BYTES = 16, 128, 2**21  # half a million tokens: a second of tokenizing at the slowest
 _READERS = 4
@@ -38,7 +38,7 @@ class Sample:
 def sample_rows(plan: Plan, units: int, rows: int) -> list[tuple[Unit, pa.Table]]:
     """The first `rows` rows of `units` units, spread evenly, or fewer if their row group has no more.
 
-    Raises JobError if the store fails, ShardError for a shard that has changed.
+    Raises StoreError or JobError if the store fails, ShardError for a shard that has changed.
     """
     alive = [unit for unit in plan.units if unit.error is None]
     picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(units, len(alive))).round().astype(int))
@@ -51,6 +51,8 @@ def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
         return plan.read.head(unit, rows)
     except ShardError:
         raise
+    except StoreError as error:
+        raise StoreError(f"cannot read shard {unit.uri}: {error}") from error
     except Exception as error:  # every store has its own exceptions; all of them mean "cannot be read"
         raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
 

@@ -1,45 +1,25 @@
-"""The shards of a corpus: listed, their footers read, their schemas checked."""
+"""The shards of a corpus: their footers read, their schemas checked."""
 
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distilray.model.store import StoreError, explain
 from distilray.operators.columns import TEXT_TYPES, is_text, is_text_list, plain_type
-from distilray.operators.read import Read, version
+from distilray.operators.read import Read
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.footers import StoreError, read_footers
+from distilray.pipeline.footers import read_footers
 from distilray.pipeline.job import Source
+from distilray.pipeline.listing import Shard, listed
 
 _PROBLEMS_SHOWN = 5
-_ENDINGS = (".parquet", ".parq", ".pq")
-_GLOB = "*?["
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A file of the corpus. size: bytes; groups: (rows, uncompressed bytes of text) of each row group.
-
-    error: (reason, message) if its rows cannot be read at all.
-    """
-
-    uri: str
-    version: str
-    size: int
-    schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
-    groups: tuple[tuple[int, int], ...] = ()
-    error: tuple[str, str] | None = None
-
-    @property
-    def rows(self) -> int:
-        return sum(rows for rows, _ in self.groups)
 
 
 @dataclass(frozen=True)
@@ -56,7 +36,7 @@ def survey(source: Source, inputs: pa.Schema) -> Corpus:
     Raises JobError if there are no shards, if none can be read, or if a column that the job names is in none of
     them. A single bad shard is no error: it becomes a dead letter.
     """
-    shards = [shard for fs, files in _listed(source) for shard in _opened(fs, files, {source.text, *inputs.names})]
+    shards = [shard for fs, files in listed(source) for shard in _opened(fs, files, {source.text, *inputs.names})]
     if not shards:
         raise JobError(f"no .parquet files in {', '.join(source.uris)}")
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
@@ -69,71 +49,8 @@ def survey(source: Source, inputs: pa.Schema) -> Corpus:
     return Corpus(read, tuple(_checked(shard, problems[shard.schema]) for shard in shards))
 
 
-def list_shards(source: Source) -> Iterator[str]:
-    """The URI of every Parquet file, sorted within each of the source's URIs.
-
-    Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a place cannot
-    be listed, or is named twice.
-    """
-    return (shard.uri for _, files in _listed(source) for shard in files.values())
-
-
-def _listed(source: Source) -> Iterator[tuple[fsspec.AbstractFileSystem, dict[str, Shard]]]:
-    """For each of the source's URIs its file system, and the shards by their path on it, not yet opened."""
-    seen: set[str] = set()
-    for uri in source.uris:
-        try:
-            fs, path = fsspec.url_to_fs(uri, **source.storage_options)
-            fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
-            infos = _find(fs, path, uri)
-        except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
-            raise JobError(f"cannot list source {uri}: {explain(error)}") from error
-        files = {}
-        for name in sorted(infos):
-            shard = fs.unstrip_protocol(name) if "://" in uri else name
-            if shard in seen:
-                raise JobError(f"{shard} is named twice by source.uri: its rows would be answered twice")
-            seen.add(shard)
-            info = infos.pop(name)
-            files[name] = Shard(shard, version(info), info["size"])
-        yield fs, files
-
-
-def _find(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
-    """Files under a folder, those a glob matches (or has under a folder it matches), or the one file."""
-    try:
-        info = fs.info(path)
-    except FileNotFoundError:
-        if not any(mark in path for mark in _GLOB):
-            raise FileNotFoundError(f"no such file, folder or bucket: {uri}") from None
-    else:
-        return {path: info} if info["type"] == "file" else _files(fs, path)
-    matches = fs.glob(path, detail=True)
-    fixed = path[: min(path.find(mark) for mark in _GLOB if mark in path)].rpartition("/")[0]
-    seen = {name: info for name, info in matches.items() if not _is_hidden(name.removeprefix(fixed))}
-    files = {name: info for name, info in seen.items() if info["type"] == "file"}
-    folders = (name for name, info in seen.items() if info["type"] != "file")
-    return files | {name: info for folder in folders for name, info in _files(fs, folder).items()}
-
-
-def _files(fs: fsspec.AbstractFileSystem, folder: str) -> dict[str, Mapping[str, Any]]:
-    found = fs.find(folder, detail=True).items()
-    return {name: info for name, info in found if name.endswith(_ENDINGS) and not _is_hidden(name.removeprefix(folder))}
-
-
-def _is_hidden(path: str) -> bool:
-    """Whether any part of a path below the source is a marker, a draft, or a folder of such."""
-    return any(part.startswith(("_", ".")) for part in path.split("/"))
-
-
-def explain(error: Exception) -> str:
-    """One line for an exception of a store; the type tells what its text often does not."""
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
-
-
-def _opened(fs: fsspec.AbstractFileSystem, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:
-    """The shards with their schemas and row groups; bytes that are no Parquet make a dead shard, a failing store a JobError."""
+def _opened(fs: Any, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:
+    """The shards with their schemas and row groups; bytes that are no Parquet make a dead shard, a failing store a StoreError."""
     schemas: dict[pa.Schema, pa.Schema] = {}  # most shards share one: kept once
     footers = read_footers(fs, [(path, shard.size) for path, shard in files.items() if shard.size])
     try:
@@ -146,7 +63,7 @@ def _opened(fs: fsspec.AbstractFileSystem, files: Mapping[str, Shard], texts: Co
                 schema = footer.schema.to_arrow_schema()
                 yield replace(shard, schema=schemas.setdefault(schema, schema), groups=_groups(footer, texts))
     except StoreError as error:
-        raise JobError(f"cannot read shard {error}") from error
+        raise StoreError(f"cannot read shard {error}") from error
 
 
 def _groups(metadata: pq.FileMetaData, texts: Collection[str]) -> tuple[tuple[int, int], ...]:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from distilray.operators.read import Read
 from distilray.pipeline import Source
+from distilray.pipeline.listing import Shard
 from distilray.pipeline.plan import cut
-from distilray.pipeline.shards import Corpus, Shard, infer_partitions, partition_values, survey
+from distilray.pipeline.shards import Corpus, infer_partitions, partition_values, survey
 from tests.support import random_texts, write_shard
 
 READ = Read("text", pa.schema([]), pa.schema([]), pa.schema([]))

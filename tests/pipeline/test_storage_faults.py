@@ -10,10 +10,12 @@ import pytest
 from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
+from distilray.model import store as patient
+from distilray.model.store import StoreError
 from distilray.operators import schema as s
 from distilray.operators.read import Unit
 from distilray.operators.write import UnitError, Write
-from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
+from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
 from distilray.pipeline.planning import find_site, make_plan
 from distilray.pipeline.run import execute
 from distilray.pipeline.shards import survey
@@ -63,8 +65,9 @@ class FaultyFile(AbstractContextManager):
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[FaultyStore]:
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
     """Holds one shard of five row groups, 50 rows, at faulty://corpus/."""
+    monkeypatch.setattr(patient, "_PAUSE", 0.01)
     fsspec.register_implementation("faulty", FaultyStore, clobber=True)
     FaultyStore.store.clear()
     FaultyStore.puts.clear()
@@ -88,7 +91,7 @@ def job(checkpoint: Path) -> Job:
 
 def test_a_failing_store_is_an_error_while_planning(store: FaultyStore, checkpoint: Path) -> None:
     FaultyStore.fails_at = 10**9
-    with pytest.raises(JobError, match="cannot read shard .*a.parquet: ConnectionResetError"):
+    with pytest.raises(StoreError, match=r"cannot read shard .*a.parquet: ConnectionResetError.* \(tried 4 times\)"):
         execute(job(checkpoint))
     assert FaultyStore.puts == []
 

@@ -1,0 +1,166 @@
+"""Stores through fsspec: one way to reach them, which tries again what may pass and takes nothing short for data."""
+
+import errno
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+Got = TypeVar("Got")
+
+_TRIES, _PAUSE = 4, 1.0  # of a whole call, beyond what the store's own client tries; seconds, doubled each time
+_RETRIES = {"AWS_RETRY_MODE": ("mode", "standard"), "AWS_MAX_ATTEMPTS": ("max_attempts", 5)}  # of botocore
+_PATIENCE = {"connect_timeout": 10, "read_timeout": 30}  # seconds
+_PIECE = 2**24  # bytes of a file that are asked for at once
+
+# what no second try mends; anything else that a store raises may pass
+_FINAL = (
+    FileNotFoundError, PermissionError, FileExistsError, IsADirectoryError, NotADirectoryError,
+    ImportError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError,
+)  # fmt: skip
+_FINAL_NAMES = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"}
+_FINAL_NUMBERS = {errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOSPC, errno.EROFS}
+_DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}  # EINVAL to s3fs, but it was on the way
+
+
+class StoreError(OSError):
+    """A store that fails again and again, or does not give what it has listed."""
+
+
+def open_store(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
+    """The file system of `uri` and the path on it, without a slash at the end.
+
+    Every call of a file system that is not this machine's own disk is tried again as `retried` does; S3's client has
+    retries with jitter and time limits of its own, unless `storage_options` or the environment say others.
+    """
+    fs, path = fsspec.url_to_fs(uri, **_options(uri, storage_options))
+    return fs if isinstance(fs, LocalFileSystem) else Patient(fs), path.rstrip("/")
+
+
+def _options(uri: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the user gave, and how botocore is to try again where the user gave nothing."""
+    if not uri.startswith(("s3://", "s3a://")):
+        return dict(given)
+    retries = dict(option for variable, option in _RETRIES.items() if variable not in os.environ)
+    return {**given, "config_kwargs": {"retries": retries, **_PATIENCE, **(given.get("config_kwargs") or {})}}
+
+
+class Patient:
+    """A file system of fsspec whose calls are all tried again; files come whole or not at all.
+
+    What it opens is not: `read_exactly` reads from that.
+    """
+
+    def __init__(self, fs: Any) -> None:
+        self._fs = fs
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._fs, name)
+        return (lambda *args, **options: retried(found, *args, **options)) if callable(found) else found
+
+    def cat_file(self, path: str) -> bytes:
+        """All of a file. Raises StoreError, and what `retried` does."""
+        self._fs.invalidate_cache(path)  # its length, of an older listing
+        info = self.info(path)
+        if info["type"] != "file":
+            raise IsADirectoryError(f"expected a file, got a folder: {path}")
+        if "s3" not in self._fs.protocol:
+            return retried(self._whole, path, info["size"])
+        starts = range(0, info["size"], _PIECE)  # s3fs on its own takes a short piece of a long file for zeros
+        ends = [min(start + _PIECE, info["size"]) for start in starts]
+        pieces = self.cat_ranges([path] * len(starts), list(starts), ends)
+        for piece in pieces:
+            if isinstance(piece, Exception):
+                raise piece
+        return b"".join(pieces)
+
+    def _whole(self, path: str, size: int | None) -> bytes:
+        data: bytes = self._fs.cat_file(path)
+        return data if size is None else _whole(data, size, path)
+
+    def cat_ranges(self, paths: list[str], starts: list[int], ends: list[int], on_error: str = "return") -> list[Any]:
+        """The bytes of each range, or what became of it after as many tries as `retried` has."""
+        del on_error  # errors are always returned, as cat_ranges of fsspec has it by default
+        found: list[Any] = [None] * len(paths)
+        left = list(range(len(paths)))
+        for _ in _tries():
+            asked = ([values[i] for i in left] for values in (paths, starts, ends))
+            for i, got in zip(left, self._fs.cat_ranges(*asked, on_error="return"), strict=True):
+                found[i] = got if isinstance(got, Exception) else _or_error(got, ends[i] - starts[i], paths[i])
+            left = [i for i in left if isinstance(found[i], Exception) and may_pass(found[i])]
+            if not left:
+                break
+        return [_given_up(got) if i in set(left) else got for i, got in enumerate(found)]
+
+
+def retried(call: Callable[..., Got], *args: Any, **options: Any) -> Got:
+    """What the call gives, which is tried again, after a pause of random length, while its error may pass.
+
+    Raises StoreError when it does not, and at once what no second try mends.
+    """
+    last: Exception = StoreError()
+    for _ in _tries():
+        try:
+            return call(*args, **options)
+        except Exception as error:  # every store has its own exceptions
+            if not may_pass(error):
+                raise
+            last = error
+    raise _given_up(last) from last
+
+
+def _tries() -> Iterator[int]:
+    for i in range(_TRIES):
+        if i:
+            time.sleep(random.uniform(0, _PAUSE * 2**i))  # noqa: S311 (many workers must not come back at once)
+        yield i
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a store's exception is one that a later try may not meet."""
+    if isinstance(error, _FINAL) or type(error).__name__ in _FINAL_NAMES:
+        return False
+    if isinstance(error, OSError) and error.errno in _FINAL_NUMBERS:
+        response = getattr(error.__cause__, "response", {})
+        return response.get("Error", {}).get("Code") in _DAMAGED
+    return True
+
+
+def _given_up(error: Exception) -> StoreError:
+    return error if isinstance(error, StoreError) else StoreError(f"{explain(error)} (tried {_TRIES} times)")
+
+
+def read_exactly(file: Any, size: int, path: str) -> bytes:
+    """The next `size` bytes of an open file that has them. Raises StoreError, and what `retried` does."""
+    start = file.tell()
+
+    def once() -> bytes:
+        file.seek(start)
+        return _whole(file.read(size), size, path)
+
+    return retried(once)
+
+
+def _whole(data: bytes, size: int, path: str) -> bytes:
+    if len(data) != size:
+        raise StoreError(f"{path}: expected {size} bytes, got {len(data)}: cut off on the way, or has it changed?")
+    return data
+
+
+def _or_error(data: bytes, size: int, path: str) -> bytes | StoreError:
+    try:
+        return _whole(data, size, path)
+    except StoreError as error:
+        return error
+
+
+def explain(error: Exception) -> str:
+    """One line for an exception of a store; the type tells what its text often does not."""
+    text = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().splitlines()  # an address may hold a password
+    kind = type(error).__name__
+    return text[0] if isinstance(error, StoreError) and text else f"{kind}: {text[0]}" if text else kind

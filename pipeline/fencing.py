@@ -1,0 +1,71 @@
+"""The newest run owns a sink: each puts a number, and stops when it sees that a newer one has come.
+
+No clocks and no leases: a run that was killed is continued at once.
+"""
+
+import json
+import os
+import platform
+import time
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from distilray.operators.storage import put_first
+from distilray.pipeline.errors import FencedError
+
+_EVERY = 5.0  # seconds between two looks
+
+
+@dataclass
+class Fence:
+    """A run's number in `folder`, and what it put there."""
+
+    fs: Any
+    folder: str
+    number: int
+    record: bytes
+    _looked: float = field(default=float("-inf"))
+
+    def check(self, *, now: bool = False) -> None:
+        """Raises FencedError if a newer run owns the sink. It looks every few seconds, or `now`."""
+        if not now and time.monotonic() - self._looked < _EVERY:
+            return
+        self._looked = time.monotonic()
+        newest = max(_numbers(self.fs, self.folder), default=0)
+        there: bytes = self.fs.cat_file(_path(self.folder, max(newest, self.number)))
+        if there != self.record:  # its number is higher, or it is ours: not every store puts only once
+            who = json.loads(there)
+            raise FencedError(
+                f"a newer run has taken over {self.folder.removesuffix('/_runs')}: run {newest} of process {who['pid']} on "
+                f"{who['host']}, started {who['started']}; this one, run {self.number}, stops and leaves the rest to it"
+            )
+
+
+def take_over(fs: Any, root: str) -> Fence:
+    """From now on this is the newest run of the sink at `root`."""
+    who = {
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "token": uuid.uuid4().hex,
+    }
+    record, folder = json.dumps(who).encode(), f"{root}/_runs"
+    number = max(_numbers(fs, folder), default=0) + 1
+    while not put_first(fs, _path(folder, number), record):
+        number += 1
+    return Fence(fs, folder, number, record)
+
+
+def _numbers(fs: Any, folder: str) -> list[int]:
+    fs.invalidate_cache(folder)
+    try:
+        names = [path.rsplit("/", 1)[-1].removesuffix(".json") for path in fs.ls(folder, detail=False)]
+    except FileNotFoundError:
+        return []
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def _path(folder: str, number: int) -> str:
+    return f"{folder}/{number:06d}.json"
