@@ -81,11 +81,16 @@ class Proxy:
         puts: dict[str, int] = self._call("puts")
         return puts
 
+    def held(self) -> list[str]:
+        """Method and path of the requests that wait for `release`."""
+        held: list[str] = self._call("held")
+        return held
+
     def wait_held(self, patience: float = 60.0) -> str:
         """Method and path of a request that is held, as soon as there is one. Raises TimeoutError."""
         for _ in range(int(patience * 50)):
-            if held := self._call("held"):
-                return str(held[0])
+            if held := self.held():
+                return held[0]
             time.sleep(0.02)
         raise TimeoutError("no request was held")
 

@@ -79,8 +79,8 @@ class Stage:
     def judge(self, out: str) -> dict[str, Any]:
         """What is wrong with a finished output, beside the uninterrupted run's: empty if nothing is."""
         wrong: dict[str, Any] = {}
-        if (names := self.names(out)) ^ self.names(_REFERENCE):
-            wrong["objects"] = sorted(names ^ self.names(_REFERENCE))[:10]
+        if odd := self._kept(out) ^ self._kept(_REFERENCE):
+            wrong["objects"] = sorted(odd)[:10]
         for part in ("data", "dead"):
             table, expected = self.table(out, part), self.table(_REFERENCE, part)
             rows, wanted = _rows(table), _rows(expected)
@@ -95,6 +95,10 @@ class Stage:
         manifest, reference = self._counts(out), self._counts(_REFERENCE)
         wrong |= {name: [value, reference[name]] for name, value in manifest.items() if value != reference[name]}
         return wrong
+
+    def _kept(self, out: str) -> set[str]:
+        """What an output consists of: every run adds a number of its own to _runs/."""
+        return {name for name in self.names(out) if not name.startswith("_runs/")}
 
     def _counts(self, out: str) -> dict[str, Any]:
         manifest = json.loads(self.fs.cat_file(f"out/{out}/_manifest.json"))
