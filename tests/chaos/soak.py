@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -13,12 +14,11 @@ from tests.chaos.cluster import VICTIMS, Nodes, end
 from tests.chaos.stage import PATIENCE, Stage
 from tests.proxy import Rule
 
-# how often each dies, of a run on Ray; with the local engine it is the driver, or the server
+# how often each dies, if it is there
 _WEIGHTS = {**dict.fromkeys(VICTIMS, 5), "task worker": 4, "driver": 2, "server": 2, "node": 1}
-_LOCAL = {"driver": 6, "server": 1}
 _KILLS_OF_A_JOB = 20
 _PACE = Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.15)  # so that there is something to kill
-_STEPS = ("_plan.parquet", "dead/", "data/", "data/", "data/", "_manifest.json", "_SUCCESS")
+_STEPS = ("_plan.parquet", "_runs/", "dead/", "dead/", *["data/"] * 6, "_manifest.json", "_SUCCESS")
 _CALM = 5  # runs without a kill, that a job has to come to its end
 _LONGEST = 2.5  # seconds between two kills of one run
 
@@ -78,49 +78,47 @@ class Soak:
 
     def _harass(self, driver: BaseProcess, engine: str, until: int, out: str) -> None:
         """Kills one after another, as long as the driver lives."""
-        weights = _WEIGHTS if engine == "ray" else _LOCAL
-        while driver.is_alive() and self.kills < until:
-            victim = self.draw.choices([*weights], [*weights.values()])[0]
+        while self.kills < until:
             moment = self._moment(driver, out)
-            if driver.is_alive() and (kill := self._killer(victim, driver)):
-                kill()
-                self.killed[victim] += 1
-                self.moments[moment] += 1
-                self._tell(f"{out}: {victim} killed {moment}")
+            if not driver.is_alive():
+                break
+            victim, kill = self._victim(driver, engine)
+            kill()
+            self.killed[victim] += 1
+            self.moments[moment] += 1
+            self._tell(f"{out}: {victim} killed {moment}")
             self.stage.proxy.release(go=self.draw.random() < 0.5)
             self._mend(victim)
+        self.stage.proxy.rules(_PACE)
+        self.stage.proxy.release()
 
     def _moment(self, driver: BaseProcess, out: str) -> str:
         """Waits: any time, or until a put of the protocol is about to be done, or done but not answered."""
-        if self.draw.random() < 0.5:
+        if self.draw.random() < 0.3:
             self.stage.proxy.rules(_PACE)
             driver.join(self.draw.uniform(0, _LONGEST))
             return "at any time"
         when, step = self.draw.choice(["before", "after"]), self.draw.choice(_STEPS)
-        hold = Rule([f"hold_{when}"], method="PUT", path=f"/out/{out}/{step}", times=1)
-        self.stage.proxy.rules(hold, _PACE)
-        for _ in range(int(_LONGEST * 20)):
+        path, skip = f"/out/{out}/{step}", self.draw.randrange(4) if step == "data/" else 0
+        self.stage.proxy.rules(Rule([f"hold_{when}"], method="PUT", path=path, skip=skip, times=1), _PACE)
+        end = time.monotonic() + self.draw.uniform(_LONGEST, 4 * _LONGEST)
+        while driver.is_alive() and time.monotonic() < end:
             driver.join(0.05)
             if self.stage.proxy.held():
-                return f"{when} a put of {step}"
-            if not driver.is_alive():
-                break
+                return f"{when} a put of {step.rstrip('/')}"
         self.stage.proxy.rules(_PACE)
         return "at any time"
 
-    def _killer(self, victim: str, driver: BaseProcess) -> Callable[[], None] | None:
-        """Its end; None if there is no such process now."""
-        match victim:
-            case "driver":
-                return driver.kill
-            case "server":
-                return self.stage.server.kill
-            case "node":
-                node = self.draw.choice(self.nodes.working)
-                return lambda: self.nodes.kill(node)
-        pids = self.nodes.workers(victim)
-        pid = self.draw.choice(pids) if pids else 0
-        return (lambda: end(pid)) if pids else None
+    def _victim(self, driver: BaseProcess, engine: str) -> tuple[str, Callable[[], None]]:
+        """One of those that there are now, and its end."""
+        ends: dict[str, Callable[[], None]] = {"driver": driver.kill, "server": self.stage.server.kill}
+        if engine == "ray":
+            ends["node"] = partial(self.nodes.kill, self.draw.choice(self.nodes.working))
+            for kind in (*VICTIMS, "task worker"):
+                if pids := self.nodes.workers(kind):
+                    ends[kind] = partial(end, self.draw.choice(pids))
+        victim = self.draw.choices([*ends], [_WEIGHTS[kind] for kind in ends])[0]
+        return victim, ends[victim]
 
     def _mend(self, victim: str) -> None:
         """What only its owner starts again, a while later."""

@@ -1,0 +1,99 @@
+"""Who looks at data/ while a job runs and dies sees whole units only, each row once, and nothing that will not last."""
+
+import io
+import os
+import random
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+import s3fs
+
+from tests.chaos.stage import Stage, stage
+from tests.proxy import Rule
+
+pytestmark = [pytest.mark.s3, pytest.mark.slow]
+
+COLUMNS = ["shard", "row", "id"]
+Row = tuple[str, int, int]
+
+
+def by_duckdb(fs: Any, folder: str) -> list[Row]:
+    glob = f"{folder}/*.parquet"
+    with duckdb.connect() as connection:
+        if isinstance(fs, s3fs.S3FileSystem):
+            connection.register_filesystem(fs)
+            glob = f"s3://{glob}"
+        return connection.execute(f"SELECT shard, row, id FROM '{glob}'").fetchall()
+
+
+def by_pandas(fs: Any, folder: str) -> list[Row]:
+    table = pd.read_parquet(folder, filesystem=fs, columns=COLUMNS)
+    return list(table.itertuples(index=False, name=None))
+
+
+def by_polars(fs: Any, folder: str) -> list[Row]:
+    files = [io.BytesIO(fs.cat_file(path)) for path in fs.glob(f"{folder}/*.parquet")]
+    return pl.read_parquet(files, columns=COLUMNS).rows()
+
+
+def by_arrow(fs: Any, folder: str) -> list[Row]:
+    return rows(ds.dataset(folder, filesystem=fs, format="parquet").to_table(columns=COLUMNS))
+
+
+def by_glob(fs: Any, folder: str) -> list[Row]:
+    files = [fs.cat_file(path) for path in fs.glob(f"{folder}/*.parquet")]
+    return [row for file in files for row in rows(pq.read_table(io.BytesIO(file), columns=COLUMNS))]
+
+
+READERS: list[Callable[[Any, str], list[Row]]] = [by_duckdb, by_pandas, by_polars, by_arrow, by_glob]
+
+
+def rows(table: pa.Table) -> list[Row]:
+    return list(zip(*(table[name].to_pylist() for name in COLUMNS), strict=True))
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with stage(tmp_path_factory.mktemp("readers"), shards=4, rows=60) as here:
+        yield here
+
+
+@pytest.mark.parametrize("store", ["s3", "disk"])
+def test_a_partial_run_shows_whole_units(here: Stage, tmp_path: Path, store: str) -> None:
+    out = f"seen-on-{store}"
+    sink = f"s3://out/{out}" if store == "s3" else str(tmp_path / out)
+    folder = f"out/{out}/data" if store == "s3" else f"{sink}/data"
+    final = rows(here.table("reference", "data").select(COLUMNS))
+    whole = units(here)
+    draw = random.Random(0)
+    here.proxy.rules(Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.1))
+    seen: dict[str, set[int]] = {read.__name__: set() for read in READERS}
+    for kills in range(4, -1, -1):
+        driver = here.start(out, sink=sink)
+        left = draw.randrange(2, 8) * len(READERS)  # looks until the driver dies
+        while driver.is_alive():
+            for read in READERS:
+                if (found := look(here.fs if store == "s3" else None, folder, read)) is None:
+                    continue
+                assert len(found) == len(set(found)), f"{read.__name__}: a row twice"
+                assert set(found) <= set(final)
+                counts = {unit: len(unit & set(found)) for unit in whole}
+                assert all(count in (0, len(unit)) for unit, count in counts.items()), f"{read.__name__}: half a unit"
+                seen[read.__name__].add(len(found))
+                left -= 1
+            if kills and left <= 0 and driver.pid:
+                driver.kill()
+                driver.join()
+    assert driver.exitcode == 0, here.log(out).read_text()[-3000:]
+    for read in READERS:
+        assert sorted(look(here.fs if store == "s3" else None, folder, read) or []) == sorted(final)
+        assert len(seen[read.__name__]) > 2, f"{read.__name__} saw too little: {seen}"
