@@ -79,11 +79,16 @@ def remembered(predictor: Predictor, sequences: Sequences) -> Calibration | None
     return Calibration(**found) if found else None
 
 
-def calibration_file() -> Path:
-    """In the folder DISTILRAY_CACHE, or else in the user's cache folder. Raises RuntimeError for a user without a home."""
+def cache_folder() -> Path:
+    """DISTILRAY_CACHE, or else ours in the user's cache folder. Raises RuntimeError for a user without a home."""
     if ours := os.environ.get("DISTILRAY_CACHE"):
-        return Path(ours) / "calibration.json"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilray/calibration.json"
+        return Path(ours)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "distilray"
+
+
+def calibration_file() -> Path:
+    """Where rates are remembered. Raises RuntimeError for a user without a home."""
+    return cache_folder() / "calibration.json"
 
 
 def _grow(

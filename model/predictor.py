@@ -31,6 +31,15 @@ Arrays = tuple[npt.NDArray[Any], ...]
 Reduce = Callable[[Tensor, Ints], tuple[Tensor, ...]]
 
 
+class NotFiniteError(FloatingPointError):
+    """Outputs that are NaN or infinite. sequences: which have such, by number, int64; outputs: of the whole call, as it
+    would have returned them, with zeros in their places."""
+
+    def __init__(self, backend: str, sequences: Ints, outputs: list[Arrays]) -> None:
+        super().__init__(f"NaN or infinite logits on {backend}; try dtype bfloat16 or float32")
+        self.sequences, self.outputs = sequences, outputs
+
+
 @dataclass(frozen=True)
 class Head:
     """A head to load: its kind, its checkpoint, and the depth it reads, counted in layers (0: the embeddings)."""
@@ -62,8 +71,13 @@ class Predictor:
         dtype: DtypeName = "auto",
         attention: AttentionName = "auto",
         tokens_per_pack: int | None = None,
+        on_pack: Callable[[], None] = lambda: None,
     ) -> None:
-        """The weights must have been checked. Raises BackendError for a backend that cannot be had."""
+        """The weights must have been checked. on_pack: called for every pack, so that others see progress.
+
+        Raises BackendError for a backend that cannot be had.
+        """
+        self.on_pack = on_pack
         self.device = choose_device()
         torch_dtype = choose_dtype(dtype, self.device)
         chosen = choose_attention(attention, self.device, torch_dtype, encoder.config.head_dim)
@@ -85,8 +99,8 @@ class Predictor:
 
         pool: [N] token ids that the sequences are slices of. Where a pack of `tokens_per_pack` does not fit in the
         device's memory, it and the call's other packs are halved; the next call begins anew, for how its packs are cut,
-        and so the last bits of its outputs, must not depend on what was computed before. Raises FloatingPointError for
-        outputs that are not finite, torch.OutOfMemoryError if a single sequence does not fit.
+        and so the last bits of its outputs, must not depend on what was computed before. Raises NotFiniteError at the
+        end for outputs that are not finite, torch.OutOfMemoryError if a single sequence does not fit.
         """
         self.budget = self.tokens_per_pack
         order = np.argsort(sequences.lengths, kind="stable")
@@ -100,6 +114,7 @@ class Predictor:
         while first < len(order) or computing is None:  # no sequences: one pack of none, for the outputs' shapes
             last = pack_end(cu, first, self.budget)
             tokens = slice(int(cu[first]), int(cu[last]))
+            self.on_pack()
             launched = self._launch(make_pack(ids[tokens], lengths[first:last]), tokens, reads)
             if launched is None:
                 continue  # with a smaller budget
@@ -107,7 +122,12 @@ class Predictor:
                 self._collect(computing)  # the pack before, while this one computes
             first, computing = last, launched
         self._collect(computing)
-        return [read.result() for read in reads]
+        outputs = [read.result() for read in reads]
+        if bad := [
+            reading.readout.sequence[read.runs()] for read, reading in zip(reads, readings, strict=True) if read.bad
+        ]:
+            raise NotFiniteError(self.backend, np.unique(np.concatenate(bad)), outputs)
+        return outputs
 
     def _launch(self, pack: Pack, tokens: slice, reads: Sequence["_Read"]) -> "_Computing | None":
         """One pass, which the device may still compute on return; None if its memory ended, and the budget is smaller.
@@ -143,27 +163,29 @@ class Predictor:
         nothing = self.encoder.word_embeddings.weight[:0]  # no tokens: outputs of no rows, in their shapes
         some = tokens.stop > tokens.start
         hidden = self.encoder(sent, set(self.depths)) if some else dict.fromkeys(self.depths, nothing)
-        finite = torch.ones((), dtype=torch.bool, device=self.device)
+        every = torch.ones((), dtype=torch.bool, device=self.device)
         found: list[_Part] = []
         outputs: list[Tensor] = []
         for (i, _, numbers), at in zip(parts, positions, strict=True):
             logits = self.heads[i](hidden[self.depths[i]], at, sent).float()
-            finite = finite & torch.isfinite(logits).all()  # no look at it here: that would wait for the device
+            finite = torch.isfinite(logits).flatten(1).all(1)
+            every = every & finite.all()  # no look at it here: that would wait for the device
+            logits = logits.masked_fill(~finite.view(-1, *[1] * (logits.ndim - 1)), 0)  # decoding need not know of NaN
             reduce = reads[i].reduce
             results = reduce(logits, numbers) if reduce else (logits,)
-            found.append((reads[i], numbers, len(results)))
+            found.append((reads[i], numbers, finite, len(results)))
             outputs += results
-        return found, Returning([finite, *outputs])
+        return found, Returning([every, *outputs])
 
     def _collect(self, computing: "_Computing") -> None:
         """Puts a pack's outputs in their places; waits for the device."""
         found, returning = computing
-        finite, *arrays = returning.arrays()
-        if not finite:
-            raise FloatingPointError(f"NaN or infinite logits on {self.backend}; try dtype bfloat16 or float32")
+        every, *arrays = returning.arrays()
         outputs = iter(arrays)
-        for read, numbers, count in found:
+        for read, numbers, finite, count in found:
             read.keep(numbers, tuple(islice(outputs, count)))
+            if not every:
+                read.bad.append(numbers[~finite.cpu().numpy()])
 
 
 class _Read:
@@ -178,6 +200,8 @@ class _Read:
         self._at = ragged_ranges(starts[order], runs.length[order])
         self._numbers = ragged_ranges(offsets_of(runs.length)[:-1][order], runs.length[order])
         self._arrays: Arrays | None = None
+        self._ends = np.cumsum(runs.length)
+        self.bad: list[Ints] = []  # numbers of positions whose outputs are not finite, of packs that have any
 
     def within(self, tokens: slice) -> Iterator[tuple[Ints, Ints]]:
         """The positions inside those tokens, counted from the first, and their numbers in the readout's order."""
@@ -192,6 +216,10 @@ class _Read:
         for array, output in zip(self._arrays, outputs, strict=True):
             array[numbers] = output
 
+    def runs(self) -> Ints:
+        """The runs with positions that are not finite."""
+        return np.searchsorted(self._ends, np.concatenate(self.bad), "right")
+
     def result(self) -> Arrays:
         """All positions' outputs, in the readout's order."""
         if self._arrays is None:
@@ -199,5 +227,6 @@ class _Read:
         return self._arrays
 
 
-_Part = tuple[_Read, Ints, int]  # a reading, the numbers of some of its positions, and how many outputs it has of them
+# a reading, the numbers of some of its positions, which of them are finite, and how many outputs it has of them
+_Part = tuple[_Read, Ints, Tensor, int]
 _Computing = tuple[list[_Part], Returning]

@@ -21,6 +21,23 @@ def location(uri: str) -> str:
 Location = Annotated[str, AfterValidator(location)]
 # s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
 StorageOptions = Annotated[dict[str, Any], Field(default_factory=dict, repr=False, exclude=True)]
+
+
+def _limit(value: int | str) -> int | str:
+    share = value.removesuffix("%") if isinstance(value, str) else ""
+    if isinstance(value, str) and not (
+        value.endswith("%") and share.replace(".", "", 1).isdecimal() and float(share) <= 100
+    ):
+        raise ValueError('expected a number of rows, or a share of them such as "0.1%"')
+    return value
+
+
+def limit_of(limit: int | str, rows: int) -> int:
+    """How many of so many rows a Limit is."""
+    return int(rows * float(limit.removesuffix("%")) / 100) if isinstance(limit, str) else limit
+
+
+Limit = Annotated[Annotated[int, Field(ge=0, strict=True)] | str, AfterValidator(_limit)]  # 100, or "0.1%"
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Score = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]

@@ -28,12 +28,13 @@ class Pass:
 @dataclass(frozen=True)
 class Asked:
     """What a pass computes for a batch. sequences: each distinct one once, slices of `pool`; readings, requests: of the
-    pass's tasks."""
+    pass's tasks; where: for each of them, where its sequences are among those of the pass."""
 
     pool: Ints
     sequences: Sequences
     readings: list[Reading]
     requests: list[Request]
+    where: list[Ints]
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Passes:
             ]
             sequences, where = union([request.sequences for request in requests])
             readings = [_moved(request.reading, at) for request, at in zip(requests, where, strict=True)]
-            yield Asked(batch.pool.ids, sequences, readings, requests)
+            yield Asked(batch.pool.ids, sequences, readings, requests, where)
 
 
 def open_passes(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> tuple[Passes, list[Weights]]:

@@ -4,19 +4,25 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
 from distilray.model.calibrate import calibrate, remembered
-from distilray.model.predictor import Head, Predictor
+from distilray.model.packed import Ints
+from distilray.model.predictor import Head, NotFiniteError, Predictor
 from distilray.model.weights import Weights
 from distilray.operators import schema as s
+from distilray.operators.deadline import Deadline
 from distilray.operators.gold import Gold
+from distilray.operators.guard import NOT_FINITE, Call, Guard
 from distilray.operators.passes import Asked, Pass, open_passes
-from distilray.operators.task import Answer, ComputeSpec, Task, open_checkpoints, truncated_column
+from distilray.operators.sandbox import guarded
+from distilray.operators.task import Answer, ComputeSpec, Death, Task, open_checkpoints, truncated_column
 from distilray.operators.timing import note, timing_of, waits
 
 log = logging.getLogger(__name__)
@@ -42,12 +48,14 @@ class Predict:
 
     tasks: Sequence[Task]
     compute: ComputeSpec
+    guard: Guard | None = None
     worker: Callable[[], str] = platform.node
 
     def __post_init__(self) -> None:
         """Loads the models; raises CheckpointError or BackendError."""
         if self.compute.threads is not None:
             torch.set_num_threads(self.compute.threads)
+        self._deadline = Deadline(self.guard.deadline if self.guard else None)
         self.passes, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
         self.predictors = [self._predictor(each, weights) for each in self.passes.passes]
         self.backend = "; ".join(dict.fromkeys(predictor.backend for predictor in self.predictors))
@@ -60,20 +68,28 @@ class Predict:
         ]
         c = self.compute
         specials = self.passes.tokenizings[each.tokenizing].tokenizer.specials
-        return Predictor(heads[0].weights, heads, specials, c.dtype, c.attention, c.tokens_per_pack)
+        w = heads[0].weights
+        return Predictor(w, heads, specials, c.dtype, c.attention, c.tokens_per_pack, self._deadline.renew)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows with answers, in the same order; what a task says of a dead row means nothing."""
+        """Rows with answers, in the same order; what a task says of a dead row means nothing.
+
+        With a guard, rows that bring the operator down are dead.
+        """
         start = time.time()
-        result = self._answered(table)
+        result = guarded(
+            self.guard, "predict", self.answered, partial(_again, self.tasks, self.compute, self.guard), table
+        )
         starved, held = waits(self._free, timing_of(table).tokenized, start)
         waited = {"starved": starved, "held": held} if self._used else {"starting": starved + held}
         self._used, self._free = True, time.time()
         return note(result, table, predict=self._free - start, predicted=self._free, worker=self.worker(), **waited)
 
-    def _answered(self, table: pa.Table) -> pa.Table:
+    def answered(self, table: pa.Table) -> pa.Table:
+        """The same without a guard. Raises whatever computing raises."""
         before = self.computed_tokens
-        answers, window_tokens = self.answers(table, {})
+        with self._deadline:
+            answers, window_tokens = self.answers(table, {})
         computed_tokens = self.computed_tokens - before
         tokens = pc.list_value_length(table[s.tokens_column(0, s.TEXT)])
         table = _bury(table, answers)
@@ -93,14 +109,26 @@ class Predict:
         return table
 
     def answers(self, table: pa.Table, gold: Mapping[str, Gold]) -> tuple[list[Answer], int]:
-        """Every task's answer, judged by the gold given for it by name, and the tokens of all windows."""
+        """Every task's answer, judged by the gold given for it by name, and the tokens of all windows.
+
+        Rows whose logits are not finite are dead; with gold, NotFiniteError is raised.
+        """
         answers: dict[int, Answer] = {}
         window_tokens = 0
         for each, asked, predictor in self._asked(table, gold):
             window_tokens += int(asked.sequences.lengths.sum())
-            outputs = predictor(asked.pool, asked.sequences, asked.readings)
-            for i, request, arrays in zip(each.tasks, asked.requests, outputs, strict=True):
+            failed = None
+            try:
+                outputs = predictor(asked.pool, asked.sequences, asked.readings)
+            except NotFiniteError as error:
+                if gold:
+                    raise
+                failed, outputs = error, error.outputs
+            for i, request, arrays, where in zip(each.tasks, asked.requests, outputs, asked.where, strict=True):
+                self._deadline.renew()
                 answers[i] = request.answer(arrays)
+                if failed:
+                    answers[i] = _without(answers[i], request.rows[np.isin(where, failed.sequences)], str(failed))
         return [answers[i] for i in range(len(self.tasks))], window_tokens
 
     def pace(self, table: pa.Table) -> Pace | None:
@@ -125,15 +153,26 @@ class Predict:
         return sum(predictor.computed_tokens for predictor in self.predictors)
 
 
+def _again(tasks: Sequence[Task], compute: ComputeSpec, guard: Guard | None) -> Call:
+    return Predict(tasks, compute, guard).answered
+
+
+def _without(answer: Answer, rows: Ints, message: str) -> Answer:
+    """The answer, with rows whose logits are not finite dead."""
+    bad = np.zeros(len(answer.column), dtype=np.bool_)
+    bad[rows] = True
+    return replace(answer, deaths=(*answer.deaths, Death(bad, NOT_FINITE, message)))
+
+
 def _bury(table: pa.Table, answers: Sequence[Answer]) -> pa.Table:
     """Rows that any task cannot answer are dead; the first reason counts."""
-    stage, reason, message = (table[name].combine_chunks() for name in (s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE))
+    names = (s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE, s.DEAD_TEXT)
+    columns = [table[name].combine_chunks() for name in names]
+    text = table[s.TEXT].combine_chunks()
     for death in (death for answer in answers for death in answer.deaths):
-        dies = pc.and_(pc.is_null(reason), pa.array(death.rows))
-        stage, reason, message = (
-            pc.if_else(dies, value, column)
-            for value, column in (("predict", stage), (death.reason, reason), (death.message, message))
-        )
-    for name, column in ((s.DEAD_STAGE, stage), (s.DEAD_REASON, reason), (s.DEAD_MESSAGE, message)):
+        dies = pc.and_(pc.is_null(columns[1]), pa.array(death.rows))
+        said = ("predict", death.reason, death.message, text)
+        columns = [pc.if_else(dies, value, column) for value, column in zip(said, columns, strict=True)]
+    for name, column in zip(names, columns, strict=True):
         table = table.set_column(table.column_names.index(name), name, column)
     return table

@@ -1,6 +1,7 @@
 """One unit of a shard to a table of rows; what cannot be read becomes dead letters."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -80,6 +81,30 @@ class Read:
         """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
             return self._dead_shard(unit, *unit.error)
+        with self._opened(unit, whole=whole) as (parquet, watched):
+            take = partial(_whole if whole else _streamed, parquet)
+            pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
+        table = pa.concat_tables(pieces)
+        numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
+        return self._rows(unit, table, numbers)
+
+    def parts(self, unit: Unit) -> list[Unit]:
+        """The unit's rows, those of each row group as a unit of the same name. Raises as reading it does."""
+        found, first_row = [], unit.first_row
+        with self._opened(unit, whole=False) as (parquet, _):
+            for group, skip, rows in _parts(unit, parquet.metadata):
+                found.append(replace(unit, row_groups=(group, group + 1), skip=skip, first_row=first_row, rows=rows))
+                first_row += rows
+        return found
+
+    def dead(self, unit: Unit, reason: str, message: str) -> pa.Table:
+        """Every row of a unit, dead."""
+        numbers = pa.array(np.arange(unit.first_row, unit.first_row + unit.rows))
+        return self._rows(unit, self._unread(unit.rows, reason, message), numbers)
+
+    @contextmanager
+    def _opened(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:
+        """The unit's shard; what its store raises is raised as itself."""
         fs, path = open_store(unit.uri, self.storage_options)
         fs.invalidate_cache(path)  # a listing of another day would hide a change
         try:
@@ -92,16 +117,11 @@ class Read:
             watched = WatchedFile(file, info["size"], unit.uri)
             source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
             try:
-                parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered)
-                take = partial(_whole if whole else _streamed, parquet)
-                pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
+                yield pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered), watched
             except Exception as error:
                 if watched.error is None or watched.error is error:
                     raise
                 raise watched.error from error  # the store failed, not the bytes: not the rows' fault
-        table = pa.concat_tables(pieces)
-        numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
-        return self._rows(unit, table, numbers)
 
     def _row_group(self, take: Take, group: int, skip: int, rows: int, watched: "WatchedFile") -> pa.Table:
         """Text, kept columns and dead letter of rows of one row group; all dead if its bytes make no sense."""
@@ -158,6 +178,7 @@ class Read:
             s.DEAD_STAGE: stage,
             s.DEAD_REASON: table[s.DEAD_REASON],
             s.DEAD_MESSAGE: table[s.DEAD_MESSAGE],
+            s.DEAD_TEXT: pa.nulls(rows, pa.string()),
         }
         return pa.table(columns, schema=s.rows_schema(self.columns, self.inputs)).combine_chunks()
 

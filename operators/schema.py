@@ -9,9 +9,10 @@ RESERVED = (SHARD, ROW)
 
 # columns that travel between operators only; the underscore keeps them apart from a corpus's own, and those that begin so
 # have done their work once there are answers
-INTERNAL = ("_text", "_in.", "_tokens.")
+INPUT_PREFIX, TOKENS_PREFIX = "_in.", "_tokens."
+INTERNAL = ("_text", INPUT_PREFIX, TOKENS_PREFIX)
 UNIT, UNIT_ROWS, TEXT = "_unit", "_unit_rows", "_text"
-DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE = "_stage", "_reason", "_message"
+DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE, DEAD_TEXT = "_stage", "_reason", "_message", "_dead_text"
 TOKENS, WINDOW_TOKENS, COMPUTED_TOKENS = "_tokens", "_window_tokens", "_computed_tokens"
 BACKEND = "_backend"
 
@@ -65,18 +66,19 @@ DEAD = pa.schema(
         pa.field(STAGE, pa.string()),
         pa.field(REASON, pa.string()),
         pa.field(MESSAGE, pa.string()),
+        pa.field("text", pa.string()),  # null: there is none, or the job does not ask for it
     ]
 )
 
 
 def input_column(name: str) -> str:
     """Where a column that a task reads travels; the text itself travels as TEXT."""
-    return f"_in.{name}"
+    return f"{INPUT_PREFIX}{name}"
 
 
 def tokens_column(tokenizer: int, name: str) -> str:
     """Where the tokens of a column travel; tokenizer: its number among the job's different ones."""
-    return f"_tokens.{tokenizer}.{name}"
+    return f"{TOKENS_PREFIX}{tokenizer}.{name}"
 
 
 def rows_schema(kept: pa.Schema, inputs: pa.Schema) -> pa.Schema:
@@ -90,6 +92,7 @@ def rows_schema(kept: pa.Schema, inputs: pa.Schema) -> pa.Schema:
         pa.field(DEAD_STAGE, pa.string()),
         pa.field(DEAD_REASON, pa.string()),
         pa.field(DEAD_MESSAGE, pa.string()),
+        pa.field(DEAD_TEXT, pa.string()),
     ]
     return pa.schema([*address, *kept, *travel])
 

@@ -14,7 +14,7 @@ from distilray.model.checkpoint import Checkpoint
 from distilray.model.config import Config
 from distilray.model.device import DtypeName
 from distilray.model.heads import HeadName
-from distilray.model.packed import Bools
+from distilray.model.packed import Bools, Ints
 from distilray.model.predictor import Arrays, Reading
 from distilray.model.sequences import Sequences
 from distilray.model.tokenizer import Tokenizer
@@ -52,10 +52,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """What a task wants of the model for a batch, and how it makes an answer of what it gets."""
+    """What a task wants of the model for a batch, and how it makes an answer of what it gets. rows: of each sequence, [S]."""
 
     sequences: Sequences
     reading: Reading
+    rows: Ints
     answer: Callable[[Arrays], Answer]
 
 

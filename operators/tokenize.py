@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,10 @@ import pyarrow.compute as pc
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.tokenizer import Tokenizer
 from distilray.operators import schema as s
+from distilray.operators.deadline import Deadline
+from distilray.operators.guard import Call, Guard
 from distilray.operators.ragged import one_chunk, ragged
+from distilray.operators.sandbox import guarded
 from distilray.operators.task import InputKind, Task, open_checkpoints
 from distilray.operators.timing import timed
 
@@ -50,15 +54,29 @@ class Tokenize:
     """Adds a column of tokens for each tokenizer and each column that it reads; a dead row has no tokens."""
 
     tasks: Sequence[Task]
+    guard: Guard | None = None
 
     def __post_init__(self) -> None:
         """Raises CheckpointError for a tokenizer that cannot be read."""
         self.tokenizings = tokenizings(self.tasks, open_checkpoints(self.tasks))
+        self._deadline = Deadline(self.guard.deadline if self.guard else None)
 
     @timed("tokenize")
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The rows with list<TOKEN> columns, or list<list<TOKEN>> for columns of lists."""
-        return tokenized(table, self.tokenizings)
+        """The rows with list<TOKEN> columns, or list<list<TOKEN>> for columns of lists.
+
+        With a guard, rows that bring the operator down are dead.
+        """
+        return guarded(self.guard, "tokenize", self.tokenized, partial(_again, self.tasks, self.guard), table)
+
+    def tokenized(self, table: pa.Table) -> pa.Table:
+        """Raises whatever a tokenizer raises."""
+        with self._deadline:
+            return tokenized(table, self.tokenizings)
+
+
+def _again(tasks: Sequence[Task], guard: Guard | None) -> Call:
+    return Tokenize(tasks, guard).tokenized
 
 
 def tokenized(table: pa.Table, tokenizings: Sequence[Tokenizing]) -> pa.Table:

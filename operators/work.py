@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from distilray.operators.guard import Guard
 from distilray.operators.read import Read
 from distilray.operators.task import ComputeSpec, Task
 
@@ -14,3 +15,4 @@ class Work:
     read: Read
     tasks: Sequence[Task]
     compute: ComputeSpec
+    guard: Guard

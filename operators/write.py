@@ -69,6 +69,7 @@ class Write:
     tasks: Sequence[Task]
     columns: pa.Schema
     answers: pa.Schema
+    dead_text: bool = False
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @timed("write")
@@ -81,6 +82,7 @@ class Write:
         fs, root = open_store(self.uri, self.storage_options)
         if dead.num_rows:
             columns = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
+            columns.append(dead[s.DEAD_TEXT] if self.dead_text else pa.nulls(dead.num_rows, pa.string()))
             put(fs, f"{root}/dead/{unit}.parquet", _parquet(pa.table(columns, schema=s.DEAD), stats))
         elif fs.exists(f"{root}/dead/{unit}.parquet"):  # an earlier try that did not come to its commit
             remove(fs, f"{root}/dead/{unit}.parquet")

@@ -12,6 +12,7 @@ from distilray.model.checkpoint import Checkpoint
 from distilray.model.convert import convert
 from distilray.model.inspect import inspect
 from distilray.operators.options import location
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.commit import IncompleteError
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, FencedError, JobError
 from distilray.pipeline.evaluate import evaluate
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
-    except (IncompleteError, FencedError) as error:
+    except (IncompleteError, DeadLettersError, FencedError) as error:
         print(f"distilray: {error}", file=sys.stderr)
         return UNFINISHED
     except STOP_ERRORS as error:

@@ -49,7 +49,7 @@ def _counts(job: Job, plan: Plan, site: Site) -> Iterator[Counts]:
     work = work_of(job, plan, site)
     if site.pools is None:
         return local.judge_units(work, units)
-    stream: Iterator[Counts] = ray_engine().judge_units(work, units, site.pools)
+    stream: Iterator[Counts] = ray_engine().judge_units(work, units, site.pools, job.compute.stall)
     return stream
 
 

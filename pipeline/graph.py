@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 # before Ray is imported: its progress bars and logs would drown ours
 for _name, _value in {
@@ -19,27 +19,34 @@ for _name, _value in {
 import pyarrow as pa  # noqa: E402
 import ray  # noqa: E402
 import ray.data  # noqa: E402
+import torch  # noqa: E402
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy  # noqa: E402
+from ray.data._internal.execution.execution_callback import ExecutionCallback  # noqa: E402
+from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator  # noqa: E402
 from ray.data.block import BlockMetadata  # noqa: E402
 from ray.data.datasource import Datasource, ReadTask  # noqa: E402
-from ray.exceptions import RayTaskError  # noqa: E402
+from ray.data.exceptions import ExecutionTimeoutError  # noqa: E402
+from ray.exceptions import GetTimeoutError, RayTaskError  # noqa: E402
 
+from distilray.operators import predict  # noqa: E402
 from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
-from distilray.operators.predict import Pace, Predict  # noqa: E402
-from distilray.operators.read import Read, Unit  # noqa: E402
+from distilray.operators.read import Unit  # noqa: E402
+from distilray.operators.read_apart import read_guarded  # noqa: E402
 from distilray.operators.task import ComputeSpec, Task  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
 from distilray.operators.write import Commit, Write, written  # noqa: E402
-from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS  # noqa: E402
+from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, StalledError  # noqa: E402
 from distilray.pipeline.pools import Pools, Workers  # noqa: E402
 
 WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
+_TRIES = 10  # of a unit whose worker dies: a row that kills it is found by the second, so these are killed by others
 _AT_HAND = 2  # units at a worker: one in work, and the next on its way to the worker's node meanwhile
 
 
-def connect() -> tuple[float, float]:
-    """Joins the cluster that RAY_ADDRESS names, as it does in a submitted job, or starts one here; its CPUs and GPUs.
+def connect() -> tuple[float, float, float | None]:
+    """Joins the cluster that RAY_ADDRESS names, as it does in a submitted job, or starts one here; its CPUs and GPUs, and
+    the CPUs that are left if it loses its largest node, None if it has but one with CPUs.
 
     Ray on its own would also look for traces of a cluster on this machine, and wait for minutes for a dead one.
     """
@@ -47,7 +54,8 @@ def connect() -> tuple[float, float]:
         with _native_stderr_closed():  # the core announces RAY_BACKEND_LOG_LEVEL there
             ray.init(address=os.environ.get("RAY_ADDRESS", "local"), logging_level=logging.ERROR, log_to_driver=False)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return resources.get("CPU", 0.0), resources.get("GPU", 0.0), (sum(nodes) - max(nodes, default=0.0)) or None
 
 
 @contextmanager
@@ -63,40 +71,43 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(stderr)
 
 
-def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools) -> Iterator[Commit]:
-    """Answers and commits the units, as they come; yields each commit."""
-    commits = _computed(work, units, pools, Predict, _actor).map_batches(
+def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools, stall: float) -> Iterator[Commit]:
+    """Answers and commits the units, as they come; yields each commit. Raises StalledError after `stall` seconds in which
+    no stage took or gave anything."""
+    commits = _computed(work, units, pools, stall, Predict, work.guard, _actor).map_batches(
         write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=WRITERS)
     )
-    yield from map(written, _tables(commits))
+    yield from map(written, _tables(commits, stall))
 
 
-def judge_units(work: Work, units: Sequence[Unit], pools: Pools) -> Iterator[Counts]:
-    """Compares the units with their gold, as they come; yields the counts of each one."""
-    for judged in _tables(_computed(work, units, pools, Evaluate)):
+def judge_units(work: Work, units: Sequence[Unit], pools: Pools, stall: float) -> Iterator[Counts]:
+    """Compares the units with their gold, as they come; yields the counts of each one. Raises like `run_units`."""
+    for judged in _tables(_computed(work, units, pools, stall, Evaluate), stall):
         yield from counted(judged)
 
 
-def pace(tasks: Sequence[Task], spec: ComputeSpec, workers: Workers, table: pa.Table) -> Pace | None:
-    """What `Predict.pace` says of tokenized rows, on a worker like those that predict."""
+def pace(
+    tasks: Sequence[Task], spec: ComputeSpec, workers: Workers, table: pa.Table, stall: float
+) -> predict.Pace | None:
+    """What `Predict.pace` says of tokenized rows, on a worker like those that predict. Raises StalledError."""
     measure = ray.remote(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)(_pace)
-    with _own_errors():
-        found: Pace | None = ray.get(measure.remote(tasks, spec, table))
+    with _own_errors(stall):
+        found: predict.Pace | None = ray.get(measure.remote(tasks, spec, table), timeout=stall)
     return found
 
 
-def _pace(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> Pace | None:
+def _pace(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> predict.Pace | None:
     return Predict(tasks, spec).pace(table)
 
 
-def _tables(data: ray.data.Dataset) -> Iterator[pa.Table]:
+def _tables(data: ray.data.Dataset, stall: float) -> Iterator[pa.Table]:
     """The tables of a stream as they come."""
-    with _own_errors():
+    with _own_errors(stall):
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 @contextmanager
-def _own_errors() -> Iterator[None]:
+def _own_errors(stall: float) -> Iterator[None]:
     """What a user can put right, and what only stops a run, is raised as itself, without Ray's traceback."""
     try:
         yield
@@ -104,6 +115,51 @@ def _own_errors() -> Iterator[None]:
         if isinstance(error.cause, (*USER_ERRORS, *STOP_ERRORS)):
             raise error.cause from None
         raise
+    except (ExecutionTimeoutError, GetTimeoutError):
+        raise StalledError(_stalled(stall)) from None
+
+
+class Seen(ExecutionCallback):
+    """Remembers of the stages that have actors how many run, start again and wait for a place, and their units."""
+
+    stages: ClassVar[dict[str, tuple[int, int, int]]] = {}
+
+    def before_execution_starts(self, *_: Any) -> None:
+        self.stages.clear()
+
+    def on_execution_step(self, executor: Any) -> None:
+        for stage in executor._topology:
+            if isinstance(stage, ActorPoolMapOperator):
+                actors = stage.get_actor_info()
+                name = stage.name.removeprefix("MapBatches(").removesuffix(")").lower()
+                self.stages[name] = (actors.running, actors.restarting + actors.pending, stage.num_active_tasks())
+
+
+def _stalled(stall: float) -> str:
+    """What waits for what."""
+    there, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+    stages = [
+        f"{name}: {running} of {running + waiting} actors placed, with {units} units"
+        for name, (running, waiting, units) in Seen.stages.items()
+    ]
+    resources = [f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
+    lacking = any(waiting for _, waiting, _ in Seen.stages.values()) or not Seen.stages
+    todo = "end what else runs there, or add nodes" if lacking else "if a unit may take so long, raise compute.stall"
+    return (
+        f"nothing came further for {stall:g} s (compute.stall): {'; '.join(stages) or 'no worker was placed'}; "
+        f"the cluster has {' and '.join(resources)}; {todo}"
+    )
+
+
+class Predict(predict.Predict):
+    """On an actor, which ends if its device fails: Ray starts it again."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        try:
+            return super().__call__(table)
+        except torch.AcceleratorError:
+            logging.getLogger(__name__).exception("the device failed: ending this worker")
+            os._exit(1)
 
 
 def _actor() -> str:
@@ -111,16 +167,23 @@ def _actor() -> str:
     return str(ray.get_runtime_context().get_actor_id())
 
 
-def _computed(work: Work, units: Sequence[Unit], pools: Pools, operator: type, *more: Any) -> ray.data.Dataset:
+def _computed(
+    work: Work, units: Sequence[Unit], pools: Pools, stall: float, operator: type, *more: Any
+) -> ray.data.Dataset:
     """The units read, tokenized, and put through the operator that holds the model; more: of its arguments."""
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
     context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0  # nobody is sent away for having to wait
     context.raise_original_map_exception = True  # an operator's own error, by its own type
+    context.execution_no_progress_timeout_s = stall
+    context.custom_execution_callback_classes = [Seen]
     rows = ray.data.read_datasource(
-        UnitSource(work.read, units), override_num_blocks=len(units), num_cpus=pools.read_cpus
+        UnitSource(work, units),
+        override_num_blocks=len(units),
+        num_cpus=pools.read_cpus,
+        compute=TaskPoolStrategy(size=pools.readers),
     )
-    tokens = _stage(rows, Tokenize, (work.tasks,), pools.tokenize, len(units))
+    tokens = _stage(rows, Tokenize, (work.tasks, work.guard), pools.tokenize, len(units))
     return _stage(tokens, operator, (work.tasks, work.compute, *more), pools.predict, len(units))
 
 
@@ -141,26 +204,26 @@ def _stage(
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus or None,
         max_restarts=-1,
-        max_task_retries=2,  # a unit that kills its actor three times ends the run
+        max_task_retries=_TRIES,
     )
 
 
 class UnitSource(Datasource):
     """One read task a unit."""
 
-    def __init__(self, read: Read, units: Sequence[Unit]) -> None:
-        self._read, self._units = read, units
+    def __init__(self, work: Work, units: Sequence[Unit]) -> None:
+        self._work, self._units = work, units
 
     def estimate_inmemory_data_size(self) -> None:
         """Unknown, and not needed: nothing is sized by it."""
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
         """The parallelism that Ray wishes for is not met: units are never merged."""
-        return [ReadTask(partial(_read, self._read, unit), _metadata(unit)) for unit in self._units]
+        return [ReadTask(partial(_read, self._work, unit), _metadata(unit)) for unit in self._units]
 
 
-def _read(read: Read, unit: Unit) -> Iterable[pa.Table]:
-    yield read(unit)
+def _read(work: Work, unit: Unit) -> Iterable[pa.Table]:
+    yield read_guarded(work.read, work.guard, unit)
 
 
 def _metadata(unit: Unit) -> BlockMetadata:

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, model_validator
 from distilray.model.attention import AttentionName
 from distilray.model.device import DtypeName
 from distilray.operators import schema as s
-from distilray.operators.options import Frozen, Location, Positive, StorageOptions
+from distilray.operators.options import Frozen, Limit, Location, Positive, StorageOptions
 from distilray.operators.task import JudgedTask, truncated_column
 from distilray.operators.tasks import (
     Embeddings,
@@ -41,9 +41,10 @@ class Source(Frozen):
 
 
 class Sink(Frozen):
-    """The folder that gets data/, dead/ and the manifest."""
+    """The folder that gets data/, dead/ and the manifest. dead_text: dead letters have the text of their row."""
 
     uri: Location
+    dead_text: bool = False
     storage_options: StorageOptions
 
 
@@ -69,8 +70,10 @@ class Compute(Frozen):
     tokens_per_pack: Annotated[int, Field(ge=512)] | None = None
     unit_bytes: Positive | None = None
     threads: Positive | None = None
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
+    stall: Positive = 1800
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
 
@@ -87,12 +90,13 @@ AnyTask = Annotated[
 
 
 class Job(Frozen):
-    """One pass over a corpus."""
+    """One pass over a corpus. max_dead: dead letters, or their share of all rows ("0.1%"), that do not stop the run."""
 
     source: Source
     tasks: Annotated[list[AnyTask], Field(min_length=1)]
     sink: Sink
     compute: Compute = Compute()
+    max_dead: Limit | None = None
 
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> Self:

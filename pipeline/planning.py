@@ -55,9 +55,10 @@ def find_site(compute: Compute, ahead: Forecast | None = None, *, start: bool = 
     if compute.engine == "local":
         return Site(torch.cuda.is_available(), None, joined=False)
     joined = start or "RAY_ADDRESS" in os.environ
-    cpus, gpus = ray_engine().connect() if joined else (float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+    here = (float(os.cpu_count() or 1), float(torch.cuda.device_count()), None)
+    cpus, gpus, left = ray_engine().connect() if joined else here
     per_worker = ahead.tokenizers_per_device if ahead and ahead.is_for(gpus > 0) else None
-    return Site(gpus > 0, size_pools(compute, cpus, gpus, per_worker), joined)
+    return Site(gpus > 0, size_pools(compute, cpus, gpus, per_worker, left), joined)
 
 
 def make_plan(job: Job, corpus: Corpus, site: Site) -> Plan:
@@ -117,7 +118,7 @@ def _pace(job: Job, site: Site, table: pa.Table) -> Pace | None:
     """Of one worker of those that predict."""
     spec = compute_spec(job.compute, None, site)
     if site.pools and site.joined:
-        pace: Pace | None = ray_engine().pace(job.tasks, spec, site.pools.predict, table)
+        pace: Pace | None = ray_engine().pace(job.tasks, spec, site.pools.predict, table, job.compute.stall)
         return pace
     return Predict(job.tasks, spec).pace(table)
 

@@ -1,7 +1,7 @@
-"""How many workers of each kind a cluster holds, so that no stage can starve another."""
+"""How many workers of each kind a cluster holds, so that no stage can starve another, even when a node is lost."""
 
-from dataclasses import dataclass
-from math import ceil
+from dataclasses import dataclass, replace
+from math import ceil, floor, log2
 
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Compute
@@ -24,18 +24,23 @@ class Workers:
 
 @dataclass(frozen=True)
 class Pools:
-    """The two actor pools, the CPUs a reader asks for (a writer asks for none), and the threads of a forward pass."""
+    """The two actor pools, the CPUs a reader asks for (a writer asks for none), the threads of a forward pass, and the most
+    readers at once, None: as many as find a place."""
 
     tokenize: Workers
     predict: Workers
     read_cpus: float
     threads: int
+    readers: int | None = None
 
 
-def size_pools(compute: Compute, cpus: float, gpus: float, per_worker: float | None = None) -> Pools:
+def size_pools(
+    compute: Compute, cpus: float, gpus: float, per_worker: float | None = None, left: float | None = None
+) -> Pools:
     """Pools that fit `cpus` and `gpus` with CPUs to spare. Raises JobError if what is asked for does not fit.
 
-    per_worker: tokenizers that one predict worker keeps busy, as measured; there will be half as many again.
+    per_worker: tokenizers that one predict worker keeps busy, as measured; there will be half as many again. left: CPUs
+    of a cluster that has lost its largest node; everybody asks for so much less that all find a place there.
     """
     share = min(0.5, cpus / 4)  # reader + tokenizer + predictor = 4 shares: even one CPU holds them
     feed = _HEADROOM * (per_worker or (_PER_GPU if gpus else _PER_CPU))
@@ -57,7 +62,21 @@ def size_pools(compute: Compute, cpus: float, gpus: float, per_worker: float | N
             f"{predict.max * predict.num_gpus:g} GPUs; the cluster has {cpus:g} and {gpus:g}; ask for fewer"
         )
     threads = compute.threads or max(1, round(cpus / predict.max))
-    return Pools(tokenize, predict, share / 2, threads)  # two readers at least: the next unit comes while one is read
+    pools = Pools(tokenize, predict, share / 2, threads)  # two readers at least: the next unit comes while one is read
+    return _with_less(pools, cpus, left) if left else pools
+
+
+def _with_less(pools: Pools, cpus: float, left: float) -> Pools:
+    """Pools that fit `left` of the `cpus`, as Ray counts: the same actors and readers.
+
+    Else those of a lost node take every CPU that is left as they start again, and no reader finds a place: a deadlock.
+    Halves of halves, so that what is free on some nodes never adds up to what nobody can use.
+    """
+    part = 2.0 ** floor(log2(left / cpus))
+    tokenize, predict = (replace(pool, num_cpus=pool.num_cpus * part) for pool in (pools.tokenize, pools.predict))
+    taken = pools.tokenize.max * pools.tokenize.num_cpus + pools.predict.max * pools.predict.num_cpus
+    readers = max(2, int((cpus - taken) / pools.read_cpus))
+    return replace(pools, tokenize=tokenize, predict=predict, read_cpus=pools.read_cpus * part, readers=readers)
 
 
 def _workers(least: int, most: int | None, wanted: int, num_cpus: float, num_gpus: float = 0.0) -> Workers:

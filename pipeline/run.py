@@ -1,5 +1,6 @@
 """The whole flow: check, plan, compute what is missing, count, say success."""
 
+import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ import pyarrow as pa
 from distilray import __version__
 from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
+from distilray.operators.guard import Guard
 from distilray.operators.passes import Passes, open_passes
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED
@@ -20,6 +22,7 @@ from distilray.operators.work import Work
 from distilray.operators.write import Commit, Stats, Write
 from distilray.pipeline import local
 from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
+from distilray.pipeline.budget import check_dead
 from distilray.pipeline.commit import open_output, total
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import take_over
@@ -29,6 +32,8 @@ from distilray.pipeline.listing import list_shards
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
 from distilray.pipeline.shards import survey
+
+_DEADLINE = 600  # seconds without progress, on Ray; the local engine's process is the user's own
 
 Watch = Callable[[Stats], None]
 
@@ -51,7 +56,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
 
     on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
     CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost,
-    FencedError if a newer run has taken over, StoreError or StalledError if the store or the cluster fails for too long.
+    DeadLettersError if too many died, FencedError if a newer run has taken over, StoreError or StalledError if the store or the cluster fails for too long.
     """
     started = time.monotonic()
     checked = check_tasks(job.tasks)
@@ -72,6 +77,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     before = output.stats({unit.name: done[unit.name] for unit in plan.units if unit.name in done})
     if on_start:
         on_start(plan, before)
+    planned = plan.rows + plan.dead_shards
+    check_dead(before, planned, job.max_dead)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
     site = find_site(job.compute, plan.forecast) if todo else None
     plan = fitted(plan, site) if site else plan
@@ -82,6 +89,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         clock.add(commit.timing)
         if on_unit:
             on_unit(commit.stats)
+        check_dead(before + computed, planned, job.max_dead)
     account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
     if manifest is None:
         about = {
@@ -154,15 +162,17 @@ def check_tasks(tasks: Sequence[Task]) -> Checked:
 
 def work_of(job: Job, plan: Plan, site: Site) -> Work:
     """What the workers of either engine must know."""
-    return Work(plan.read, job.tasks, compute_spec(job.compute, plan.tokens_per_pack, site))
+    run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
+    guard = Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None))
+    return Work(plan.read, job.tasks, compute_spec(job.compute, plan.tokens_per_pack, site), guard)
 
 
 def _engine(job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site) -> Iterator[Commit]:
     work, columns = work_of(job, plan, site), plan.read.columns
-    write = Write(job.sink.uri, job.tasks, columns, answers, job.sink.storage_options)
+    write = Write(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
-    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools)
+    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, job.compute.stall)
     return stream
 
 

@@ -77,7 +77,7 @@ class Embeddings(Task):
             return Answer(column, laid.beyond if self.truncates else None, deaths)
 
         sequences = single(batch.text.first[windows.text] + windows.start, windows.lengths)
-        return Request(sequences, Reading(read_first(len(windows.text))), answer)
+        return Request(sequences, Reading(read_first(len(windows.text))), windows.text, answer)
 
     def _overflow(self, vectors: Floats) -> Death:
         limit = np.finfo(self.dtype).max

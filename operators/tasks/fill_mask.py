@@ -93,7 +93,7 @@ class FillMask(CompatTask):
             return Answer(_column(batch, mask, counts, scores, ids), deaths=tuple(deaths), counts=judged)
 
         sequences = single(within, windows.lengths[used])
-        return Request(sequences, Reading(readout, reduce, _MASKS_AT_ONCE), answer)
+        return Request(sequences, Reading(readout, reduce, _MASKS_AT_ONCE), windows.text[used], answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return metrics.figures(counts)

@@ -73,7 +73,7 @@ class MultipleChoice(JudgedTask):
             return Answer(column, beyond if self.truncates else None, deaths, judged)
 
         sequences = pair(batch.text.first[row], length, choices.first, choice_length)
-        return Request(sequences, Reading(read_first(len(row))), answer)
+        return Request(sequences, Reading(read_first(len(row))), row, answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **metrics.figures(counts["choices"])}

@@ -107,7 +107,7 @@ class QuestionAnswering(CompatTask):
             counts = answer_gold.count(judged, column, batch.text.tokens, windows, at_context, logits, offsets)
             return Answer(column, deaths=deaths, counts=counts)
 
-        return Request(sequences, Reading(readout), answer)
+        return Request(sequences, Reading(readout), windows.text, answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **answers.figures(counts["answers"])}

@@ -91,7 +91,8 @@ class TextClassification(CompatTask):
             return Answer(self._column(scores, config), laid.beyond | cut if self.truncates else None, deaths, counts)
 
         windows = laid.windows
-        return Request(self._sequences(batch, windows, second), Reading(read_first(len(windows.text))), answer)
+        readout = read_first(len(windows.text))
+        return Request(self._sequences(batch, windows, second), Reading(readout), windows.text, answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         metrics = {"labels": labels, "multilabel": multilabel, "regression": regression}

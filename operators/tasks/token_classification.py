@@ -101,7 +101,7 @@ class TokenClassification(CompatTask):
             return Answer(entities(spans, batch.texts), cut, counts=counts)
 
         sequences = single(text.first[windows.text] + windows.start, windows.lengths)
-        return Request(sequences, Reading(readout, reduce), answer)
+        return Request(sequences, Reading(readout, reduce), windows.text, answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **metrics.figures(counts["spans"])}

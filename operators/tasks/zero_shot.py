@@ -89,7 +89,8 @@ class ZeroShotClassification(CompatTask):
             counts = self._counts(scores, answered(gold, deaths)) if gold else {}
             return Answer(ranked_labels(scores, self.labels, None), beyond if self.truncates else None, deaths, counts)
 
-        return Request(join(parts), Reading(read_first(int(bounds[-1]))), answer)
+        rows = np.concatenate([each.windows.text for each in laid])
+        return Request(join(parts), Reading(read_first(int(bounds[-1]))), rows, answer)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return multilabel.figures(counts) if self.multi_label else labels.figures(counts)

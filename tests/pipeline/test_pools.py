@@ -20,6 +20,35 @@ def test_the_largest_pools_leave_room(cpus: int, gpus: int, per_worker: float | 
     assert 1 <= pools.threads <= max(cpus, 1)
 
 
+@given(st.lists(st.integers(1, 96), min_size=2, max_size=12), st.integers(0, 2), st.data())
+def test_after_any_node_is_lost_all_that_cannot_wait_find_a_place(
+    nodes: list[int], gpus: int, data: st.DataObject
+) -> None:
+    """However the actors lie on the nodes that are left, with units of CPUs as Ray counts them."""
+    if gpus and min(nodes) < 2 * gpus:
+        return
+    cpus, left = sum(nodes), sum(nodes) - max(nodes)
+    pools = size_pools(Compute(), cpus, gpus * len(nodes), left=left)
+    alone = size_pools(Compute(), cpus, gpus * len(nodes))
+    assert [pools.tokenize.max, pools.predict.max, pools.threads] == [
+        alone.tokenize.max,
+        alone.predict.max,
+        alone.threads,
+    ]
+    both = (pools.tokenize, pools.predict)
+    assert sum(workers.max * workers.num_cpus for workers in both) + pools.read_cpus <= left
+    free = [float(cpus) for cpus in sorted(nodes)[:-1]]
+    actors = data.draw(st.permutations([w.num_cpus for w in both for _ in range(w.max)]))
+    placed = []
+    for ask in actors:
+        fits = [i for i, there in enumerate(free) if there >= ask]
+        if fits:
+            free[data.draw(st.sampled_from(fits))] -= ask
+            placed.append(ask)
+    assert max(free) >= pools.read_cpus
+    assert {pools.tokenize.num_cpus, pools.predict.num_cpus} <= set(placed)
+
+
 def test_what_is_asked_for_is_met_or_refused() -> None:
     pools = size_pools(Compute(tokenize=Pool(min=2, max=3), predict=Pool(min=1, max=4), threads=2), 16, 0)
     assert (pools.tokenize.min, pools.tokenize.max, pools.predict.max, pools.threads) == (2, 3, 4, 2)

@@ -1,0 +1,153 @@
+"""Rows that bring their worker down become dead letters, and all others are answered.
+
+An operator that raises is called again on ever smaller parts of its batch. A worker that died (a segfault, the kernel's
+out-of-memory killer, a deadline) leaves a mark that says which unit it had begun: the next try of that unit on the same machine
+gives it in small parts to a process of its own, see sandbox.py.
+"""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from distilray.model.attention import BackendError
+from distilray.model.calibrate import cache_folder
+from distilray.model.config import CheckpointError
+from distilray.model.store import explain
+from distilray.model.windows import WindowError
+from distilray.operators import schema as s
+from distilray.operators.columns import ColumnSizeError
+from distilray.operators.task import TaskError
+
+log = logging.getLogger(__name__)
+
+# why a row is dead that was no bad input: it raised, ended its process, took all memory, made no progress, or gave NaN
+ERROR, CRASH, MEMORY, TIMEOUT, NOT_FINITE = FAILURES = ("error", "crash", "out_of_memory", "timeout", "not_finite")
+
+_NOT_OF_ROWS = (TaskError, CheckpointError, BackendError, WindowError, ColumnSizeError, torch.AcceleratorError)
+_PARTS = 8  # of a batch that failed
+_HOPELESS = 10  # rows that failed, and none that did not: the fault is not theirs
+_NO_MEMORY = "allocate memory"  # torch's allocator on a CPU raises a plain RuntimeError
+
+Call = Callable[[pa.Table], pa.Table]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """How a worker outlives its rows. run: what tells units of this output from those of others; deadline: seconds without
+    progress after which a worker ends itself, None: never."""
+
+    run: str
+    deadline: float | None = None
+
+    @contextmanager
+    def begun(self, stage: str, unit: str) -> Iterator[bool]:
+        """Whether an earlier try at this unit on this machine never came to its end.
+
+        It comes to one by an exception, too, but not by that of a lost device, nor when the process dies.
+        """
+        mark = _marks(self.run, f"{stage}-{unit}")
+        died = mark is not None and mark.exists()
+        if mark is not None and not died:
+            try:
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()
+            except OSError as error:
+                log.warning("if a row kills this worker, it will kill the next, too: %s", error)
+        try:
+            yield died
+        except torch.AcceleratorError:
+            raise
+        except BaseException:
+            _forget(mark)
+            raise
+        _forget(mark)
+
+
+def _marks(run: str, name: str) -> Path | None:
+    try:
+        return cache_folder() / "begun" / run / name
+    except RuntimeError as error:  # a user without a home
+        log.warning("if a row kills this worker, it will kill the next, too: %s", error)
+        return None
+
+
+def _forget(mark: Path | None) -> None:
+    if mark is not None:
+        mark.unlink(missing_ok=True)
+
+
+def survived(call: Call, table: pa.Table, stage: str) -> pa.Table:
+    """What `call` gives for the rows, those for which it raises being dead.
+
+    Raises what `call` raises if that is no fault of rows, or if no row at all survives.
+    """
+    dead = lived = 0
+
+    def attempt(part: pa.Table) -> Iterator[pa.Table]:
+        nonlocal dead, lived
+        try:
+            yield call(part)
+        except _NOT_OF_ROWS:
+            raise
+        except Exception as error:
+            if part.num_rows > 1:
+                for piece in pieces(part, -(-part.num_rows // _PARTS)):
+                    yield from attempt(piece)
+                return
+            dead += 1
+            if dead >= _HOPELESS and not lived:
+                raise
+            log.warning("a row raised in %s: %s", stage, type(error).__name__)
+            yield call(buried(part, stage, _reason(error), explain(error)))
+        else:
+            lived += int(pc.sum(pc.is_null(part[s.DEAD_REASON])).as_py() or 0)
+
+    return joined(list(attempt(table)))
+
+
+def _reason(error: Exception) -> str:
+    memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or _NO_MEMORY in str(error)
+    return MEMORY if memory else ERROR
+
+
+def pieces(table: pa.Table, rows: int) -> Iterator[pa.Table]:
+    """Parts of at most so many rows."""
+    for start in range(0, table.num_rows, rows):
+        yield table.take(np.arange(start, min(start + rows, table.num_rows)))
+
+
+def buried(table: pa.Table, stage: str, reason: str, message: str) -> pa.Table:
+    """The rows, dead: nothing of them is left to compute but their address."""
+    said = {s.DEAD_STAGE: stage, s.DEAD_REASON: reason, s.DEAD_MESSAGE: message, s.DEAD_TEXT: table[s.TEXT]}
+    for name in table.column_names:
+        kind, number = table.schema.field(name).type, table.column_names.index(name)
+        if name in said:
+            value = said[name]
+            column = value if isinstance(value, pa.ChunkedArray) else pa.array([value] * table.num_rows, kind)
+        elif name.startswith(s.TOKENS_PREFIX):
+            column = pa.array([[]] * table.num_rows, kind)
+        elif name == s.TEXT or name.startswith(s.INPUT_PREFIX):
+            column = pa.nulls(table.num_rows, kind)
+        else:
+            continue
+        table = table.set_column(number, table.schema.field(name), column)
+    return table
+
+
+def joined(parts: list[pa.Table]) -> pa.Table:
+    """Parts of a unit as one table; what was counted over each is added up."""
+    if len(parts) == 1:
+        return parts[0]
+    table = pa.concat_tables(parts).combine_chunks()
+    for name in (s.WINDOW_TOKENS, s.COMPUTED_TOKENS):
+        if name in table.column_names:
+            count = sum(part[name][0].as_py() for part in parts)
+            table = table.set_column(table.column_names.index(name), name, pa.repeat(count, table.num_rows))
+    return table

@@ -1,0 +1,211 @@
+"""A unit whose worker died, in small parts in a process of its own: what kills that is found row by row.
+
+The process is a plain `python -m`: not forked, for torch and CUDA do not survive that, and without the main module of the
+user's program, which might start a run.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any, Self
+
+import pyarrow as pa
+import torch
+
+from distilray.model.store import explain
+from distilray.operators import deadline
+from distilray.operators import schema as s
+from distilray.operators.guard import CRASH, MEMORY, TIMEOUT, Call, Guard, buried, joined, pieces, survived
+
+log = logging.getLogger(__name__)
+
+_ROWS = 64  # a part: one death finds it, the next ones the row
+_RAY_THRESHOLD = 0.95  # of all memory: what Ray allows by default before it kills workers
+_MEMORY = 0.5  # of what is free when the process starts
+_LOOK = 0.05  # seconds between two looks at its memory
+_DEVICE = 3  # exit code
+_PR_SET_PDEATHSIG = 1
+
+
+class SandboxError(RuntimeError):
+    """A process that failed for a reason that is not in the rows."""
+
+
+class DiedError(Exception):
+    """The process is gone. reason: of a dead letter."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def guarded(guard: Guard | None, stage: str, call: Call, again: Callable[[], Call], table: pa.Table) -> pa.Table:
+    """What `call` gives for the rows of a unit; with a guard, those that bring it down are dead."""
+    if guard is None:
+        return call(table)
+    unit = str(table[s.UNIT][0].as_py())
+    with guard.begun(stage, unit) as died:
+        if died:
+            log.warning("%s of unit %s ended its worker: trying it in a process of its own", stage, unit)
+            return isolated(table, stage, call, again)
+        return survived(call, table, stage)
+
+
+def isolated(table: pa.Table, stage: str, call: Call, again: Callable[[], Call]) -> pa.Table:
+    """What `call` gives for the rows, those that kill a process or raise being dead.
+
+    again: makes `call` in another process. Raises SandboxError if it cannot be made or raises for all rows.
+    """
+    with Sandbox(stage, partial(_surviving, stage, again)) as sandbox:
+
+        def attempt(part: pa.Table) -> Iterator[pa.Table]:
+            one = part.num_rows == 1
+            try:
+                yield sandbox.tried(part) if one else sandbox.ask(part)
+            except DiedError as death:
+                if one:
+                    yield call(buried(part, stage, death.reason, str(death)))
+                else:
+                    for piece in pieces(part, 1):
+                        yield from attempt(piece)
+
+        return joined([result for part in pieces(table, _ROWS) for result in attempt(part)])
+
+
+def _surviving(stage: str, again: Callable[[], Call]) -> Call:
+    call = again()
+    return lambda table: survived(call, table, stage)
+
+
+class Sandbox:
+    """A process that works for this one, started when it is needed. worker: makes there what answers questions."""
+
+    def __init__(self, stage: str, worker: Callable[[], Callable[[Any], Any]]) -> None:
+        self._stage, self._worker = stage, worker
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._connection.close()
+            self._process.kill()
+            self._process.wait()
+
+    def ask(self, question: Any) -> Any:
+        """The worker's answer. Raises DiedError if the process dies of the question, SandboxError if it raises."""
+        if self._process is None:
+            self._start()
+        answer, error = self._asked(question)
+        if error is not None:
+            raise SandboxError(f"{self._stage}: {error}")
+        return answer
+
+    def tried(self, question: Any) -> Any:
+        """The same, asked once more if the process dies: something else may have killed it."""
+        try:
+            return self.ask(question)
+        except DiedError:
+            return self.ask(question)
+
+    def _start(self) -> None:
+        self._connection, theirs = Pipe()
+        command = [sys.executable, "-m", "distilray.operators.sandbox", str(theirs.fileno())]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # a job's working directory, too
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603  our own module
+        theirs.close()
+        self._limit = float("inf")  # loading a model must be possible
+        try:
+            _, error = self._asked(self._worker)
+        except DiedError as death:
+            raise SandboxError(f"a process of its own for {self._stage} could not start: {death}") from None
+        if error is not None:
+            raise SandboxError(error)
+        self._limit = _resident(self._process.pid) + _MEMORY * _free_memory()
+
+    def _asked(self, question: Any) -> Any:
+        """The answer; the process is watched meanwhile."""
+        process, greedy = self._process, False
+        assert process is not None  # noqa: S101  for the type checker
+        try:
+            self._connection.send(question)
+            while not self._connection.poll(_LOOK):
+                if _resident(process.pid) > self._limit:
+                    greedy = True
+                    process.kill()
+            return self._connection.recv()
+        except (EOFError, ConnectionError):
+            self._connection.close()
+            code, self._process = process.wait(), None
+            raise _death(code, greedy) from None
+
+
+def _death(code: int, greedy: bool) -> DiedError:
+    if greedy:
+        return DiedError(MEMORY, "took more than half of the memory that was free")
+    if code == deadline.EXIT_CODE:
+        return DiedError(TIMEOUT, "made no progress within compute.deadline")
+    if code == _DEVICE:
+        return DiedError(CRASH, "the device failed")
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return DiedError(CRASH, f"ended the process: {name}")
+
+
+def _resident(pid: int) -> float:
+    """Bytes of memory; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _free_memory() -> float:
+    """Bytes, of the machine or the container, that Ray's monitor would let us have; infinite where the system does not tell."""
+    kept = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))  # noqa: SIM112  Ray's spelling
+    free = [float("inf")]
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        total, available = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
+        free.append(available - kept * total)
+        group = Path("/sys/fs/cgroup")
+        most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        free.append((1 - kept) * most - used)
+    except (OSError, ValueError, KeyError):
+        pass  # "max", or no such group
+    return max(min(free), 0.0)
+
+
+def _serve(connection: Connection) -> None:
+    """In the process: makes the worker, then asks it whatever comes."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker that dies takes it along
+        Path("/proc/self/oom_score_adj").write_text("1000")  # if memory ends, it goes first
+    try:
+        worker = connection.recv()()
+    except Exception as error:
+        connection.send((None, explain(error)))
+        return
+    connection.send((None, None))
+    while True:
+        try:
+            question = connection.recv()
+        except EOFError:
+            return
+        try:
+            connection.send((worker(question), None))
+        except torch.AcceleratorError:
+            sys.exit(_DEVICE)  # no call of this process can use it again
+        except Exception as error:
+            connection.send((None, explain(error)))
+
+
+if __name__ == "__main__":
+    _serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,116 @@
+"""Clusters of several nodes, real ones of Ray on this machine: a node is lost in the middle, or nobody finds a place."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distilray.pipeline import load_job
+from distilray.pipeline.run import execute
+from tests.support import make_checkpoint, output_bytes, random_texts, write_shard
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+UNITS, PATIENCE = 24, 400  # seconds
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A job of 24 units, and its output on one machine in `undisturbed`."""
+    folder = tmp_path_factory.mktemp("nodes")
+    make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
+    for shard in range(4):
+        texts = [*random_texts(119, shard, words=(40, 60)), None]
+        write_shard(folder / f"corpus/{shard}.parquet", texts, row_group_size=20, id=list(range(120)))
+    job = {
+        "source": {"uri": str(folder / "corpus"), "keep": ["id"]},
+        "tasks": [{"task": "token-classification", "model": str(folder / "model")}],
+        "sink": {"uri": str(folder / "undisturbed")},
+        "compute": {"engine": "local", "unit_bytes": 8000, "dtype": "float32"},
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    assert execute(load_job(folder / "job.yaml")).manifest["units"] == UNITS
+    return folder
+
+
+@contextmanager
+def cluster_of(*cpus: int) -> Iterator[object]:
+    """Nodes with that many CPUs each, the first of them the head; nothing in this process is connected to it."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "include_dashboard": False})
+    try:
+        for count in cpus[1:]:
+            cluster.add_node(num_cpus=count)
+        yield cluster
+    finally:
+        cluster.shutdown()
+
+
+def start(folder: Path, out: Path, address: str, *more: str) -> subprocess.Popen[str]:
+    arguments = ["--set", "compute.engine=ray", "--set", f"sink.uri={out}", *more]
+    command = [sys.executable, "-m", "distilray.pipeline.cli", "run", str(folder / "job.yaml"), *arguments]
+    environment = {**os.environ, "RAY_ADDRESS": address}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=folder
+    )
+
+
+def test_a_node_is_lost_and_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
+    """With as many actors as the whole cluster holds: they must all find a place, and readers beside them, on one node."""
+    out = tmp_path / "out"
+    with cluster_of(2, 2) as cluster:
+        driver = start(folder, out, cluster.address)  # type: ignore[attr-defined]
+        for _ in range(PATIENCE * 20):
+            if len(list(out.glob("data/[0-9]*.parquet"))) >= 3:
+                break
+            assert driver.poll() is None, driver.communicate()[1]
+            time.sleep(0.05)
+        (node,) = cluster.worker_nodes  # type: ignore[attr-defined]
+        os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
+        assert len(list(out.glob("data/[0-9]*.parquet"))) < UNITS
+        said = driver.communicate(timeout=PATIENCE)[1]
+        assert driver.returncode == 0, said
+    assert output_bytes(out) == output_bytes(folder / "undisturbed")
+
+
+HOG = """
+import sys, time, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+@ray.remote(num_cpus=2)
+def hold():
+    time.sleep(10**6)
+task = hold.remote()
+while ray.available_resources().get("CPU", 0) > 0.5:
+    time.sleep(0.1)
+print("held", flush=True)
+time.sleep(10**6)
+"""
+
+
+def test_nobody_finds_a_place_and_the_run_says_what_waits_for_what(folder: Path, tmp_path: Path) -> None:
+    with cluster_of(2) as cluster:
+        address = cluster.address  # type: ignore[attr-defined]
+        hog = subprocess.Popen([sys.executable, "-c", HOG, address], stdout=subprocess.PIPE, text=True, cwd=folder)
+        try:
+            assert hog.stdout
+            assert hog.stdout.readline().strip() == "held"
+            driver = start(folder, tmp_path / "out", address, "--set", "compute.stall=15")
+            said = driver.communicate(timeout=PATIENCE)[1]
+        finally:
+            hog.kill()
+            hog.wait()
+    assert driver.returncode == 1, said
+    (line,) = said.strip().splitlines()
+    assert "nothing came further for 15 s (compute.stall): " in line
+    assert "tokenize: 0 of 1 actors placed" in line
+    assert "predict: 0 of 1 actors placed" in line
+    assert "the cluster has 0 of 2 CPUs free and 0 of 0 GPUs free; end what else runs there, or add nodes" in line
+    assert line.endswith("run the same command again to go on")
