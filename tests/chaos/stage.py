@@ -47,10 +47,12 @@ class Stage:
         fs.invalidate_cache()
         return fs
 
-    def start(self, out: str, engine: str = "local", environment: Mapping[str, str] | None = None) -> BaseProcess:
-        """`distilray run` into s3://out/OUT, as a process of its own; what it prints is in `log(out)`."""
+    def start(
+        self, out: str, engine: str = "local", environment: Mapping[str, str] | None = None, sink: str = ""
+    ) -> BaseProcess:
+        """`distilray run` into s3://out/OUT or the sink, as a process of its own; what it prints is in `log(out)`."""
         arguments = ["run", str(self.folder / "job.yaml")]
-        for override in (f"sink.uri=s3://out/{out}", f"compute.engine={engine}"):
+        for override in (f"sink.uri={sink or f's3://out/{out}'}", f"compute.engine={engine}"):
             arguments += ["--set", override]
         process = _processes.Process(target=_drive, args=(arguments, str(self.log(out)), dict(environment or {})))
         process.start()

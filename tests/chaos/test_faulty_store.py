@@ -1,7 +1,6 @@
 """A job whose store fails one request in five, in every way there is, ends right."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,7 @@ from tests.proxy import ANY, Rule
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
 
-# shorter than any client waits; a client's own patience is in job.yaml
-STALL = 20.0
+STALL = 20.0  # seconds: longer than the job's clients wait
 
 
 @pytest.fixture(scope="module")

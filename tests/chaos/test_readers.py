@@ -1,10 +1,9 @@
 """Who looks at data/ while a job runs and dies sees whole units only, each row once, and nothing that will not last."""
 
 import io
-import os
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 import s3fs
+from fsspec.implementations.local import LocalFileSystem
 
 from tests.chaos.stage import Stage, stage
 from tests.proxy import Rule
@@ -70,30 +70,31 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.mark.parametrize("store", ["s3", "disk"])
 def test_a_partial_run_shows_whole_units(here: Stage, tmp_path: Path, store: str) -> None:
     out = f"seen-on-{store}"
-    sink = f"s3://out/{out}" if store == "s3" else str(tmp_path / out)
-    folder = f"out/{out}/data" if store == "s3" else f"{sink}/data"
-    final = rows(here.table("reference", "data").select(COLUMNS))
-    whole = units(here)
-    draw = random.Random(0)
-    here.proxy.rules(Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.1))
+    sink, folder = (
+        (f"s3://out/{out}", f"out/{out}/data") if store == "s3" else (f"{tmp_path}/out", f"{tmp_path}/out/data")
+    )
+    units = [set(by_glob(here.fs, name)) for name in here.fs.glob("out/reference/data/*.parquet")]
+    unit_of = {row: number for number, unit in enumerate(units) for row in unit}
     seen: dict[str, set[int]] = {read.__name__: set() for read in READERS}
-    for kills in range(4, -1, -1):
-        driver = here.start(out, sink=sink)
-        left = draw.randrange(2, 8) * len(READERS)  # looks until the driver dies
-        while driver.is_alive():
+    draw = random.Random(0)
+    here.proxy.rules(Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.2))
+    for kills in range(3, -1, -1):
+        driver, looks = here.start(out, sink=sink), 0
+        last = draw.randrange(1, 4) if kills else -1  # look of this run
+        while driver.is_alive() or looks == 0:
+            fs = here.fs if store == "s3" else LocalFileSystem()
+            if not fs.glob(f"{folder}/*.parquet"):
+                continue
+            looks += 1
             for read in READERS:
-                if (found := look(here.fs if store == "s3" else None, folder, read)) is None:
-                    continue
+                found = read(fs, folder)
                 assert len(found) == len(set(found)), f"{read.__name__}: a row twice"
-                assert set(found) <= set(final)
-                counts = {unit: len(unit & set(found)) for unit in whole}
-                assert all(count in (0, len(unit)) for unit, count in counts.items()), f"{read.__name__}: half a unit"
+                shown = Counter(unit_of[row] for row in found)
+                assert shown == {number: len(units[number]) for number in shown}, f"{read.__name__}: half a unit"
                 seen[read.__name__].add(len(found))
-                left -= 1
-            if kills and left <= 0 and driver.pid:
+            if looks == last:
                 driver.kill()
-                driver.join()
     assert driver.exitcode == 0, here.log(out).read_text()[-3000:]
     for read in READERS:
-        assert sorted(look(here.fs if store == "s3" else None, folder, read) or []) == sorted(final)
-        assert len(seen[read.__name__]) > 2, f"{read.__name__} saw too little: {seen}"
+        assert sorted(read(here.fs if store == "s3" else LocalFileSystem(), folder)) == sorted(unit_of)
+        assert len(seen[read.__name__]) > 2, f"{read.__name__} has seen too little: {seen}"
