@@ -43,9 +43,7 @@ class Stage:
 
     @property
     def fs(self) -> s3fs.S3FileSystem:
-        fs = s3fs.S3FileSystem(**self.server.storage_options)
-        fs.invalidate_cache()
-        return fs
+        return s3fs.S3FileSystem(**self.server.storage_options, use_listings_cache=False)
 
     def start(
         self, out: str, engine: str = "local", environment: Mapping[str, str] | None = None, sink: str = ""
