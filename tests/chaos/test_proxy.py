@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import s3fs
@@ -44,7 +43,7 @@ def test_everything_goes_through(fs: s3fs.S3FileSystem) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in ANY if kind != "delay"])
 def test_a_read_fails(fs: s3fs.S3FileSystem, proxy: Proxy, kind: str) -> None:
     proxy.rules(Rule([kind], method="GET", path="/things/", seconds=3))
-    with pytest.raises(Exception):  # noqa: B017 (each in its own way)
+    with pytest.raises(Exception):  # noqa: B017, PT011 (each in its own way)
         fs.cat_file(PATH)
     assert proxy.harmed()[-1][:2] == (kind, "GET")
 
@@ -57,7 +56,7 @@ def test_a_short_range_says_nothing_of_itself(fs: s3fs.S3FileSystem, proxy: Prox
 @pytest.mark.parametrize("kind", [kind for kind in ANY if kind not in (*IN_BODY, "delay")])
 def test_a_put_fails_before_or_after_it_is_done(fs: s3fs.S3FileSystem, proxy: Proxy, kind: str) -> None:
     proxy.rules(Rule([kind], method="PUT", seconds=3))
-    with pytest.raises(Exception):  # noqa: B017
+    with pytest.raises(Exception):  # noqa: B017, PT011
         fs.pipe_file(f"{PATH}.{kind}", DATA)
     proxy.rules()
     assert fs.exists(f"{PATH}.{kind}") == (kind not in BEFORE)
