@@ -8,8 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-VICTIMS = {"predict actor": b"MapBatches(Predict)", "tokenize actor": b"MapBatches(Tokenize)"}
-_NO_TASKS = (b"MapWorker(", b"Agent")  # in the titles of actors and of a node's own helpers; all else works at tasks
+# in the titles of processes; those of tasks change with what they do
+VICTIMS = {
+    "predict actor": b"MapBatches(Predict)",
+    "tokenize actor": b"MapBatches(Tokenize)",
+    "read task": b"ray::ReadUnitSource",
+    "write task": b"ray::MapBatches(Write)",
+}
 
 
 @dataclass
@@ -35,16 +40,9 @@ class Nodes:
         self.cluster.remove_node(node, allow_graceful=False)
 
     def workers(self, victim: str) -> list[int]:
-        """Process ids of all workers of a kind: of VICTIMS, or those of read and write tasks."""
+        """Process ids of all workers of a kind of VICTIMS, as of now."""
         raylets = [info.process.pid for node in self.working for info in node.all_processes["raylet"]]
-        titles = {pid: title for raylet in raylets for pid in _children(raylet) if (title := _title(pid))}
-        if victim in VICTIMS:
-            return [pid for pid, title in titles.items() if VICTIMS[victim] in title]
-        return [
-            pid
-            for pid, title in titles.items()
-            if title.startswith(b"ray::") and not any(no in title for no in _NO_TASKS)
-        ]
+        return [pid for raylet in raylets for pid in _children(raylet) if VICTIMS[victim] in _title(pid)]
 
 
 @contextmanager

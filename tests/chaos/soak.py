@@ -14,7 +14,7 @@ from tests.chaos.stage import PATIENCE, Stage
 from tests.proxy import Rule
 
 # how often each dies, if it is there
-_WEIGHTS = {**dict.fromkeys(VICTIMS, 5), "task worker": 4, "driver": 2, "server": 2, "node": 1}
+_WEIGHTS = {**dict.fromkeys(VICTIMS, 5), "driver": 2, "server": 2, "node": 1}
 _KILLS_OF_A_JOB = 20
 _PACE = Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.15)  # so that there is something to kill
 _STEPS = ("_plan.parquet", "_runs/", "dead/", "dead/", *["data/"] * 6, "_manifest.json", "_SUCCESS")
@@ -113,7 +113,7 @@ class Soak:
         ends: dict[str, Callable[[], None]] = {"driver": driver.kill, "server": self.stage.server.kill}
         if engine == "ray":
             ends["node"] = partial(self.nodes.kill, self.draw.choice(self.nodes.working))
-            for kind in (*VICTIMS, "task worker"):
+            for kind in VICTIMS:
                 if pids := self.nodes.workers(kind):
                     ends[kind] = partial(end, self.draw.choice(pids))
         victim = self.draw.choices([*ends], [_WEIGHTS[kind] for kind in ends])[0]

@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.s3, pytest.mark.slow]
 # a dead letter
 PUTS = {
     "the plan": ("_plan.parquet", 0),
+    "the run's number": ("_runs/", 0),
     "the first unit": ("data/", 0),
     "the first dead letters": ("dead/", 0),
     "a middle unit": ("data/", 3),
@@ -58,7 +59,7 @@ def test_the_driver_is_killed(here: Stage, when: str, put: str) -> None:
 
 @pytest.mark.parametrize("put", PUTS)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_the_server_is_killed(here: Stage, when: str, put: str) -> None:
+def test_the_server_is_killed_and_starts_again(here: Stage, when: str, put: str) -> None:
     out = f"server-{when}-{put}".replace(" ", "-")
     hold(here, out, when, put)
     driver = here.start(out)
@@ -66,6 +67,6 @@ def test_the_server_is_killed(here: Stage, when: str, put: str) -> None:
     here.server.kill()
     here.proxy.release()
     here.server.start()
-    driver.join()  # with success or with the store's error
-    here.finish(out)
+    driver.join()
+    assert driver.exitcode == 0, here.log(out).read_text()[-3000:]  # it has tried again, after whatever was done
     assert here.judge(out) == {}
