@@ -3,35 +3,22 @@
 Signatures cover the Host header, which goes through unchanged: clients use the proxy's address as their endpoint.
 """
 
-import asyncio
 import json
-import random
-import re
-import socket
-import struct
 import subprocess
 import sys
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
-
-import aiohttp
-from aiohttp import web
-from yarl import URL
 
 BEFORE = ("slow_down", "error", "reset_before", "stall", "delay")  # not forwarded, but for delay
 AFTER = ("reset_after", "error_after")  # done by the server, but the client does not know
 IN_BODY = ("reset_body", "stall_body", "short", "truncated")  # of answers to GET
 ANY = (*BEFORE, *AFTER, *IN_BODY)
 HOLDS = ("hold_before", "hold_after")  # until `Proxy.release`
-
-_XML = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
-_NOT_FORWARDED = {"connection", "expect", "keep-alive", "transfer-encoding"}
-_REMEMBERED = 10_000  # harmed requests
 
 
 @dataclass(frozen=True)
@@ -76,11 +63,21 @@ class Proxy:
         """Kind, method, and path with query, of what was harmed so far."""
         return [(kind, method, path) for kind, method, path in self._call("harmed")]
 
+    def puts(self) -> dict[str, int]:
+        """How often each object was put, whether its client knows or not, by path."""
+        puts: dict[str, int] = self._call("puts")
+        return puts
+
+    def held(self) -> list[str]:
+        """Method and path of the requests that wait for `release`."""
+        held: list[str] = self._call("held")
+        return held
+
     def wait_held(self, patience: float = 60.0) -> str:
         """Method and path of a request that is held, as soon as there is one. Raises TimeoutError."""
         for _ in range(int(patience * 50)):
-            if held := self._call("held"):
-                return str(held[0])
+            if held := self.held():
+                return held[0]
             time.sleep(0.02)
         raise TimeoutError("no request was held")
 
@@ -97,176 +94,12 @@ class Proxy:
 @contextmanager
 def fault_proxy(upstream: str, seed: int = 0) -> Iterator[Proxy]:
     """Runs while the block runs, before the server at the endpoint `upstream`."""
-    command = [sys.executable, "-P", __file__, upstream, str(seed)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tests.proxying", upstream, str(seed)]
+    root = Path(__file__).resolve().parent.parent
+    process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout
         yield Proxy(process.stdout.readline().strip())
     finally:
         process.kill()
         process.communicate()
-
-
-class _Handler:
-    """The proxy in its own process."""
-
-    def __init__(self, upstream: str, seed: int) -> None:
-        self.upstream, self.draw = upstream, random.Random(seed)
-        self.counted: Counter[str] = Counter()
-        self.hurt: list[tuple[str, str, str]] = []
-        self.holding: list[tuple[str, asyncio.Future[bool]]] = []
-        self.set_rules([])
-
-    def set_rules(self, rules: list[dict[str, Any]]) -> None:
-        self.active = [Rule(**rule) for rule in rules]
-        self.matched, self.taken = [0] * len(rules), [0] * len(rules)
-
-    async def control(self, request: web.Request) -> web.Response:
-        value = await request.json()
-        answer: object = None
-        match request.match_info["name"]:
-            case "rules":
-                self.set_rules(value)
-            case "counts":
-                answer = self.counted
-            case "harmed":
-                answer = self.hurt
-            case "held":
-                answer = [label for label, _ in self.holding]
-            case "release":
-                for _, future in self.holding:
-                    future.set_result(value)
-                self.holding = []
-        return web.json_response(answer)
-
-    async def __call__(self, request: web.Request) -> web.StreamResponse:
-        self.counted["requests"] += 1
-        kind, seconds = self._fault(request)
-        if kind:
-            self.counted[kind] += 1
-            self.hurt = [*self.hurt[-_REMEMBERED:], (kind, request.method, request.raw_path)]
-        match kind:
-            case "slow_down":
-                return await _refusal(request, 503, "SlowDown", "Please reduce your request rate.")
-            case "error":
-                return await _refusal(request, 500, "InternalError", "We encountered an internal error.")
-            case "reset_before":
-                return _reset(request)
-            case "stall":
-                await _silence(request, seconds)
-                return _reset(request)
-            case "delay":
-                await asyncio.sleep(seconds)
-            case "hold_before":
-                if not await self._hold(request):
-                    return _reset(request)
-        return await self._forward(request, kind, seconds)
-
-    def _fault(self, request: web.Request) -> tuple[str, float]:
-        """What to do to this request, and for how long."""
-        for i, rule in enumerate(self.active):
-            kinds = [kind for kind in rule.kinds if kind not in IN_BODY or request.method == "GET"]
-            fits = re.fullmatch(rule.method or ".*", request.method) and re.search(rule.path, request.raw_path)
-            if not kinds or not fits:
-                continue
-            self.matched[i] += 1
-            spent = rule.times is not None and self.taken[i] >= rule.times
-            if self.matched[i] > rule.skip and not spent and self.draw.random() < rule.rate:
-                self.taken[i] += 1
-                return self.draw.choice(kinds), rule.seconds
-        return "", 0.0
-
-    async def _hold(self, request: web.Request) -> bool:
-        """Whether it may go on."""
-        future = asyncio.get_running_loop().create_future()
-        self.holding.append((f"{request.method} {request.raw_path}", future))
-        return bool(await future)
-
-    async def _forward(self, request: web.Request, kind: str, seconds: float) -> web.StreamResponse:
-        url = URL(self.upstream + request.raw_path, encoded=True)
-        headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED]
-        body = request.content if request.body_exists else None
-        # a connection of its own each: one kept from before a restart of the server would be tried twice
-        connector = aiohttp.TCPConnector(force_close=True)
-        skip = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
-        try:
-            async with (
-                aiohttp.ClientSession(
-                    connector=connector, auto_decompress=False, skip_auto_headers=skip, timeout=aiohttp.ClientTimeout()
-                ) as session,
-                session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as answer,
-            ):
-                if kind == "reset_after":
-                    return _reset(request)
-                if kind == "error_after":
-                    return await _refusal(request, 500, "InternalError", "We encountered an internal error.")
-                if kind == "hold_after" and not await self._hold(request):
-                    return _reset(request)
-                return await _passed_on(request, answer, kind, seconds)
-        except (aiohttp.ClientError, OSError):  # the server is gone: to its client it looks just so
-            return _reset(request)
-
-
-async def _passed_on(
-    request: web.Request, answer: aiohttp.ClientResponse, kind: str, seconds: float
-) -> web.StreamResponse:
-    """The server's answer to the client, or half of it."""
-    response = web.StreamResponse(status=answer.status, reason=answer.reason)
-    response.headers.extend((n, v) for n, v in answer.headers.items() if n.lower() not in _NOT_FORWARDED)
-    if kind not in IN_BODY:
-        await response.prepare(request)
-        async for chunk in answer.content.iter_any():
-            await response.write(chunk)
-        await response.write_eof()
-        return response
-    body = await answer.read()
-    half = body[: len(body) // 2]
-    response.headers["Content-Length"] = str(len(half if kind == "truncated" else body))
-    await response.prepare(request)
-    await response.write(half)
-    if kind == "stall_body":
-        await _silence(request, seconds)
-    if kind == "short" and request.transport:
-        request.transport.close()
-    elif kind != "truncated":
-        await asyncio.sleep(0.05)  # a reset overtakes what is not yet read
-        _reset(request)
-    return response
-
-
-async def _refusal(request: web.Request, status: int, code: str, message: str) -> web.Response:
-    with suppress(OSError):
-        await request.read()
-    return web.Response(status=status, text=_XML.format(code, message), content_type="application/xml")
-
-
-def _reset(request: web.Request) -> web.Response:
-    """Ends the connection with RST, as a host does that is switched off and on; what is returned goes nowhere."""
-    if request.transport:
-        connection: socket.socket = request.transport.get_extra_info("socket")
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        request.transport.abort()
-    return web.Response(status=500)
-
-
-async def _silence(request: web.Request, seconds: float) -> None:
-    """As long as the client waits, at most."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and request.transport and not request.transport.is_closing():
-        await asyncio.sleep(0.05)
-
-
-async def _serve(upstream: str, seed: int) -> None:
-    handler = _Handler(upstream, seed)
-    app = web.Application(client_max_size=2**30)
-    app.router.add_post("/_proxy/{name}", handler.control)
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # ends with the process that started this one
-
-
-if __name__ == "__main__":
-    asyncio.run(_serve(sys.argv[1], int(sys.argv[2])))
