@@ -252,7 +252,7 @@ def test_a_shard_that_changed_since_it_was_planned_stops_the_run(checkpoint: Pat
     for name in (tmp_path / "out/data").iterdir():
         name.unlink()
     write_shard(shard, random_texts(30, 9))
-    with pytest.raises(ValueError, match="changed since it was planned"):
+    with pytest.raises(ValueError, match="1 of 1 shards changed since the plan"):
         execute(job)
 
 
