@@ -1,10 +1,10 @@
 # make example: sets up .venv and runs the main job.  make test: sets up .venv and passes the tests.
-# make bench: sets up .venv and runs the forward pass beside its rivals.
+# make bench: sets up .venv and runs the forward pass beside its rivals.  make audit: asks for known vulnerabilities.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: example test lint test-slow bench clean
+.PHONY: example test lint test-slow bench audit clean
 
 example: .venv/ready
 	$(BIN)/python examples/ner_corpus.py
@@ -17,6 +17,14 @@ test-slow: .venv/ready-dev .venv/ready-bench
 
 bench: .venv/ready-bench
 	$(BIN)/python benchmarks/forward.py
+
+audit: .audit/ready
+	.audit/bin/python .ci/audit.py
+
+.audit/ready: Makefile
+	$(PYTHON) -m venv .audit
+	.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	touch $@
 
 lint: .venv/ready-dev
 	$(BIN)/ruff check .
@@ -37,4 +45,4 @@ lint: .venv/ready-dev
 	touch $@
 
 clean:
-	rm -rf .venv out build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .audit out build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,11 +9,14 @@ from functools import cached_property
 from typing import Any
 
 from distilray.model.config import CheckpointError, Config, parse_config, parse_json_object
+from distilray.model.redact import redacted
 from distilray.model.store import StoreError, explain, open_store
 
 WEIGHTS = "model.safetensors"
 INDEX = ".index.json"  # of a file in shards
 _WEIGHTS = (WEIGHTS, "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
+_WEIGHTS_ENDINGS = tuple(f".{name.rpartition('.')[2]}" for name in _WEIGHTS)
+_LARGEST = 2**27  # bytes of a file that is no weights: a vocabulary of a million tokens has 2**25
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
 _EXPECTED = (
     "expected a folder with config.json, weights, and vocab.txt or tokenizer.json (a local path is relative to the "
@@ -81,7 +84,7 @@ class Checkpoint:
             return self._fetch(name)
         except FileNotFoundError as error:
             reason = (
-                f": {error}" if error.__cause__ else ""
+                f": {redacted(str(error))}" if error.__cause__ else ""
             )  # a hub says which of repository, revision and file it lacks
             raise CheckpointError(f"no {name} in {self.uri}{reason}; {_EXPECTED}") from error
 
@@ -107,6 +110,9 @@ class Checkpoint:
 
     def _fetch(self, name: str) -> bytes:
         with self._store(name) as (fs, path):
+            size = 0 if name.endswith(_WEIGHTS_ENDINGS) else int(fs.info(path)["size"] or 0)
+            if size > _LARGEST:
+                raise CheckpointError(f"{self.where(name)}: expected at most {_LARGEST} bytes, got {size}")
             data: bytes = fs.cat_file(path)
         self._sums[name] = hashlib.sha256(data).hexdigest()
         return data
@@ -125,7 +131,7 @@ class Checkpoint:
         try:
             fs, root = open_store(self.uri, self.storage_options)
             yield fs, f"{root}/{name}"
-        except FileNotFoundError:
+        except (FileNotFoundError, CheckpointError):
             raise
         except StoreError as error:
             raise StoreError(f"cannot read {self.where(name)}: {error}") from error

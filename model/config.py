@@ -19,6 +19,16 @@ _ALIASES = {
     "dim": ("dim", "hidden_size"),
     "hidden_dim": ("hidden_dim", "intermediate_size"),
 }
+# no DistilBERT is larger: what a file says must not decide how much memory is asked for
+_MOST = {
+    "vocab_size": 2**22,
+    "max_position_embeddings": 2**16,
+    "n_layers": 2**10,
+    "n_heads": 2**10,
+    "dim": 2**14,
+    "hidden_dim": 2**16,
+}
+_MOST_LABELS = 2**20
 _DEFAULTS = {
     "vocab_size": 30522,
     "max_position_embeddings": 512,
@@ -106,6 +116,8 @@ def _size(raw: Mapping[str, Any], name: str, where: str) -> int:
     value = next((raw[alias] for alias in _ALIASES[name] if alias in raw), _DEFAULTS[name])
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise CheckpointError(f"{where}: {name} must be a positive integer, got {value!r}")
+    if value > _MOST[name]:
+        raise CheckpointError(f"{where}: {name} must be at most {_MOST[name]}, got {value:.6g}")
     return value
 
 
@@ -126,6 +138,8 @@ def _labels(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
     id2label, num_labels = raw.get("id2label"), raw.get("num_labels")
     if num_labels is not None and (type(num_labels) is not int or num_labels < 1):
         raise CheckpointError(f"{where}: num_labels must be a positive integer, got {num_labels!r}")
+    if num_labels is not None and num_labels > _MOST_LABELS:
+        raise CheckpointError(f"{where}: num_labels must be at most {_MOST_LABELS}, got {num_labels:.6g}")
     if id2label is None:
         return tuple(f"LABEL_{i}" for i in range(2 if num_labels is None else num_labels))
     if not isinstance(id2label, dict) or not all(re.fullmatch(r"0|[1-9]\d{0,8}", str(key)) for key in id2label):

@@ -3,13 +3,14 @@
 import errno
 import os
 import random
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
+
+from distilray.model.redact import redacted
 
 Got = TypeVar("Got")
 
@@ -61,7 +62,9 @@ class Patient:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._fs, name)
-        return (lambda *args, **options: retried(found, *args, **options)) if callable(found) else found
+        if not callable(found):
+            return found
+        return lambda *args, **options: retried(str(args[0]) if args else name, found, *args, **options)
 
     def cat_file(self, path: str) -> bytes:
         """All of a file. Raises StoreError, and what `retried` does."""
@@ -70,7 +73,7 @@ class Patient:
         if info["type"] != "file":
             raise IsADirectoryError(f"expected a file, got a folder: {path}")
         if "s3" not in self._fs.protocol:
-            return retried(self._whole, path, info["size"])
+            return retried(path, self._whole, path, info["size"])
         starts = range(0, info["size"], _PIECE)  # s3fs on its own takes a short piece of a long file for zeros
         ends = [min(start + _PIECE, info["size"]) for start in starts]
         pieces = self.cat_ranges([path] * len(starts), list(starts), ends)
@@ -81,7 +84,7 @@ class Patient:
 
     def _whole(self, path: str, size: int | None) -> bytes:
         data: bytes = self._fs.cat_file(path)
-        return data if size is None else _whole(data, size, path)
+        return data if size is None else _whole(data, size)
 
     def cat_ranges(self, paths: list[str], starts: list[int], ends: list[int], on_error: str = "return") -> list[Any]:
         """The bytes of each range, or what became of it after as many tries as `retried` has."""
@@ -91,17 +94,19 @@ class Patient:
         for _ in _tries():
             asked = ([values[i] for i in left] for values in (paths, starts, ends))
             for i, got in zip(left, self._fs.cat_ranges(*asked, on_error="return"), strict=True):
-                found[i] = got if isinstance(got, Exception) else _or_error(got, ends[i] - starts[i], paths[i])
+                found[i] = got if isinstance(got, Exception) else _or_error(got, ends[i] - starts[i])
             left = [i for i in left if isinstance(found[i], Exception) and may_pass(found[i])]
             if not left:
                 break
-        return [_given_up(got) if i in set(left) else got for i, got in enumerate(found)]
+        for i in left:
+            found[i] = _given_up(found[i], paths[i])
+        return found
 
 
-def retried(call: Callable[..., Got], *args: Any, **options: Any) -> Got:
+def retried(where: str, call: Callable[..., Got], *args: Any, **options: Any) -> Got:
     """What the call gives, which is tried again, after a pause of random length, while its error may pass.
 
-    Raises StoreError when it does not, and at once what no second try mends.
+    Raises StoreError, which says `where`, when it does not, and at once what no second try mends.
     """
     last: Exception = StoreError()
     for _ in _tries():
@@ -111,7 +116,7 @@ def retried(call: Callable[..., Got], *args: Any, **options: Any) -> Got:
             if not may_pass(error):
                 raise
             last = error
-    raise _given_up(last) from last
+    raise _given_up(last, where) from last
 
 
 def _tries() -> Iterator[int]:
@@ -131,8 +136,8 @@ def may_pass(error: Exception) -> bool:
     return True
 
 
-def _given_up(error: Exception) -> StoreError:
-    return error if isinstance(error, StoreError) else StoreError(f"{explain(error)} (tried {_TRIES} times)")
+def _given_up(error: Exception, where: str) -> StoreError:
+    return StoreError(f"{where}: {explain(error)} (tried {_TRIES} times)")
 
 
 def read_exactly(file: Any, size: int, path: str) -> bytes:
@@ -141,26 +146,26 @@ def read_exactly(file: Any, size: int, path: str) -> bytes:
 
     def once() -> bytes:
         file.seek(start)
-        return _whole(file.read(size), size, path)
+        return _whole(file.read(size), size)
 
-    return retried(once)
+    return retried(path, once)
 
 
-def _whole(data: bytes, size: int, path: str) -> bytes:
+def _whole(data: bytes, size: int) -> bytes:
     if len(data) != size:
-        raise StoreError(f"{path}: expected {size} bytes, got {len(data)}: cut off on the way, or has it changed?")
+        raise StoreError(f"expected {size} bytes, got {len(data)}: cut off on the way, or has it changed?")
     return data
 
 
-def _or_error(data: bytes, size: int, path: str) -> bytes | StoreError:
+def _or_error(data: bytes, size: int) -> bytes | StoreError:
     try:
-        return _whole(data, size, path)
+        return _whole(data, size)
     except StoreError as error:
         return error
 
 
 def explain(error: Exception) -> str:
     """One line for an exception of a store; the type tells what its text often does not."""
-    text = re.sub(r"//[^/@\s]*@", "//", str(error)).strip().splitlines()  # an address may hold a password
+    text = redacted(str(error)).strip().splitlines()
     kind = type(error).__name__
     return text[0] if isinstance(error, StoreError) and text else f"{kind}: {text[0]}" if text else kind

@@ -147,6 +147,8 @@ def _unreachable(vocab: Mapping[str, int], hidden: set[str]) -> dict[str, int]:
 def _check(ids: Mapping[str, int], special: Mapping[str, str], checkpoint: Checkpoint) -> None:
     if lost := [special.get(role, role) for role in _NEEDED if special.get(role) not in ids]:
         raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary lacks {', '.join(lost)}")
+    if min(ids.values()) < 0:
+        raise CheckpointError(f"{checkpoint.uri}: the vocabulary has an id below 0")
     if (last := max(ids.values())) >= checkpoint.config.vocab_size:
         size = checkpoint.config.vocab_size
         raise CheckpointError(f"{checkpoint.uri}: the vocabulary reaches id {last}, the model's vocab_size is {size}")

@@ -37,6 +37,7 @@ _ENCODER = ("embeddings.", "transformer.")
 _HEADLESS: tuple[HeadName, ...] = ("first-token", "mean-pooling")
 _HEAD_MODULES = ("classifier", "pre_classifier", "qa_outputs", "vocab_transform", "vocab_layer_norm", "vocab_projector")
 _POSITIONS = "embeddings.position_embeddings.weight"
+_MOST_SINUSOIDS = 2**24
 _WORDS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
 
 
@@ -121,7 +122,15 @@ def check_weights(name: HeadName, weights: Weights) -> None:
 
 
 def sinusoidal_positions(config: Config) -> Tensor:
-    """float32 [positions, dim]: sin on even, cos on odd columns (Vaswani et al. 2017)."""
+    """float32 [positions, dim]: sin on even, cos on odd columns (Vaswani et al. 2017).
+
+    Raises CheckpointError for more than any model has: no weights vouch for these sizes.
+    """
+    if config.max_position_embeddings * config.dim > _MOST_SINUSOIDS:
+        raise CheckpointError(
+            f"config.json asks for sinusoidal positions of {config.max_position_embeddings} x {config.dim}, which the "
+            f"weights lack: expected at most {_MOST_SINUSOIDS} numbers"
+        )
     position = np.arange(config.max_position_embeddings)[:, None]
     column = np.arange(config.dim)[None]
     angle = position / 10000 ** (2 * (column // 2) / config.dim)

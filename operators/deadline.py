@@ -2,19 +2,21 @@
 
 import faulthandler
 import sys
+import time
 from typing import Self
 
 EXIT_CODE = 1  # faulthandler's
+_EXACT = 0.05  # of the seconds: renewing costs a thread, and packs may take milliseconds
 
 
 class Deadline:
     """Blocks that must show progress every so many seconds; None: they may take any time. A process has one at a time."""
 
     def __init__(self, seconds: float | None) -> None:
-        self._seconds, self._on = seconds, False
+        self._seconds, self._on, self._renewed = seconds, False, float("-inf")
 
     def __enter__(self) -> Self:
-        self._on = self._seconds is not None
+        self._on, self._renewed = self._seconds is not None, float("-inf")
         self.renew()
         return self
 
@@ -25,5 +27,6 @@ class Deadline:
 
     def renew(self) -> None:
         """Says that there is progress. The time over, all threads' tracebacks go to stderr and the process exits."""
-        if self._on and self._seconds is not None:
+        if self._on and self._seconds and time.monotonic() - self._renewed > self._seconds * _EXACT:
+            self._renewed = time.monotonic()
             faulthandler.dump_traceback_later(self._seconds, exit=True, file=sys.__stderr__ or sys.stderr)

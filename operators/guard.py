@@ -19,6 +19,7 @@ import torch
 from distilray.model.attention import BackendError
 from distilray.model.calibrate import cache_folder
 from distilray.model.config import CheckpointError
+from distilray.model.store import explain
 from distilray.model.windows import WindowError
 from distilray.operators import schema as s
 from distilray.operators.columns import ColumnSizeError
@@ -104,17 +105,11 @@ def survived(call: Call, table: pa.Table, stage: str) -> pa.Table:
             if dead >= _HOPELESS and not lived:
                 raise
             log.warning("a row raised in %s: %s", stage, type(error).__name__)
-            yield call(buried(part, stage, _reason(error), explained(error)))
+            yield call(buried(part, stage, _reason(error), explain(error)))
         else:
             lived += int(pc.sum(pc.is_null(part[s.DEAD_REASON])).as_py() or 0)
 
     return joined(list(attempt(table)))
-
-
-def explained(error: BaseException) -> str:
-    """An exception in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _reason(error: Exception) -> str:

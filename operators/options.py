@@ -2,9 +2,10 @@
 
 import os
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from distilray.model.redact import holds_secret
 
 
 def location(uri: str) -> str:
@@ -13,8 +14,10 @@ def location(uri: str) -> str:
         raise ValueError("expected a path or a URI, got an empty string")
     if "://" not in uri:
         return os.path.abspath(os.path.expanduser(uri))
-    if any(urlsplit(part).password is not None for part in uri.split("::")):
-        raise ValueError("a URI must hold no password; put credentials into storage_options or the environment")
+    if holds_secret(uri):
+        raise ValueError(
+            "a URI must hold no password, token or signature; put credentials into storage_options or the environment"
+        )
     return uri
 
 
@@ -25,9 +28,20 @@ def _share(value: Any) -> Any:
     return value
 
 
+def _without_passwords(options: dict[str, Any]) -> dict[str, Any]:
+    """An endpoint or a proxy is quoted by the errors of every library."""
+    if wrong := sorted(str(name) for name, value in options.items() if isinstance(value, str) and holds_secret(value)):
+        raise ValueError(
+            f"{', '.join(wrong)}: a URI must hold no password; give it as key and secret, or in the environment"
+        )
+    return options
+
+
 Location = Annotated[str, AfterValidator(location)]
 # s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
-StorageOptions = Annotated[dict[str, Any], Field(default_factory=dict, repr=False, exclude=True)]
+StorageOptions = Annotated[
+    dict[str, Any], Field(default_factory=dict, repr=False, exclude=True), AfterValidator(_without_passwords)
+]
 
 
 def _limit(value: int | str) -> int | str:

@@ -1,6 +1,7 @@
 """One unit of a shard to a table of rows; what cannot be read becomes dead letters."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -68,13 +69,10 @@ class Read:
 
         Raises ShardError if the shard is another than was planned, and whatever the store raises.
         """
-        return self._read(unit, whole=True)
+        return picked(self._read(unit, whole=True), unit)
 
     def head(self, unit: Unit, rows: int) -> pa.Table:
-        """The first rows of a unit, of its first row group at most, which is decoded only as far as they reach.
-
-        Raises as reading all of it does.
-        """
+        """The first rows of a unit, of its first row group at most, decoded only as far as they reach. Raises as a call does."""
         first = unit.row_groups[0]
         return self._read(replace(unit, row_groups=(first, first + 1), rows=min(rows, unit.rows)), whole=False)
 
@@ -82,6 +80,30 @@ class Read:
         """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
             return self._dead_shard(unit, *unit.error)
+        with self._opened(unit, whole=whole) as (parquet, watched):
+            take = partial(_whole if whole else _streamed, parquet)
+            pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
+        table = pa.concat_tables(pieces)
+        numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
+        return self._rows(unit, table, numbers)
+
+    def parts(self, unit: Unit) -> list[Unit]:
+        """The unit's rows, those of each row group as a unit of the same name. Raises as reading it does."""
+        found, first_row = [], unit.first_row
+        with self._opened(unit, whole=False) as (parquet, _):
+            for group, skip, rows in _parts(unit, parquet.metadata):
+                found.append(replace(unit, row_groups=(group, group + 1), skip=skip, first_row=first_row, rows=rows))
+                first_row += rows
+        return found
+
+    def dead(self, unit: Unit, reason: str, message: str) -> pa.Table:
+        """Every row of a unit, dead."""
+        numbers = pa.array(np.arange(unit.first_row, unit.first_row + unit.rows))
+        return self._rows(unit, self._unread(unit.rows, reason, message), numbers)
+
+    @contextmanager
+    def _opened(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:
+        """The unit's shard; what its store raises is raised as itself."""
         fs, path = open_store(unit.uri, self.storage_options)
         fs.invalidate_cache(path)  # a listing of another day would hide a change
         try:
@@ -94,19 +116,11 @@ class Read:
             watched = WatchedFile(file, info["size"], unit.uri)
             source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
             try:
-                parquet = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered)
-                take = partial(_whole if whole else _streamed, parquet)
-                pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
+                yield pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered), watched
             except Exception as error:
                 if watched.error is None or watched.error is error:
                     raise
                 raise watched.error from error  # the store failed, not the bytes: not the rows' fault
-        table = pa.concat_tables(pieces)
-        numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
-        if unit.pick is not None:
-            at = np.array(unit.pick, dtype=np.int64) - unit.first_row
-            table, numbers, unit = table.take(at), numbers.take(pa.array(at)), replace(unit, rows=len(at))
-        return self._rows(unit, table, numbers)
 
     def _row_group(self, take: Take, group: int, skip: int, rows: int, watched: "WatchedFile") -> pa.Table:
         """Text, kept columns and dead letter of rows of one row group; all dead if its bytes make no sense."""
@@ -166,6 +180,14 @@ class Read:
             s.DEAD_TEXT: pa.nulls(rows, pa.string()),
         }
         return pa.table(columns, schema=s.rows_schema(self.columns, self.inputs)).combine_chunks()
+
+
+def picked(table: pa.Table, unit: Unit) -> pa.Table:
+    """The rows that are wanted of a unit, of all its rows."""
+    if unit.pick is None:
+        return table
+    rows, count = table.take(np.array(unit.pick, dtype=np.int64) - unit.first_row).combine_chunks(), len(unit.pick)
+    return rows.set_column(rows.column_names.index(s.UNIT_ROWS), s.UNIT_ROWS, constant(count, pa.int64(), count))
 
 
 def version(info: Mapping[str, Any]) -> str:

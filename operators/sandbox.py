@@ -11,23 +11,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
+import torch
 
+from distilray.model.store import explain
 from distilray.operators import deadline
 from distilray.operators import schema as s
-from distilray.operators.guard import CRASH, MEMORY, TIMEOUT, Call, Guard, buried, explained, joined, pieces, survived
+from distilray.operators.guard import CRASH, MEMORY, TIMEOUT, Call, Guard, buried, joined, pieces, survived
 
 log = logging.getLogger(__name__)
 
 _ROWS = 64  # a part: one death finds it, the next ones the row
-_TRIES = 2  # of a single row: something else may have killed the process
 _RAY_THRESHOLD = 0.95  # of all memory: what Ray allows by default before it kills workers
 _MEMORY = 0.5  # of what is free when the process starts
 _LOOK = 0.05  # seconds between two looks at its memory
+_DEVICE = 3  # exit code
 _PR_SET_PDEATHSIG = 1
 
 
@@ -60,31 +63,32 @@ def isolated(table: pa.Table, stage: str, call: Call, again: Callable[[], Call])
 
     again: makes `call` in another process. Raises SandboxError if it cannot be made or raises for all rows.
     """
-    with Sandbox(stage, again) as sandbox:
+    with Sandbox(stage, partial(_surviving, stage, again)) as sandbox:
 
         def attempt(part: pa.Table) -> Iterator[pa.Table]:
-            tries = _TRIES if part.num_rows == 1 else 1
-            for left in reversed(range(tries)):
-                try:
-                    yield sandbox.call(part)
-                except DiedError as death:
-                    if left:
-                        continue
-                    if part.num_rows == 1:
-                        yield call(buried(part, stage, death.reason, str(death)))
-                    else:
-                        for piece in pieces(part, 1):
-                            yield from attempt(piece)
-                return
+            one = part.num_rows == 1
+            try:
+                yield sandbox.tried(part) if one else sandbox.ask(part)
+            except DiedError as death:
+                if one:
+                    yield call(buried(part, stage, death.reason, str(death)))
+                else:
+                    for piece in pieces(part, 1):
+                        yield from attempt(piece)
 
         return joined([result for part in pieces(table, _ROWS) for result in attempt(part)])
 
 
-class Sandbox:
-    """A process that calls an operator, started when it is needed."""
+def _surviving(stage: str, again: Callable[[], Call]) -> Call:
+    call = again()
+    return lambda table: survived(call, table, stage)
 
-    def __init__(self, stage: str, again: Callable[[], Call]) -> None:
-        self._stage, self._again = stage, again
+
+class Sandbox:
+    """A process that works for this one, started when it is needed. worker: makes there what answers questions."""
+
+    def __init__(self, stage: str, worker: Callable[[], Callable[[Any], Any]]) -> None:
+        self._stage, self._worker = stage, worker
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -96,14 +100,21 @@ class Sandbox:
             self._process.kill()
             self._process.wait()
 
-    def call(self, table: pa.Table) -> pa.Table:
-        """Raises DiedError if the process dies of it, SandboxError if it raises for every row."""
+    def ask(self, question: Any) -> Any:
+        """The worker's answer. Raises DiedError if the process dies of the question, SandboxError if it raises."""
         if self._process is None:
             self._start()
-        answer, error = self._asked(_packed(table))
+        answer, error = self._asked(question)
         if error is not None:
-            raise SandboxError(error)
-        return pa.ipc.open_stream(answer).read_all()
+            raise SandboxError(f"{self._stage}: {error}")
+        return answer
+
+    def tried(self, question: Any) -> Any:
+        """The same, asked once more if the process dies: something else may have killed it."""
+        try:
+            return self.ask(question)
+        except DiedError:
+            return self.ask(question)
 
     def _start(self) -> None:
         self._connection, theirs = Pipe()
@@ -113,7 +124,7 @@ class Sandbox:
         theirs.close()
         self._limit = float("inf")  # loading a model must be possible
         try:
-            _, error = self._asked((self._stage, self._again))
+            _, error = self._asked(self._worker)
         except DiedError as death:
             raise SandboxError(f"a process of its own for {self._stage} could not start: {death}") from None
         if error is not None:
@@ -142,16 +153,10 @@ def _death(code: int, greedy: bool) -> DiedError:
         return DiedError(MEMORY, "took more than half of the memory that was free")
     if code == deadline.EXIT_CODE:
         return DiedError(TIMEOUT, "made no progress within compute.deadline")
+    if code == _DEVICE:
+        return DiedError(CRASH, "the device failed")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return DiedError(CRASH, f"ended the process: {name}")
-
-
-def _packed(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    packed: bytes = sink.getvalue().to_pybytes()
-    return packed
 
 
 def _resident(pid: int) -> float:
@@ -164,7 +169,7 @@ def _resident(pid: int) -> float:
 
 def _free_memory() -> float:
     """Bytes, of the machine or the container, that Ray's monitor would let us have; infinite where the system does not tell."""
-    kept = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))
+    kept = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))  # noqa: SIM112  Ray's spelling
     free = [float("inf")]
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
@@ -179,26 +184,27 @@ def _free_memory() -> float:
 
 
 def _serve(connection: Connection) -> None:
-    """In the process: makes the operator, then calls it for whatever comes."""
+    """In the process: makes the worker, then asks it whatever comes."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker that dies takes it along
         Path("/proc/self/oom_score_adj").write_text("1000")  # if memory ends, it goes first
-    stage, again = connection.recv()
     try:
-        call = again()
+        worker = connection.recv()()
     except Exception as error:
-        connection.send((None, explained(error)))
+        connection.send((None, explain(error)))
         return
     connection.send((None, None))
     while True:
         try:
-            table = pa.ipc.open_stream(connection.recv()).read_all()
+            question = connection.recv()
         except EOFError:
             return
         try:
-            connection.send((_packed(survived(call, table, stage)), None))
+            connection.send((worker(question), None))
+        except torch.AcceleratorError:
+            sys.exit(_DEVICE)  # no call of this process can use it again
         except Exception as error:
-            connection.send((None, explained(error)))
+            connection.send((None, explain(error)))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 from distilray.model.attention import BackendError
 from distilray.model.config import CheckpointError
+from distilray.model.store import StoreError
 from distilray.operators.task import TaskError
 from distilray.operators.tasks import (
     Embeddings,
@@ -16,7 +17,7 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.pipeline.count import IncompleteError
-from distilray.pipeline.errors import JobError
+from distilray.pipeline.errors import FencedError, JobError, StalledError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import Compute, Job, Parity, Pool, Sink, Source, load_job
 from distilray.pipeline.parity import ParityError
@@ -30,6 +31,7 @@ __all__ = [
     "CheckpointError",
     "Compute",
     "Embeddings",
+    "FencedError",
     "FillMask",
     "IncompleteError",
     "Job",
@@ -43,6 +45,8 @@ __all__ = [
     "Retried",
     "Sink",
     "Source",
+    "StalledError",
+    "StoreError",
     "TaskError",
     "TextClassification",
     "TokenClassification",

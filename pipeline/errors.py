@@ -8,6 +8,7 @@ from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.columns import ColumnSizeError
 from distilray.operators.read import ShardError
+from distilray.operators.sandbox import SandboxError
 from distilray.operators.task import TaskError
 
 
@@ -34,4 +35,4 @@ USER_ERRORS = (
     ShardError,
     ColumnSizeError,
 )
-STOP_ERRORS = (StoreError, FencedError, StalledError)
+STOP_ERRORS = (StoreError, FencedError, StalledError, SandboxError)

@@ -14,11 +14,19 @@ from distilray.model.store import StoreError, explain
 _TAIL = 2**15  # bytes: holds the footer of all but very wide or very long files
 _END = 8  # bytes: the length of the footer, and "PAR1"
 _AT_ONCE = 512
-_HELD = 2**27  # bytes of footers that are held at once, or one of them
+_HELD = 2**27  # bytes of footers that are held at once: of one at most, for Arrow reads no longer ones
 
 
 def read_footers(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[pq.FileMetaData | Exception]:
-    """For each (path, size in bytes) the footer, or what Arrow says of a file that has none. Raises StoreError.
+    """For each (path, size in bytes) of our own the footer, or what Arrow says of a file that has none. Raises StoreError.
+
+    Strangers' files may end the process: `footer_pool` is for them.
+    """
+    return map(_parse, read_tails(fs, files))
+
+
+def read_tails(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[bytes]:
+    """For each (path, size in bytes) its last bytes, the whole footer among them. Raises StoreError.
 
     The asynchronous file systems of fsspec overlap the requests; on a disk threads would only wait for each other.
     """
@@ -31,13 +39,15 @@ def read_footers(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[pq.FileM
             numbers = [n for n, _ in part]
             longer = [n for n in numbers if wanted[n] > len(tails[n])]
             more = dict(zip(longer, _tails(fs, [some[n] for n in longer], [wanted[n] for n in longer]), strict=True))
-            yield from (_parse(more.get(n, tails[n])) for n in numbers)
+            for n in numbers:
+                tail = more.get(n, tails[n])
+                yield tail[-_footer(tail, some[n][1]) :]
 
 
 def _footer(tail: bytes, size: int) -> int:
     """Bytes that the footer of a file of that size says it has; 0 if it says nothing that can be."""
     said = int.from_bytes(tail[-_END:-4], "little") + _END
-    return said if tail.endswith(b"PAR1") and said <= size else 0
+    return said if tail.endswith(b"PAR1") and said <= min(size, _HELD) else 0
 
 
 def _tails(fs: Any, files: Sequence[tuple[str, int]], wanted: Sequence[int]) -> list[bytes]:
@@ -45,6 +55,8 @@ def _tails(fs: Any, files: Sequence[tuple[str, int]], wanted: Sequence[int]) -> 
     starts = [size - last for (_, size), last in zip(files, wanted, strict=True)]
     tails = fs.cat_ranges([path for path, _ in files], starts, [size for _, size in files], on_error="return")
     for (path, size), last, tail in zip(files, wanted, tails, strict=True):
+        if isinstance(tail, StoreError):
+            raise tail
         if isinstance(tail, Exception):
             raise StoreError(f"{path}: {explain(tail)}") from tail
         if len(tail) != last:

@@ -19,6 +19,7 @@ for _name, _value in {
 import pyarrow as pa  # noqa: E402
 import ray  # noqa: E402
 import ray.data  # noqa: E402
+import torch  # noqa: E402
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy  # noqa: E402
 from ray.data._internal.execution.execution_callback import ExecutionCallback  # noqa: E402
 from ray.data._internal.execution.operators.actor_pool_map_operator import ActorPoolMapOperator  # noqa: E402
@@ -27,9 +28,10 @@ from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 from ray.data.exceptions import ExecutionTimeoutError  # noqa: E402
 from ray.exceptions import GetTimeoutError, RayTaskError  # noqa: E402
 
+from distilray.operators import predict  # noqa: E402
 from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
-from distilray.operators.predict import Pace, Predict  # noqa: E402
-from distilray.operators.read import Read, Unit  # noqa: E402
+from distilray.operators.read import Unit  # noqa: E402
+from distilray.operators.read_apart import read_guarded  # noqa: E402
 from distilray.operators.task import ComputeSpec, Task  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
@@ -84,15 +86,17 @@ def judge_units(work: Work, units: Sequence[Unit], pools: Pools, stall: float) -
         yield from counted(judged)
 
 
-def pace(tasks: Sequence[Task], spec: ComputeSpec, workers: Workers, table: pa.Table, stall: float) -> Pace | None:
+def pace(
+    tasks: Sequence[Task], spec: ComputeSpec, workers: Workers, table: pa.Table, stall: float
+) -> predict.Pace | None:
     """What `Predict.pace` says of tokenized rows, on a worker like those that predict. Raises StalledError."""
     measure = ray.remote(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)(_pace)
     with _own_errors(stall):
-        found: Pace | None = ray.get(measure.remote(tasks, spec, table), timeout=stall)
+        found: predict.Pace | None = ray.get(measure.remote(tasks, spec, table), timeout=stall)
     return found
 
 
-def _pace(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> Pace | None:
+def _pace(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> predict.Pace | None:
     return Predict(tasks, spec).pace(table)
 
 
@@ -109,6 +113,8 @@ def _own_errors(stall: float) -> Iterator[None]:
         yield
     except RayTaskError as error:
         if isinstance(error.cause, (*USER_ERRORS, *STOP_ERRORS)):
+            said = str(error.cause.args[0]) if error.cause.args else ""
+            error.cause.args = (said.partition("\nFailed to apply UDF")[0], *error.cause.args[1:])  # Ray's own advice
             raise error.cause from None
         raise
     except (ExecutionTimeoutError, GetTimeoutError):
@@ -147,6 +153,17 @@ def _stalled(stall: float) -> str:
     )
 
 
+class Predict(predict.Predict):
+    """On an actor, which ends if its device fails: Ray starts it again."""
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        try:
+            return super().__call__(table)
+        except torch.AcceleratorError:
+            logging.getLogger(__name__).exception("the device failed: ending this worker")
+            os._exit(1)
+
+
 def _actor() -> str:
     """What names an actor, as often as it is restarted."""
     return str(ray.get_runtime_context().get_actor_id())
@@ -163,7 +180,7 @@ def _computed(
     context.execution_no_progress_timeout_s = stall
     context.custom_execution_callback_classes = [Seen]
     rows = ray.data.read_datasource(
-        UnitSource(work.read, units),
+        UnitSource(work, units),
         override_num_blocks=len(units),
         num_cpus=pools.read_cpus,
         compute=TaskPoolStrategy(size=pools.readers),
@@ -196,19 +213,19 @@ def _stage(
 class UnitSource(Datasource):
     """One read task a unit."""
 
-    def __init__(self, read: Read, units: Sequence[Unit]) -> None:
-        self._read, self._units = read, units
+    def __init__(self, work: Work, units: Sequence[Unit]) -> None:
+        self._work, self._units = work, units
 
     def estimate_inmemory_data_size(self) -> None:
         """Unknown, and not needed: nothing is sized by it."""
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
         """The parallelism that Ray wishes for is not met: units are never merged."""
-        return [ReadTask(partial(_read, self._read, unit), _metadata(unit)) for unit in self._units]
+        return [ReadTask(partial(_read, self._work, unit), _metadata(unit)) for unit in self._units]
 
 
-def _read(read: Read, unit: Unit) -> Iterable[pa.Table]:
-    yield read(unit)
+def _read(work: Work, unit: Unit) -> Iterable[pa.Table]:
+    yield read_guarded(work.read, work.guard, unit)
 
 
 def _metadata(unit: Unit) -> BlockMetadata:

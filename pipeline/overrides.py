@@ -4,9 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import yaml
-
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.plain_yaml import NOT_YAML, parse_yaml
 
 
 def overridden(raw: dict[str, Any], overrides: Iterable[str], allowed: str, says: str) -> dict[str, Any]:
@@ -31,6 +30,6 @@ def override_key(raw: dict[str, Any], override: str) -> None:
     try:
         for key in parents:
             node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(value)
-    except (ValueError, IndexError, AttributeError, TypeError, yaml.YAMLError):
+        node[int(last) if isinstance(node, list) else last] = parse_yaml(value)
+    except (IndexError, *NOT_YAML):
         raise JobError(f"--set {path}: there is no such place in the job") from None

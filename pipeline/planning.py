@@ -1,5 +1,6 @@
 """What a first run settles for all others: the units for the devices at hand, how they pack, and what it will come to."""
 
+import hashlib
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -10,9 +11,12 @@ import torch
 
 from distilray.model.attention import choose_attention
 from distilray.model.device import choose_dtype
+from distilray.model.store import explain
+from distilray.operators.guard import Guard
 from distilray.operators.passes import Passes
 from distilray.operators.predict import Pace, Predict
 from distilray.operators.task import ComputeSpec, open_checkpoints
+from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS
 from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Compute, Job
 from distilray.pipeline.plan import Plan, cut
@@ -26,6 +30,7 @@ log = logging.getLogger(__name__)
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
 _UNITS_A_WORKER = 4  # at least, or workers are idle while others do their last unit
 _SMALLEST = 8  # a unit is so many times smaller for it at most
+_DEADLINE = 600  # seconds without progress, on Ray; the local engine's process is the user's own
 _WORTH_CALIBRATING = 64  # full units: ten seconds of calibration are little beside an hour
 
 
@@ -78,6 +83,30 @@ def _unit_bytes(site: Site, text_bytes: int) -> int:
         return site.unit_bytes
     fair = text_bytes // (_UNITS_A_WORKER * site.devices)
     return max(site.unit_bytes // _SMALLEST, min(site.unit_bytes, fair))
+
+
+def guard_of(job: Job, site: Site) -> Guard:
+    """How this job's workers outlive its rows."""
+    run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
+    return Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None))
+
+
+def settle_safely(job: Job, plan: Plan, passes: Passes, site: Site) -> Plan:
+    """The plan as `settle` has it; without a forecast if looking at a sample fails, or has ended an earlier process."""
+    unsettled = replace(plan, tokens_per_pack=job.compute.tokens_per_pack)
+    with guard_of(job, site).begun("plan", "sample") as died:
+        if died:
+            log.warning(
+                "there is no forecast: an earlier process came to its end while it looked at a sample of the corpus"
+            )
+            return unsettled
+        try:
+            return settle(job, plan, passes, site)[0]
+        except (*USER_ERRORS, *STOP_ERRORS):
+            raise
+        except Exception as error:  # of a row: it will be a dead letter
+            log.warning("there is no forecast: a sample of the corpus raises %s", explain(error))
+            return unsettled
 
 
 def settle(job: Job, plan: Plan, passes: Passes, site: Site, *, calibrate: bool = False) -> tuple[Plan, Pace | None]:

@@ -24,7 +24,7 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.run import Result, execute
-from distilray.pipeline.sample import sample_rows
+from distilray.pipeline.sample import sample_rows, spread
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _SNIPPET = 220  # characters
@@ -136,13 +136,15 @@ def samples(result: Result) -> Iterator[Text]:
     labels = sorted({n for c in result.manifest["labels"].values() for n in c})
     colours = {label: _COLOURS[i % len(_COLOURS)] for i, label in enumerate(labels)}
     try:
-        rows, output = sample_rows(result.plan, units=_SAMPLES, rows=1), open_output(result.job.sink)
-        found = [_answers(output, unit.name, unit.first_row, result.job) for unit, _ in rows]
+        output, units = open_output(result.job.sink), spread(result.plan, _SAMPLES)
+        answered = {unit: _answers(output, unit.name, unit.first_row, result.job) for unit in units}
+        units = [unit for unit in units if answered[unit] is not None]  # a dead row may be one that kills who reads it
+        tables = sample_rows(result.plan, units, rows=1)
     except (JobError, ShardError, OSError) as error:  # the corpus may be gone by now; the answers are there
         yield Text(f"no sample rows: {one_line(explain(error))}", style="dim")
         return
-    for (unit, table), answers in zip(rows, found, strict=True):
-        text = table[s.TEXT][0].as_py() if table.num_rows else None
+    for unit, table in zip(units, tables, strict=True):
+        text, answers = table[s.TEXT][0].as_py() if table.num_rows else None, answered[unit]
         if text and answers is not None:
             address = f"{'/'.join(unit.uri.split('/')[-2:])} row {unit.first_row}"
             yield Text.assemble((f"{address}: ", "dim"), _sample(text, answers, colours))

@@ -1,6 +1,5 @@
 """The whole flow: check, plan, compute what is missing, count, say success."""
 
-import hashlib
 import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,6 @@ import pyarrow as pa
 from distilray import __version__
 from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
-from distilray.operators.guard import Guard
 from distilray.operators.passes import Passes, open_passes
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED, data_schema
@@ -31,10 +29,17 @@ from distilray.pipeline.job import Job
 from distilray.pipeline.listing import list_shards
 from distilray.pipeline.parity import share
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.planning import Site, compute_spec, find_site, fitted, make_plan, ray_engine, settle
+from distilray.pipeline.planning import (
+    Site,
+    compute_spec,
+    find_site,
+    fitted,
+    guard_of,
+    make_plan,
+    ray_engine,
+    settle_safely,
+)
 from distilray.pipeline.shards import survey
-
-_DEADLINE = 600  # seconds without progress, on Ray; the local engine's process is the user's own
 
 Watch = Callable[[Stats], None]
 
@@ -115,7 +120,7 @@ def _first_plan(job: Job, passes: Passes) -> Plan:
     site = find_site(job.compute)
     plan = make_plan(job, survey(job.source, job.inputs), site)
     _check_partitions(job, plan)
-    return settle(job, plan, passes, site)[0]
+    return settle_safely(job, plan, passes, site)
 
 
 def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | None, seconds: float) -> dict[str, Any]:
@@ -167,10 +172,8 @@ def check_tasks(tasks: Sequence[Task]) -> Checked:
 
 def work_of(job: Job, plan: Plan, site: Site) -> Work:
     """What the workers of either engine must know."""
-    run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
-    guard = Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None))
     spec = compute_spec(job.compute, plan.tokens_per_pack, site)
-    return Work(plan.read, job.tasks, replace(spec, parity=share(job.compute.parity, plan)), guard)
+    return Work(plan.read, job.tasks, replace(spec, parity=share(job.compute.parity, plan)), guard_of(job, site))
 
 
 def engine(

@@ -1,6 +1,7 @@
 """A look at a corpus without computing it: some rows from places spread over all of it."""
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -35,31 +36,34 @@ class Sample:
     tokenize_rate: float
 
 
-def sample_rows(plan: Plan, units: int, rows: int) -> list[tuple[Unit, pa.Table]]:
-    """The first `rows` rows of `units` units, spread evenly, or fewer if their row group has no more.
+def spread(plan: Plan, units: int) -> list[Unit]:
+    """So many units whose shards can be read, spread evenly over the corpus."""
+    alive = [unit for unit in plan.units if unit.error is None]
+    picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(units, len(alive))).round().astype(int))
+    return [alive[i] for i in picks]
+
+
+def sample_rows(plan: Plan, units: Sequence[Unit], rows: int) -> list[pa.Table]:
+    """The first `rows` rows of each unit, or fewer if their row group has no more.
 
     Raises StoreError or JobError if the store fails, ShardError for a shard that has changed.
     """
-    alive = [unit for unit in plan.units if unit.error is None]
-    picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(units, len(alive))).round().astype(int))
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(zip([alive[i] for i in picks], pool.map(lambda i: _head(plan, alive[i], rows), picks), strict=True))
+        return list(pool.map(lambda unit: _head(plan, unit, rows), units))
 
 
 def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
     try:
         return plan.read.head(unit, rows)
-    except ShardError:
+    except (ShardError, StoreError):
         raise
-    except StoreError as error:
-        raise StoreError(f"cannot read shard {unit.uri}: {error}") from error
     except Exception as error:  # every store has its own exceptions; all of them mean "cannot be read"
         raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
 
 
 def take_sample(plan: Plan, passes: Passes) -> Sample | None:
     """Some rows of up to 16 places, about 2 MiB of text at most, tokenized; None for a corpus without rows."""
-    tables = [table for _, table in sample_rows(plan, _PLACES, _ROWS) if table.num_rows]
+    tables = [table for table in sample_rows(plan, spread(plan, _PLACES), _ROWS) if table.num_rows]
     tables = [_first_bytes(table, _BYTES // len(tables)) for table in tables]
     if not tables:
         return None

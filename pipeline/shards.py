@@ -8,17 +8,18 @@ from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from distilray.model.store import StoreError, explain
+from distilray.model.store import StoreError
 from distilray.operators.columns import TEXT_TYPES, is_text, is_text_list, plain_type
 from distilray.operators.read import Read
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.footers import read_footers
+from distilray.pipeline.footer_pool import parse_footers
+from distilray.pipeline.footers import read_tails
 from distilray.pipeline.job import Source
 from distilray.pipeline.listing import Shard, listed
 
 _PROBLEMS_SHOWN = 5
+_ROWS_PER_BYTE, _TEXT_PER_BYTE = 10_000, 2**17  # of a file: what no writer reaches, not even with equal texts
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -52,28 +53,31 @@ def survey(source: Source, inputs: pa.Schema) -> Corpus:
 def _opened(fs: Any, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:
     """The shards with their schemas and row groups; bytes that are no Parquet make a dead shard, a failing store a StoreError."""
     schemas: dict[pa.Schema, pa.Schema] = {}  # most shards share one: kept once
-    footers = read_footers(fs, [(path, shard.size) for path, shard in files.items() if shard.size])
+    tails = read_tails(fs, [(path, shard.size) for path, shard in files.items() if shard.size])
+    footers = parse_footers(tails, texts)
     try:
         for shard in files.values():
             if shard.size == 0:
                 yield replace(shard, error=("unreadable_shard", "the file is empty (0 bytes)"))
-            elif isinstance(footer := next(footers), Exception):
-                yield replace(shard, error=("unreadable_shard", f"not a whole Parquet file: {explain(footer)}"))
+            elif isinstance(footer := next(footers), str):
+                yield replace(shard, error=("unreadable_shard", f"not a whole Parquet file: {footer}"))
+            elif wrong := _too_much(footer.groups, shard.size):
+                yield replace(shard, error=("unreadable_shard", f"not a whole Parquet file: {wrong}"))
             else:
-                schema = footer.schema.to_arrow_schema()
-                yield replace(shard, schema=schemas.setdefault(schema, schema), groups=_groups(footer, texts))
+                yield replace(shard, schema=schemas.setdefault(footer.schema, footer.schema), groups=footer.groups)
     except StoreError as error:
         raise StoreError(f"cannot read shard {error}") from error
 
 
-def _groups(metadata: pq.FileMetaData, texts: Collection[str]) -> tuple[tuple[int, int], ...]:
-    groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
-    return tuple((group.num_rows, _text_size(group, texts)) for group in groups)
-
-
-def _text_size(group: pq.RowGroupMetaData, texts: Collection[str]) -> int:
-    columns = (group.column(i) for i in range(group.num_columns))
-    return sum(column.total_uncompressed_size for column in columns if column.path_in_schema.split(".")[0] in texts)
+def _too_much(groups: Collection[tuple[int, int]], size: int) -> str | None:
+    """What is wrong with a footer that promises more than any compression holds: units would be made of it."""
+    for what, most, said in (
+        ("rows", _ROWS_PER_BYTE, sum(rows for rows, _ in groups)),
+        ("bytes of text", _TEXT_PER_BYTE, sum(text for _, text in groups)),
+    ):
+        if said > most * size:
+            return f"its footer promises {said} {what} in {size} bytes"
+    return None
 
 
 def partition_values(uri: str) -> dict[str, str | None]:

@@ -1,6 +1,7 @@
 """`ray job submit`, as the README has it, against real clusters with and without distilray installed."""
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
@@ -28,10 +29,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def head(python: Path, folder: Path, cwd: Path) -> Iterator[dict[str, str]]:
-    """A Ray head whose `python` is the given one; yields the environment for `ray job submit`."""
+def head(python: Path, folder: Path, cwd: Path, token: str | None = None) -> Iterator[dict[str, str]]:
+    """A Ray head whose `python` is the given one; yields the environment for `ray job submit`, with the token if it asks one."""
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "RAY_AUTH_MODE": "disabled"}
+    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
+    environment = {**os.environ, "PATH": path, **asks}
     port = free_port()
     options = ["--head", "--block", "--port", str(free_port()), "--num-cpus=2", f"--dashboard-port={port}"]
     options += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=200000000"]
@@ -105,3 +107,14 @@ def test_an_installed_distilray(tmp_path: Path, checkout: Path) -> None:
     with head(Path(sys.executable), tmp_path, checkout) as environment:
         said = submit(environment, ["examples/ner_corpus.py"], checkout)
     assert_answered(said, checkout / "out/ner")
+
+
+def test_a_cluster_that_asks_for_a_token(tmp_path: Path, checkout: Path) -> None:
+    """The job's own driver and workers have it from the head; whoever lacks it is turned away."""
+    token = secrets.token_hex(16)
+    with head(Path(sys.executable), tmp_path, checkout, token) as environment:
+        said = submit(environment, ["examples/ner_corpus.py"], checkout)
+        assert_answered(said, checkout / "out/ner")
+        assert token not in said
+        with pytest.raises(AssertionError, match="(?i)authenticat|unauthorized|token"):
+            submit({**environment, "RAY_AUTH_TOKEN": secrets.token_hex(16)}, ["examples/ner_corpus.py"], checkout)

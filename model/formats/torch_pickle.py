@@ -1,6 +1,7 @@
 """What torch.save wrote, zip or legacy, without running any code in it."""
 
 import io
+import pickletools
 import re
 import zipfile
 
@@ -31,8 +32,19 @@ def _check_sizes(data: bytes) -> None:
         unpacked = sum(entry.file_size for entry in entries)
         if unpacked > len(data) or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise ValueError(f"expected a zip without compression, got {len(data)} bytes that unpack to {unpacked}")
+    else:
+        _check_legacy(data)
     if b"\nbytearray\n" in data:
         raise ValueError("a bytearray among the tensors")
+
+
+def _check_legacy(data: bytes) -> None:
+    """The fourth pickle of a legacy file has the sizes of storages, for which torch makes room before it reads them."""
+    stream = io.BytesIO(data)
+    for number in range(4):
+        for _, value, _ in pickletools.genops(stream):
+            if number == 3 and isinstance(value, int) and value > len(data):
+                raise ValueError(f"a tensor of {value} numbers in {len(data)} bytes")
 
 
 def _complaint(error: Exception) -> str:

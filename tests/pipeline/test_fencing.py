@@ -19,10 +19,11 @@ from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassi
 from distilray.pipeline.errors import FencedError
 from distilray.pipeline.fencing import take_over
 from distilray.pipeline.run import execute
+from tests.clusters import cluster_of
 from tests.s3 import s3_server
 from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
-PATIENCE = 240  # seconds
+PATIENCE = 500  # seconds
 
 
 def job_of(folder: Path, out: Path) -> Job:
@@ -188,7 +189,7 @@ def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The environment of a server with an empty bucket."""
     with s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
         fsspec.filesystem("s3", **server.storage_options).mkdir("bucket")
-        yield {**server.environment, "RAY_ADDRESS": "local"}
+        yield server.environment
 
 
 @pytest.mark.slow
@@ -196,8 +197,10 @@ def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.mark.s3
 def test_two_drivers_on_ray_and_s3(longer: Path, on_s3: dict[str, str], tmp_path: Path) -> None:
     out = "s3://bucket/out"
-    drivers = [start(longer / "job.yaml", out, on_s3, "--set", "compute.engine=ray") for _ in range(2)]
-    assert_one_wins(drivers)
+    with cluster_of(2) as cluster:
+        environment = on_s3 | {"RAY_ADDRESS": cluster.address}
+        more = ("--set", "compute.engine=ray")
+        assert_one_wins([start(longer / "job.yaml", out, environment, *more) for _ in range(2)])
     options = {"endpoint_url": on_s3["AWS_ENDPOINT_URL"], "key": on_s3["AWS_ACCESS_KEY_ID"]}
     fs = fsspec.filesystem("s3", **options, secret=on_s3["AWS_SECRET_ACCESS_KEY"])
     fs.get("bucket/out/data/", str(tmp_path / "data/"), recursive=True)

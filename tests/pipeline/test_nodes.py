@@ -5,8 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ import yaml
 
 from distilray.pipeline import load_job
 from distilray.pipeline.run import execute
+from tests.clusters import cluster_of
 from tests.support import make_checkpoint, output_bytes, random_texts, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -40,20 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def cluster_of(*cpus: int) -> Iterator[object]:
-    """Nodes with that many CPUs each, the first of them the head; nothing in this process is connected to it."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "include_dashboard": False})
-    try:
-        for count in cpus[1:]:
-            cluster.add_node(num_cpus=count)
-        yield cluster
-    finally:
-        cluster.shutdown()
-
-
 def start(folder: Path, out: Path, address: str, *more: str) -> subprocess.Popen[str]:
     arguments = ["--set", "compute.engine=ray", "--set", f"sink.uri={out}", *more]
     command = [sys.executable, "-m", "distilray.pipeline.cli", "run", str(folder / "job.yaml"), *arguments]
@@ -64,16 +49,23 @@ def start(folder: Path, out: Path, address: str, *more: str) -> subprocess.Popen
 
 
 def test_a_node_is_lost_and_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
-    """With as many actors as the whole cluster holds: they must all find a place, and readers beside them, on one node."""
+    """With as many actors as the whole cluster holds: they all find a place on one node, and readers beside them.
+
+    At one CPU a predict actor and half a CPU a tokenizer, however they lie, what is left would be full without a reader.
+    """
     out = tmp_path / "out"
     with cluster_of(2, 2) as cluster:
-        driver = start(folder, out, cluster.address)  # type: ignore[attr-defined]
+        pools = [
+            f"compute.{name}.{bound}={n}" for name, n in (("tokenize", 3), ("predict", 2)) for bound in ("min", "max")
+        ]
+        more = [word for pool in pools for word in ("--set", pool)]
+        driver = start(folder, out, cluster.address, *more)
         for _ in range(PATIENCE * 20):
             if len(list(out.glob("data/[0-9]*.parquet"))) >= 3:
                 break
             assert driver.poll() is None, driver.communicate()[1]
             time.sleep(0.05)
-        (node,) = cluster.worker_nodes  # type: ignore[attr-defined]
+        (node,) = cluster.worker_nodes
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         assert len(list(out.glob("data/[0-9]*.parquet"))) < UNITS
         said = driver.communicate(timeout=PATIENCE)[1]
@@ -97,7 +89,7 @@ time.sleep(10**6)
 
 def test_nobody_finds_a_place_and_the_run_says_what_waits_for_what(folder: Path, tmp_path: Path) -> None:
     with cluster_of(2) as cluster:
-        address = cluster.address  # type: ignore[attr-defined]
+        address = cluster.address
         hog = subprocess.Popen([sys.executable, "-c", HOG, address], stdout=subprocess.PIPE, text=True, cwd=folder)
         try:
             assert hog.stdout

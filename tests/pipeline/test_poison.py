@@ -19,7 +19,7 @@ from tests.support import edit_tensors, make_checkpoint, random_texts, read_outp
 
 POISON = Path(__file__).parent.parent / "poison"
 NAN_WORD = "mary"  # its embedding is NaN
-CRASHES = {"segfaults": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
+CRASHES = {"segfaults": "crash", "fails the device": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def test_a_mark_stays_only_if_the_process_dies(tmp_path: Path, monkeypatch: pyte
         assert not died
 
 
-def run(job: Job, folder: Path, limit: float = 300) -> subprocess.CompletedProcess[str]:
+def run(job: Job, folder: Path, limit: float = 550) -> subprocess.CompletedProcess[str]:
     """`distilray run` with poison in all its processes."""
     (folder / "job.yaml").write_text(yaml.safe_dump(job.description()))
     path = os.pathsep.join([str(POISON), os.environ.get("PYTHONPATH", "")])
@@ -193,12 +193,15 @@ def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_pat
 @pytest.mark.cluster
 def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
     in_both = [(stage, kind) for stage in ("predict", "tokenize") for kind in ("raises", "segfaults")]
-    texts, expected = poisoned_texts(*in_both, ("predict", "hangs"), ("predict", "exhausts memory"))
+    others = [("predict", kind) for kind in ("hangs", "exhausts memory", "fails the device")]
+    texts, expected = poisoned_texts(*in_both, *others)
+    texts[199] = "read segfaults"
+    expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # its row group
     texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
-    write_shard(tmp_path / "corpus.parquet", texts)
-    done = run(
-        job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray", "deadline": 8}), tmp_path
-    )
+    write_shard(tmp_path / "corpus.parquet", texts, row_group_size=10)
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray", "deadline": 8})
+    assert run(whole, tmp_path).returncode == -11  # the driver itself reads a sample
+    done = run(whole, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     assert dead_letters(tmp_path / "out") == expected
     rows = pq.read_table(tmp_path / "out/data")["row"].to_pylist()

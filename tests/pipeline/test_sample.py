@@ -11,7 +11,7 @@ from distilray.operators.passes import open_passes
 from distilray.operators.task import open_checkpoints
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
 from distilray.pipeline.plan import Plan, cut
-from distilray.pipeline.sample import sample_rows, take_sample
+from distilray.pipeline.sample import sample_rows, spread, take_sample
 from distilray.pipeline.shards import survey
 from tests.support import random_texts, write_shard
 
@@ -53,4 +53,4 @@ def test_a_store_that_fails_is_one_clear_error(tmp_path: Path) -> None:
     plan = plan_of(write_shard(tmp_path / "a.parquet", ["a"]))
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(JobError, match="cannot read shard .*a.parquet: FileNotFoundError"):
-        sample_rows(plan, 1, 1)
+        sample_rows(plan, spread(plan, 1), 1)

@@ -9,6 +9,7 @@ from importlib.abc import MetaPathFinder
 STAGES = {
     "distilray.operators.predict": ("Predict", "answers"),
     "distilray.operators.tokenize": ("Tokenize", "tokenized"),
+    "distilray.operators.columns": (None, "texts"),
 }
 
 
@@ -21,8 +22,21 @@ def poisoned(text, stage):
         held = []
         while True:
             held.append(b"x" * 2**26)
+    if f"{stage} fails the device" in text:
+        raise sys.modules["torch"].AcceleratorError("device-side assert triggered")
     if f"{stage} hangs" in text:
         time.sleep(10**6)
+
+
+def poison_reading(module):
+    healthy = module.texts
+
+    def texts(column, name):
+        if any("read segfaults" in str(text) for text in column.to_pylist()):
+            ctypes.string_at(0)
+        return healthy(column, name)
+
+    module.texts = texts
 
 
 def poison(kind, method, stage):
@@ -49,7 +63,10 @@ class Finder(MetaPathFinder):
         def exec_module(module):
             execute(module)
             kind, method = STAGES[name]
-            poison(getattr(module, kind), method, kind.lower())
+            if kind:
+                poison(getattr(module, kind), method, kind.lower())
+            else:
+                poison_reading(module)
 
         spec.loader.exec_module = exec_module
         return spec

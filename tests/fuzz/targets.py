@@ -1,0 +1,376 @@
+"""What reads bytes of strangers: for each kind of file a function that makes a case by its number generator and runs it."""
+
+import json
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import fsspec
+import msgpack
+import pyarrow as pa
+import torch
+import yaml
+
+from distilray.model import calibrate
+from distilray.model.attention import choose_attention
+from distilray.model.checkpoint import Checkpoint
+from distilray.model.config import CheckpointError
+from distilray.model.formats import load_tensors
+from distilray.model.tokenizer import Tokenizer
+from distilray.model.weights import check_weights, load_encoder, load_head, read_weights
+from distilray.pipeline import IncompleteError, JobError, commit, footer_pool, load_job, shards
+from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS
+from distilray.pipeline.job import Source
+from distilray.pipeline.plan import cut
+from tests.fuzz import thrift
+from tests.fuzz.material import output_job
+from tests.fuzz.mutate import EXTREMES, WORDS, bytes_of, thrift_of, tree_of
+
+Case = Callable[[Random], None]
+Target = Callable[[Path], Case]
+DOCUMENTED = (*USER_ERRORS, *STOP_ERRORS, IncompleteError)
+MEMORY = fsspec.filesystem("memory")
+TEXTS = ["Angela Merkel met Tim Cook in Berlin.", "", "caf\u00e9 [SEP] \U0001f600 x" + "y" * 120]
+
+
+class DefectError(Exception):
+    """A wrong answer where none, or an error, was due."""
+
+
+def _folder(source: Path) -> dict[str, bytes]:
+    files = {file.name: file.read_bytes() for file in source.iterdir() if file.suffix != ".npz"}
+    MEMORY.rm("/case", recursive=True) if MEMORY.exists("/case") else None
+    for name, data in files.items():
+        MEMORY.pipe_file(f"/case/{name}", data)
+    return files
+
+
+def _weights(kind: str, file: str, structured: Callable[[Random, bytes], bytes] | None = None) -> Target:
+    def target(folder: Path) -> Case:
+        files = _folder(folder / "models" / kind)
+        others = [each for other in sorted((folder / "models").iterdir()) for each in _contents(other)]
+
+        def case(draw: Random) -> None:
+            good = files[file]
+            is_structured = structured and draw.random() < 0.6
+            data = structured(draw, good) if is_structured else bytes_of(draw, good, others)
+            MEMORY.pipe_file(f"/case/{file}", data)
+            checkpoint = Checkpoint("memory://case")
+            use_weights(checkpoint) if draw.random() < 0.05 else load_tensors(checkpoint)
+
+        return case
+
+    return target
+
+
+def _contents(folder: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted(folder.iterdir()) if file.suffix != ".npz"]
+
+
+def use_weights(checkpoint: Checkpoint) -> None:
+    weights = read_weights(checkpoint)
+    check_weights("token-classification", weights)
+    kernel = choose_attention("eager", torch.device("cpu"), torch.float32, weights.config.head_dim)
+    load_encoder(weights, kernel, torch.float32)
+    load_head("token-classification", weights, torch.float32)
+
+
+def safetensors_header(draw: Random, data: bytes) -> bytes:
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(tree_of(draw, json.loads(data[8 : 8 + size]))).encode()
+    claims = len(header) if draw.random() < 0.8 else draw.choice(EXTREMES) & (2**64 - 1)
+    return struct.pack("<Q", claims) + header + data[8 + size :]
+
+
+def msgpack_tree(draw: Random, data: bytes) -> bytes:
+    """Another tree, or the same with another array in it."""
+    tree = msgpack.unpackb(data)
+    if draw.random() < 0.5:
+        try:
+            return msgpack.packb(tree_of(draw, tree))
+        except (OverflowError, ValueError, TypeError):
+            return msgpack.packb(draw.choice(WORDS))
+    shape = draw.choice(([draw.choice(EXTREMES) % 2**63], [1 << 31, 1 << 31], [], [0, 10**9], [-1], None, 3))
+    array = msgpack.packb((shape, draw.choice(("float32", "float16", "object", 1, "")), bytes(draw.randrange(64))))
+    array = bytes_of(draw, array, [data]) if draw.random() < 0.3 else array
+    return msgpack.packb({"distilbert": {"embeddings": {"a": msgpack.ExtType(draw.choice((1, 1, 1, 2, 3)), array)}}})
+
+
+def pickle_numbers(draw: Random, data: bytes) -> bytes:
+    """Numbers and names of the pickle changed, where they are written out, keeping the file whole."""
+    out = bytearray(data)
+    for _ in range(draw.choice((1, 2, 4))):
+        marks = [i for i in range(min(len(out), 4000)) if out[i] in b"KMJ\x8aXcqhR(}t."]
+        at = draw.choice(marks)
+        match draw.randrange(3):
+            case 0:
+                out[at + 1 : at + 2] = bytes([draw.randrange(256)])
+            case 1:
+                out[at : at + 2] = b"\x8a\x08" + struct.pack("<q", draw.choice((2**31, 2**40, 2**62, -1, 0)))
+            case _:
+                out[at] = draw.choice(b"KMJ\x8aXcqhR(}t.0123")
+    return bytes(out)
+
+
+def _json_file(name: str, use: Callable[[Checkpoint], object], source: str = "safetensors") -> Target:
+    """A JSON file of a checkpoint, changed as a tree or as text."""
+
+    def target(folder: Path) -> Case:
+        files = _folder(folder / "models" / source)
+        good = (folder / "tokenizer.json").read_bytes() if name == "tokenizer.json" else files[name]
+        others = _contents(folder / "models" / source)
+
+        def case(draw: Random) -> None:
+            data = (
+                json.dumps(tree_of(draw, json.loads(good))).encode()
+                if draw.random() < 0.7
+                else bytes_of(draw, good, others)
+            )
+            MEMORY.pipe_file(f"/case/{name}", data)
+            use(Checkpoint("memory://case"))
+
+        return case
+
+    return target
+
+
+def use_tokenizer(checkpoint: Checkpoint) -> None:
+    tokens = Tokenizer(checkpoint)(TEXTS)
+    if len(tokens.offsets) != len(TEXTS) + 1:
+        raise DefectError(f"{len(TEXTS)} texts, offsets {tokens.offsets}")
+
+
+def use_config(checkpoint: Checkpoint) -> None:
+    """All that is checked before a run; that is slow where the config is good, and most cases break nothing but a name."""
+    config = checkpoint.config
+    if hash(config) % 8 == 0 or config.sinusoidal_pos_embds or max(config.n_layers, config.dim) > 100:
+        use_weights(checkpoint)
+
+
+def vocab_txt(folder: Path) -> Case:
+    good = _folder(folder / "models/safetensors")["vocab.txt"]
+
+    def case(draw: Random) -> None:
+        lines = good.split(b"\n")
+        if draw.random() < 0.5:
+            data = bytes_of(draw, good, [good])
+        else:
+            draw.shuffle(lines) if draw.random() < 0.3 else None
+            lines[draw.randrange(len(lines))] = draw.choice(WORDS).encode()
+            data = b"\n".join(lines[: draw.choice((len(lines), draw.randrange(len(lines))))])
+        MEMORY.pipe_file("/case/vocab.txt", data)
+        use_tokenizer(Checkpoint("memory://case"))
+
+    return case
+
+
+def calibration(folder: Path) -> Case:
+    os.environ["DISTILRAY_CACHE"] = str(folder / f"cache-{os.getpid()}")
+    file = calibrate.calibration_file()
+    file.parent.mkdir(exist_ok=True)
+    good = (folder / "calibration.json").read_bytes()
+
+    def case(draw: Random) -> None:
+        changed = json.dumps(tree_of(draw, json.loads(good))).encode()
+        file.write_bytes(changed if draw.random() < 0.5 else bytes_of(draw, good, [good]))
+        calibrate._read()
+
+    return case
+
+
+def job_file(folder: Path) -> Case:
+    file = folder / f"job-{os.getpid()}.yaml"
+    good = (folder / "job.yaml").read_bytes()
+
+    def case(draw: Random) -> None:
+        roll = draw.random()
+        if roll < 0.4:
+            data = yaml.safe_dump(tree_of(draw, yaml.safe_load(good)), allow_unicode=True).encode("utf-8", "replace")
+        elif roll < 0.6:
+            data = good.replace(*_yaml_bomb(draw))
+        else:
+            data = bytes_of(draw, good, [good])
+        file.write_bytes(data)
+        overrides = []
+        if draw.random() < 0.3:
+            value = draw.choice(
+                ("[[[", "&a [*a]", "!!python/object:os.system x", "9" * 5000, "{", "0x" + "f" * 900, "null")
+            )
+            path = draw.choice(
+                ("source", "tasks.0", "tasks.-1.name", "compute.predict.max", "", ".", "a.b.c.d", "tasks.99999")
+            )
+            overrides = [f"{path}={value}"]
+        load_job(file, overrides)
+
+    return case
+
+
+def _yaml_bomb(draw: Random) -> tuple[bytes, bytes]:
+    """A value of the job, and what it becomes."""
+    old = draw.choice((b"news", b"body", b"[id, url]", b"first", b"0.5", b"2.5", b"local", b"{max: 2}"))
+    laughs = "&a [x,x]"
+    for i in range(draw.choice((4, 12, 30))):
+        laughs = f"&b{i} [{laughs if i == 0 else f'*b{i - 1}'}" + (f", *b{i - 1}" * 9 if i else "") + "]"
+    chain = ", ".join(f"&c{i} [{', '.join([f'*c{i - 1}'] * 9) if i else 'x'}]" for i in range(draw.choice((5, 10, 40))))
+    depth = draw.choice((50, 900, 5000, 100_000))
+    return old, draw.choice(
+        (
+            laughs,
+            f"[{chain}]",
+            "&x [*x]",
+            "&x {a: *x}",
+            "[" * depth,
+            "[" * depth + "]" * depth,
+            "{a: " * depth + "}" * depth,
+            "- " * depth,
+            "9" * depth,
+            "-0x" + "f" * depth,
+            "0b" + "1" * depth,
+            "1:" * depth + "0",
+            "1e" + "9" * depth,
+            "{a: 1, a: 2}",
+            "{[1]: 2}",
+            "{? {a: b} : c}",
+            "!!python/object/apply:os.system [exit]",
+            "!!binary " + "A" * depth,
+            "!!timestamp 99999-99-99",
+            "2024-13-45",
+            "!!float x",
+            "!!int x",
+            "!!set {a, b}",
+            "!!omap [a: 1]",
+            "!!null x",
+            "!!bool x",
+            "!foo x",
+            "{<<: [{a: 1}]}",
+            "{<<: 5}",
+            "*undefined",
+            "\x00",
+            "\x85\u2028",
+            ".nan",
+            "-.inf",
+            "'" + "a" * depth + "'",
+            "%TAG ! x",
+            "--- a\n--- b",
+        )
+    ).encode()
+
+
+def shard(folder: Path) -> Case:
+    """A shard: planned, and every unit of it read. Rows must be answered or dead, all of them."""
+    goods = [file.read_bytes() for file in sorted((folder / "shards").iterdir())]
+    uri = "memory://shards/case.parquet"
+    parser = footer_pool._Parser(["text", "tags"])
+    shards.parse_footers = lambda tails, _: iter(parser.parse(list(tails)))  # one process for all cases
+    inputs = pa.schema([("tags", pa.list_(pa.string()))])
+
+    def case(draw: Random) -> None:
+        MEMORY.pipe_file("/shards/case.parquet", _broken_shard(draw, goods))
+        MEMORY.pipe_file("/shards/good.parquet", goods[0])
+        source = Source(uri="memory://shards/", keep=["id"])
+        corpus = shards.survey(source, inputs if draw.random() < 0.5 else inputs.empty_table().schema.remove(0))
+        plan = cut(corpus, 2**20)
+        for unit in plan.units:
+            if unit.uri != uri and draw.random() < 0.9:
+                continue
+            table = corpus.read(unit)
+            if table.num_rows != unit.rows:
+                raise DefectError(f"{unit.rows} rows planned, {table.num_rows} read")
+            table.validate(full=True)
+
+    return case
+
+
+def _broken_shard(draw: Random, goods: list[bytes]) -> bytes:
+    """Changed in its footer's tree (most cases), in its pages' headers, or anywhere."""
+    good, roll = draw.choice(goods), draw.random()
+    if roll < 0.45:
+        metadata = thrift.footer(good)
+        thrift_of(draw, metadata)
+        return thrift.with_footer(good, metadata)
+    if roll < 0.8:
+        return _broken_page(draw, good)
+    return bytes_of(draw, good, goods)
+
+
+def _broken_page(draw: Random, good: bytes) -> bytes:
+    """One page's header changed as a tree in its place, its length kept where that can be; or the page's own bytes."""
+    chunks = [chunk.get(3) for group in thrift.footer(good).get(4).items for chunk in group.get(1).items]
+    chunk = draw.choice(chunks)
+    at = chunk.get(11) or chunk.get(9)
+    reader = thrift.Reader(good)
+    reader.at = at
+    header = reader.struct()
+    end = reader.at + header.get(3)
+    if draw.random() < 0.5 and end - reader.at:
+        body = bytearray(good[reader.at : end])
+        for _ in range(draw.choice((1, 2, 4))):
+            body[draw.randrange(len(body))] = draw.choice((0, 1, 2, 3, 0x7F, 0x80, 0xFF, draw.randrange(256)))
+        return good[: reader.at] + bytes(body) + good[end:]
+    thrift_of(draw, header)
+    size = reader.at - at
+    new = thrift.struct(header)
+    if len(new) > size:
+        new += good[reader.at : reader.at + 8]
+    return good[:at] + new + good[at + max(size, len(new)) :]
+
+
+def output(folder: Path) -> Case:
+    """The plan, the manifest and a unit of an output, as the next run reads them."""
+    out = folder / "out"
+    files = {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}
+    for name, data in files.items():
+        MEMORY.pipe_file(f"/out/{name}", data)
+    job = output_job(folder, out)
+    fingerprint = json.loads(files["_manifest.json"])["fingerprint"]
+    opened = commit.Output(MEMORY, "/out", "memory://out")
+    names = ["_plan.parquet", "_manifest.json"]
+
+    def case(draw: Random) -> None:
+        name = draw.choice(names)
+        good = files[name]
+        if name.endswith(".json"):
+            roll = draw.random() < 0.5
+            data = json.dumps(tree_of(draw, json.loads(good))).encode() if roll else bytes_of(draw, good, [good])
+        else:
+            data = _broken_shard(draw, [good])
+        MEMORY.pipe_file(f"/out/{name}", data)
+        try:
+            opened.load_plan(job.source, job.inputs, fingerprint)
+            opened.manifest()
+        finally:
+            MEMORY.pipe_file(f"/out/{name}", files[name])
+
+    return case
+
+
+def dies(_: Path) -> Case:
+    """No file: what a process that ends looks like."""
+
+    def case(draw: Random) -> None:
+        if draw.random() < 0.3:
+            os.abort()
+
+    return case
+
+
+TARGETS: dict[str, tuple[int, Target]] = {  # how many of 100 cases
+    "safetensors": (14, _weights("safetensors", "model.safetensors", safetensors_header)),
+    "torch": (4, _weights("bin", "pytorch_model.bin")),
+    "torch-legacy": (8, _weights("bin_legacy", "pytorch_model.bin", pickle_numbers)),
+    "h5": (5, _weights("tf_h5", "tf_model.h5")),
+    "flax": (12, _weights("flax", "flax_model.msgpack", msgpack_tree)),
+    "index": (4, _json_file("flax_model.msgpack.index.json", load_tensors, "flax_sharded")),
+    "config": (10, _json_file("config.json", use_config)),
+    "tokenizer": (8, _json_file("tokenizer.json", use_tokenizer)),
+    "tokenizer-config": (5, _json_file("tokenizer_config.json", use_tokenizer)),
+    "vocab": (4, vocab_txt),
+    "calibration": (2, calibration),
+    "job": (6, job_file),
+    "shard": (14, shard),
+    "output": (4, output),
+    "dies": (0, dies),
+}
+__all__ = ["DOCUMENTED", "TARGETS", "CheckpointError", "DefectError", "JobError"]
