@@ -21,6 +21,13 @@ def location(uri: str) -> str:
     return uri
 
 
+def _share(value: Any) -> Any:
+    """0.1% is 0.001; what is no percentage is left to the type."""
+    if isinstance(value, str) and value.endswith("%"):
+        return float(value.removesuffix("%")) / 100
+    return value
+
+
 def _without_passwords(options: dict[str, Any]) -> dict[str, Any]:
     """An endpoint or a proxy is quoted by the errors of every library."""
     if wrong := sorted(str(name) for name, value in options.items() if isinstance(value, str) and holds_secret(value)):
@@ -28,13 +35,6 @@ def _without_passwords(options: dict[str, Any]) -> dict[str, Any]:
             f"{', '.join(wrong)}: a URI must hold no password; give it as key and secret, or in the environment"
         )
     return options
-
-
-def _share(value: Any) -> Any:
-    """0.1% is 0.001; what is no percentage is left to the type."""
-    if isinstance(value, str) and value.endswith("%"):
-        return float(value.removesuffix("%")) / 100
-    return value
 
 
 Location = Annotated[str, AfterValidator(location)]

@@ -69,13 +69,10 @@ class Read:
 
         Raises ShardError if the shard is another than was planned, and whatever the store raises.
         """
-        return self._read(unit, whole=True)
+        return picked(self._read(unit, whole=True), unit)
 
     def head(self, unit: Unit, rows: int) -> pa.Table:
-        """The first rows of a unit, of its first row group at most, which is decoded only as far as they reach.
-
-        Raises as reading all of it does.
-        """
+        """The first rows of a unit, of its first row group at most, decoded only as far as they reach. Raises as a call does."""
         first = unit.row_groups[0]
         return self._read(replace(unit, row_groups=(first, first + 1), rows=min(rows, unit.rows)), whole=False)
 
@@ -88,9 +85,6 @@ class Read:
             pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
         table = pa.concat_tables(pieces)
         numbers = pa.array(np.arange(unit.first_row, unit.first_row + table.num_rows))
-        if unit.pick is not None:
-            at = np.array(unit.pick, dtype=np.int64) - unit.first_row
-            table, numbers, unit = table.take(at), numbers.take(pa.array(at)), replace(unit, rows=len(at))
         return self._rows(unit, table, numbers)
 
     def parts(self, unit: Unit) -> list[Unit]:
@@ -98,18 +92,14 @@ class Read:
         found, first_row = [], unit.first_row
         with self._opened(unit, whole=False) as (parquet, _):
             for group, skip, rows in _parts(unit, parquet.metadata):
-                here = range(first_row, first_row + rows)
-                pick = unit.pick and tuple(row for row in unit.pick if row in here)
-                found.append(
-                    replace(unit, row_groups=(group, group + 1), skip=skip, first_row=first_row, rows=rows, pick=pick)
-                )
+                found.append(replace(unit, row_groups=(group, group + 1), skip=skip, first_row=first_row, rows=rows))
                 first_row += rows
-        return [part for part in found if part.pick is None or part.pick]
+        return found
 
     def dead(self, unit: Unit, reason: str, message: str) -> pa.Table:
         """Every row of a unit, dead."""
-        numbers = range(unit.first_row, unit.first_row + unit.rows) if unit.pick is None else unit.pick
-        return self._rows(unit, self._unread(len(numbers), reason, message), pa.array(numbers, pa.int64()))
+        numbers = pa.array(np.arange(unit.first_row, unit.first_row + unit.rows))
+        return self._rows(unit, self._unread(unit.rows, reason, message), numbers)
 
     @contextmanager
     def _opened(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:
@@ -190,6 +180,14 @@ class Read:
             s.DEAD_TEXT: pa.nulls(rows, pa.string()),
         }
         return pa.table(columns, schema=s.rows_schema(self.columns, self.inputs)).combine_chunks()
+
+
+def picked(table: pa.Table, unit: Unit) -> pa.Table:
+    """The rows that are wanted of a unit, of all its rows."""
+    if unit.pick is None:
+        return table
+    rows, count = table.take(np.array(unit.pick, dtype=np.int64) - unit.first_row).combine_chunks(), len(unit.pick)
+    return rows.set_column(rows.column_names.index(s.UNIT_ROWS), s.UNIT_ROWS, constant(count, pa.int64(), count))
 
 
 def version(info: Mapping[str, Any]) -> str:

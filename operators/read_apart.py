@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pyarrow as pa
 
 from distilray.operators import schema as s
 from distilray.operators.guard import Guard
-from distilray.operators.read import Read, Unit
+from distilray.operators.read import Read, Unit, picked
 from distilray.operators.sandbox import DiedError, Sandbox
 
 log = logging.getLogger(__name__)
@@ -21,10 +22,12 @@ def read_guarded(read: Read, guard: Guard, unit: Unit) -> pa.Table:
             return read(unit)
         log.warning("reading unit %s ended its worker: trying it in a process of its own", unit.name)
         with Sandbox("read", partial(_reader, read)) as sandbox:
-            table = pa.concat_tables([_part(sandbox, read, part) for part in read.parts(unit)]).combine_chunks()
-    rows = unit.rows if unit.pick is None else len(unit.pick)
+            table = pa.concat_tables(
+                [_part(sandbox, read, part) for part in read.parts(replace(unit, pick=None))]
+            ).combine_chunks()
     number = table.column_names.index(s.UNIT_ROWS)
-    return table.set_column(number, s.UNIT_ROWS, pa.repeat(pa.scalar(rows, pa.int64()), table.num_rows))
+    whole = table.set_column(number, s.UNIT_ROWS, pa.repeat(pa.scalar(unit.rows, pa.int64()), table.num_rows))
+    return picked(whole, unit)
 
 
 def _part(sandbox: Sandbox, read: Read, part: Unit) -> pa.Table:

@@ -3,17 +3,12 @@
 A unit is done when its object lies in data/; nothing else is remembered, so a resume lists data/ and does the rest.
 """
 
-import base64
-import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.read import Read, Unit
@@ -25,36 +20,9 @@ from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Job, Parity, Sink, Source
 from distilray.pipeline.parity import ParityError, described, parity_problem
 from distilray.pipeline.plan import Plan
+from distilray.pipeline.stored import Stored, broken, decoded, read_plan, written_plan
 
 PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
-_PLAN_KEY = b"distilray.plan"
-
-_UNIT = pa.schema(
-    [
-        ("name", pa.string()),
-        ("uri", pa.string()),
-        ("version", pa.string()),
-        ("row_groups", pa.list_(pa.int64(), 2)),
-        ("skip", pa.int64()),
-        ("first_row", pa.int64()),
-        ("rows", pa.int64()),
-        ("partitions", pa.list_(pa.string())),
-        ("error", pa.list_(pa.string())),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A plan as it lies in a sink. about: the fingerprint, the job (not before version 0.4), and more."""
-
-    units: tuple[Unit, ...]
-    about: dict[str, Any]
-
-    @property
-    def schema(self) -> pa.Schema | None:
-        """Of the data objects; None before version 0.4."""
-        return _schema(self.about["schema"]) if "schema" in self.about else None
 
 
 @dataclass(frozen=True)
@@ -74,12 +42,7 @@ class Output:
                     f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray; choose another sink"
                 )
             return None
-        data = self.fs.cat_file(path)
-        with broken(f"{self.uri}/{PLAN}"):
-            table = pq.read_table(io.BytesIO(data))
-            about = json.loads(table.schema.metadata[_PLAN_KEY])
-            _check_plan(table, about)
-            return Stored(tuple(_unit(row) for row in table.to_pylist()), about)
+        return read_plan(self.fs.cat_file(path), f"{self.uri}/{PLAN}")
 
     def plan_there(self) -> Stored:
         """The plan of an output. Raises JobError if there is none."""
@@ -102,7 +65,7 @@ class Output:
                 "choose another sink, or empty this one"
             )
         with broken(f"{self.uri}/{PLAN}"):
-            kept, partitions = (_schema(about[name]) for name in ("kept", "partitions"))
+            kept, partitions = (decoded(about[name]) for name in ("kept", "partitions"))
             read = Read(source.text, inputs, kept, partitions, source.storage_options)
             counts = (about["shards"], about["bytes"], about["text_bytes"])
             forecast = about.get("forecast")  # before version 0.3 a plan had none
@@ -115,23 +78,9 @@ class Output:
 
         Raises JobError if the sink cannot be written.
         """
-        about = {
-            "fingerprint": fingerprint,
-            "job": job.description(),
-            "schema": _encoded(schema),
-            "shards": plan.shards,
-            "bytes": plan.bytes,
-            "text_bytes": plan.text_bytes,
-            "tokens_per_pack": plan.tokens_per_pack,
-            "forecast": plan.forecast and asdict(plan.forecast),
-            "kept": _encoded(plan.read.kept),
-            "partitions": _encoded(plan.read.partitions),
-        }
-        table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNIT)
-        buffer = io.BytesIO()
-        pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
+        data = written_plan(plan, fingerprint, job, schema)
         try:
-            return put_first(self.fs, f"{self.root}/{PLAN}", buffer.getvalue())
+            return put_first(self.fs, f"{self.root}/{PLAN}", data)
         except StoreError as error:
             raise StoreError(f"cannot write to sink {self.uri}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
@@ -169,10 +118,12 @@ class Output:
 
     def manifest(self) -> dict[str, Any] | None:
         """What `finish` wrote; None while success is not said."""
-        return self.last_manifest() if self.fs.exists(f"{self.root}/{SUCCESS}") else None
+        if not self.fs.exists(f"{self.root}/{SUCCESS}"):
+            return None
+        return self.last_manifest()
 
     def last_manifest(self) -> dict[str, Any]:
-        """What `finish` wrote last, whether it still holds or not; {} if nothing."""
+        """What `finish` wrote last, whether it still holds or not; {} if nothing. Raises JobError if it is broken."""
         try:
             data = self.fs.cat_file(f"{self.root}/{MANIFEST}")
         except FileNotFoundError:
@@ -221,30 +172,6 @@ class Output:
         return manifest
 
 
-@contextmanager
-def broken(where: str) -> Iterator[None]:
-    """A file of an output that is not as it was written is a JobError, whatever it is that raises."""
-    try:
-        yield
-    except Exception as error:
-        raise JobError(
-            f"{where} is not as distilray wrote it ({explain(error)}): choose another sink, or empty this one"
-        ) from error
-
-
-def _check_plan(table: pa.Table, about: Any) -> None:
-    """Raises ValueError for what no plan has."""
-    if not isinstance(about, dict) or "fingerprint" not in about:
-        raise ValueError("expected a JSON object with a fingerprint")
-    if not table.schema.equals(_UNIT):
-        raise ValueError(f"expected columns {_UNIT.names} of their types, got {table.schema.names}")
-    table.validate(full=True)
-    if lost := [name for name in _UNIT.names if name != "error" and table[name].null_count]:
-        raise ValueError(f"null in {', '.join(lost)}")
-    if wrong := [name for name in ("skip", "first_row", "rows") if pc.any(pc.less(table[name], 0)).as_py()]:
-        raise ValueError(f"a negative number in {', '.join(wrong)}")
-
-
 def open_output(sink: Sink) -> Output:
     """Raises JobError if the folder cannot be reached."""
     try:
@@ -268,17 +195,3 @@ def _check_bucket(fs: Any, bucket: str) -> None:
         raise FileNotFoundError(f"no such bucket: {bucket}") from None
     except PermissionError:
         return  # a role may well be allowed to write to a folder, and to ask nothing about its bucket
-
-
-def _encoded(schema: pa.Schema) -> str:
-    return base64.b64encode(schema.serialize()).decode()
-
-
-def _schema(encoded: str) -> pa.Schema:
-    return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(encoded)))
-
-
-def _unit(row: Mapping[str, Any]) -> Unit:
-    first, last = row["row_groups"]
-    error = row["error"] and (row["error"][0], row["error"][1])
-    return Unit(**{**row, "row_groups": (first, last), "partitions": tuple(row["partitions"]), "error": error})

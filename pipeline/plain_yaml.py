@@ -1,4 +1,4 @@
-"""YAML as plain data: no types but its own, no key twice."""
+"""YAML of strangers: its own types and no others."""
 
 from typing import Any
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from distilray.operators import schema as s
 from distilray.operators.merge import Merge
 from distilray.operators.read import Unit
-from distilray.pipeline.commit import Output, Stored, open_output
+from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.count import Count
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import take_over
@@ -21,6 +21,7 @@ from distilray.pipeline.job import parse_job, parse_sink
 from distilray.pipeline.overrides import overridden
 from distilray.pipeline.planning import find_site, fitted
 from distilray.pipeline.run import Watch, check_tasks, engine, versions
+from distilray.pipeline.stored import Stored
 
 _SETTABLE = r"compute\.|(source|sink|tasks\.\d+)\.storage_options\b"
 _READERS = 8

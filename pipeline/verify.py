@@ -17,10 +17,11 @@ from fsspec.implementations.local import LocalFileSystem
 from distilray.operators import schema as s
 from distilray.operators.read import Unit
 from distilray.operators.write import Stats
-from distilray.pipeline.commit import MANIFEST, PLAN, SUCCESS, Output, Stored, open_output
+from distilray.pipeline.commit import MANIFEST, PLAN, SUCCESS, Output, open_output
 from distilray.pipeline.count import CORRUPT, Count, Letters, check_letters, count, lacks
 from distilray.pipeline.job import parse_sink
 from distilray.pipeline.overrides import overridden
+from distilray.pipeline.stored import Stored
 
 SHOWN = 20
 _AT_ONCE = {"local": 2, "remote": 8}  # units: each held whole, with the one decoded row group of it

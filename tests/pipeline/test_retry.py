@@ -6,14 +6,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import s3fs
 import yaml
 
 from distilray.operators import merge
+from distilray.operators.write import Stats
 from distilray.pipeline import JobError, load_job
 from distilray.pipeline.cli import main
 from distilray.pipeline.commit import Output
@@ -179,14 +182,19 @@ def test_a_retry_that_is_stopped_anywhere_is_put_right(
 
 
 def test_a_merge_that_was_done_is_not_done_again(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ray tries a write again whose process died after its put."""
+    """Ray tries a unit again whose write died after its put, and the second time a row more may die."""
     execute(load_job(job))
     mend(job)
     inner: Callable[..., None] = merge.Merge.put
 
-    def twice(*arguments: object) -> None:
-        inner(*arguments)
-        inner(*arguments)
+    def twice(
+        write: merge.Merge, fs: object, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats
+    ) -> None:
+        for _ in range(2):
+            inner(write, fs, root, unit, data, dead, stats)
+        letter = pa.table({"shard": data["shard"][:1], "row": data["row"][:1], "reason": ["timeout"]})
+        more = pa.concat_tables([dead, letter], promote_options="default")
+        inner(write, fs, root, unit, data.slice(1), more, replace(stats, dead={"timeout": 1, NULL: 2}))
 
     monkeypatch.setattr(merge.Merge, "put", twice)
     retry(out(job))
