@@ -100,7 +100,7 @@ class Soak:
         when, step = self.draw.choice(["before", "after"]), self.draw.choice(_STEPS)
         path, skip = f"/out/{out}/{step}", self.draw.randrange(4) if step == "data/" else 0
         self.stage.proxy.rules(Rule([f"hold_{when}"], method="PUT", path=path, skip=skip, times=1), _PACE)
-        end = time.monotonic() + self.draw.uniform(_LONGEST, 4 * _LONGEST)
+        end = time.monotonic() + self.draw.uniform(_LONGEST, 12 * _LONGEST)
         while driver.is_alive() and time.monotonic() < end:
             driver.join(0.05)
             if self.stage.proxy.held():
