@@ -32,6 +32,7 @@ def put_first(fs: Any, path: str, data: bytes) -> bool:
         else:
             fs.pipe_file(path, data, mode="create")
     except OSError:
+        fs.invalidate_cache(path)  # a listing from before our own put would hide it
         if fs.exists(path):
             there: bytes = fs.cat_file(path)
             return there == data

@@ -14,7 +14,7 @@ from tests.chaos.stage import PATIENCE, Stage
 from tests.proxy import Rule
 
 # how often each dies, if it is there
-_WEIGHTS = {**dict.fromkeys(VICTIMS, 5), "driver": 2, "server": 2, "node": 1}
+_WEIGHTS = {**dict.fromkeys(VICTIMS, 5), "driver": 3, "server": 2, "node": 1}
 _KILLS_OF_A_JOB = 20
 _PACE = Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.15)  # so that there is something to kill
 _STEPS = ("_plan.parquet", "_runs/", "dead/", "dead/", *["data/"] * 6, "_manifest.json", "_SUCCESS")
@@ -46,7 +46,7 @@ class Soak:
         jobs = 0
         while self.kills < kills:
             jobs += 1
-            engine = "local" if jobs % 4 == 0 else "ray"
+            engine = "local" if jobs % 3 == 0 else "ray"
             self._job(f"{engine}-{jobs}", engine, min(kills, self.kills + _KILLS_OF_A_JOB))
         return {
             "kills": self.kills,
@@ -100,7 +100,7 @@ class Soak:
         when, step = self.draw.choice(["before", "after"]), self.draw.choice(_STEPS)
         path, skip = f"/out/{out}/{step}", self.draw.randrange(4) if step == "data/" else 0
         self.stage.proxy.rules(Rule([f"hold_{when}"], method="PUT", path=path, skip=skip, times=1), _PACE)
-        end = time.monotonic() + self.draw.uniform(_LONGEST, 4 * _LONGEST)
+        end = time.monotonic() + self.draw.uniform(_LONGEST, 6 * _LONGEST)
         while driver.is_alive() and time.monotonic() < end:
             driver.join(0.05)
             if self.stage.proxy.held():

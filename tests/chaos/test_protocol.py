@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.s3, pytest.mark.slow]
 # a dead letter
 PUTS = {
     "the plan": ("_plan.parquet", 0),
-    "the run's number": ("_runs/", 0),
+    "the number of the run": ("_runs/", 0),
     "the first unit": ("data/", 0),
     "the first dead letters": ("dead/", 0),
     "a middle unit": ("data/", 3),

@@ -117,9 +117,12 @@ def test_a_client_of_its_own_settings_survives_as_well(server: S3Server, proxy: 
 @pytest.mark.parametrize("kind", ["error_after", "reset_after"])
 def test_a_first_put_whose_answer_is_lost_is_ours(fs: Patient, proxy: Proxy, kind: str) -> None:
     proxy.rules(Rule([kind], method="PUT", times=1))
-    assert put_first(fs, f"bucket/{kind}", b"ours")
-    assert not put_first(fs, f"bucket/{kind}", b"another's")
-    assert fs.cat_file(f"bucket/{kind}") == b"ours"
+    assert put_first(fs, f"bucket/{kind}/1", b"ours")
+    assert not put_first(fs, f"bucket/{kind}/1", b"another's")
+    assert fs.cat_file(f"bucket/{kind}/1") == b"ours"
+    fs.ls(f"bucket/{kind}")  # remembered by the client, without what comes now
+    proxy.rules(Rule([kind], method="PUT", times=1))
+    assert put_first(fs, f"bucket/{kind}/2", b"ours")
 
 
 @pytest.mark.parametrize("name", CALLS)
