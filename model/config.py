@@ -117,7 +117,7 @@ def _size(raw: Mapping[str, Any], name: str, where: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise CheckpointError(f"{where}: {name} must be a positive integer, got {value!r}")
     if value > _MOST[name]:
-        raise CheckpointError(f"{where}: {name} must be at most {_MOST[name]}, got {value:.6g}")
+        raise CheckpointError(f"{where}: {name} must be at most {_MOST[name]}, got {str(value)[:20]}")
     return value
 
 
@@ -139,7 +139,7 @@ def _labels(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if num_labels is not None and (type(num_labels) is not int or num_labels < 1):
         raise CheckpointError(f"{where}: num_labels must be a positive integer, got {num_labels!r}")
     if num_labels is not None and num_labels > _MOST_LABELS:
-        raise CheckpointError(f"{where}: num_labels must be at most {_MOST_LABELS}, got {num_labels:.6g}")
+        raise CheckpointError(f"{where}: num_labels must be at most {_MOST_LABELS}, got {str(num_labels)[:20]}")
     if id2label is None:
         return tuple(f"LABEL_{i}" for i in range(2 if num_labels is None else num_labels))
     if not isinstance(id2label, dict) or not all(re.fullmatch(r"0|[1-9]\d{0,8}", str(key)) for key in id2label):

@@ -47,6 +47,9 @@ def read_spec(checkpoint: Checkpoint, special_tokens: SpecialTokens) -> Tokenize
     ids = {**description["model"]["vocab"], **{name: token["id"] for name, token in added.items()}}
     special = {role: _content(token) for role, default in _ROLES.items() if (token := config.get(role, default))}
     _check(ids, special, checkpoint)
+    model_part = description["model"]
+    if model_part.get("type") == "WordPiece" and model_part["unk_token"] not in model_part["vocab"]:
+        raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary lacks {model_part['unk_token']}")
     flags = _FLAGS | {"normalized": False, "special": True}
     roles = {"text": (), "mask": ("mask_token",), "special": tuple(special)}[special_tokens]
     meant = {
@@ -147,8 +150,8 @@ def _unreachable(vocab: Mapping[str, int], hidden: set[str]) -> dict[str, int]:
 def _check(ids: Mapping[str, int], special: Mapping[str, str], checkpoint: Checkpoint) -> None:
     if lost := [special.get(role, role) for role in _NEEDED if special.get(role) not in ids]:
         raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary lacks {', '.join(lost)}")
-    if min(ids.values()) < 0:
-        raise CheckpointError(f"{checkpoint.uri}: the vocabulary has an id below 0")
+    if not all(type(number) is int and number >= 0 for number in ids.values()):
+        raise CheckpointError(f"{checkpoint.uri}: the vocabulary has an id that is no whole number of 0 or more")
     if (last := max(ids.values())) >= checkpoint.config.vocab_size:
         size = checkpoint.config.vocab_size
         raise CheckpointError(f"{checkpoint.uri}: the vocabulary reaches id {last}, the model's vocab_size is {size}")

@@ -111,10 +111,10 @@ def test_an_installed_distilray(tmp_path: Path, checkout: Path) -> None:
 
 def test_a_cluster_that_asks_for_a_token(tmp_path: Path, checkout: Path) -> None:
     """The job's own driver and workers have it from the head; whoever lacks it is turned away."""
-    token = secrets.token_hex(16)
+    token = secrets.token_hex(32)
     with head(Path(sys.executable), tmp_path, checkout, token) as environment:
         said = submit(environment, ["examples/ner_corpus.py"], checkout)
         assert_answered(said, checkout / "out/ner")
         assert token not in said
         with pytest.raises(AssertionError, match="(?i)authenticat|unauthorized|token"):
-            submit({**environment, "RAY_AUTH_TOKEN": secrets.token_hex(16)}, ["examples/ner_corpus.py"], checkout)
+            submit({**environment, "RAY_AUTH_TOKEN": secrets.token_hex(32)}, ["examples/ner_corpus.py"], checkout)

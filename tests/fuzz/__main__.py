@@ -29,6 +29,7 @@ def fuzz(
         for found, wrong in cases(name, seed, numbers, folder):
             counts[name] += found
             defects.extend(wrong)
+        print(f"{name}: {sum(counts[name].values())} cases", file=sys.stderr, flush=True)
 
     begun = time.monotonic()
     with ThreadPoolExecutor(jobs) as pool:
