@@ -6,8 +6,9 @@ gives it in small parts to a process of its own, see sandbox.py.
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 # why a row is dead that was no bad input: it raised, ended its process, took all memory, made no progress, or gave NaN
 ERROR, CRASH, MEMORY, TIMEOUT, NOT_FINITE = FAILURES = ("error", "crash", "out_of_memory", "timeout", "not_finite")
 
-_NOT_OF_ROWS = (TaskError, CheckpointError, BackendError, WindowError, ColumnSizeError, torch.AcceleratorError)
+NOT_OF_ROWS = (TaskError, CheckpointError, BackendError, WindowError, ColumnSizeError, torch.AcceleratorError)
 _PARTS = 8  # of a batch that failed
 _HOPELESS = 10  # rows that failed, and none that did not: the fault is not theirs
 _NO_MEMORY = "allocate memory"  # torch's allocator on a CPU raises a plain RuntimeError
@@ -52,14 +53,15 @@ class Guard:
 
         It comes to one by an exception, too, but not by that of a lost device, nor when the process dies.
         """
-        mark = _marks(self.run, f"{stage}-{unit}")
-        died = mark is not None and mark.exists()
-        if mark is not None and not died:
-            try:
+        mark = _mark(self.run, f"{stage}-{unit}")
+        died = False
+        try:
+            if mark is not None:
+                died = _is_dead(mark)
                 mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.touch()
-            except OSError as error:
-                log.warning("if a row kills this worker, it will kill the next, too: %s", error)
+                mark.write_text(str(os.getpid()))
+        except OSError as error:
+            log.warning("if a row kills this worker, it will kill the next, too: %s", error)
         try:
             yield died
         except torch.AcceleratorError:
@@ -70,7 +72,24 @@ class Guard:
         _forget(mark)
 
 
-def _marks(run: str, name: str) -> Path | None:
+def _is_dead(mark: Path) -> bool:
+    """Whether who made the mark, if it is there, lives no more."""
+    try:
+        pid = int(mark.read_text() or 0)
+    except (FileNotFoundError, ValueError):
+        return mark.exists()
+    if pid in (0, os.getpid()):
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _mark(run: str, name: str) -> Path | None:
     try:
         return cache_folder() / "begun" / run / name
     except RuntimeError as error:  # a user without a home
@@ -80,7 +99,8 @@ def _marks(run: str, name: str) -> Path | None:
 
 def _forget(mark: Path | None) -> None:
     if mark is not None:
-        mark.unlink(missing_ok=True)
+        with suppress(OSError):
+            mark.unlink(missing_ok=True)
 
 
 def survived(call: Call, table: pa.Table, stage: str) -> pa.Table:
@@ -94,7 +114,7 @@ def survived(call: Call, table: pa.Table, stage: str) -> pa.Table:
         nonlocal dead, lived
         try:
             yield call(part)
-        except _NOT_OF_ROWS:
+        except NOT_OF_ROWS:
             raise
         except Exception as error:
             if part.num_rows > 1:

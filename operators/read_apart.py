@@ -8,6 +8,7 @@ from functools import partial
 import pyarrow as pa
 
 from distilray.operators import schema as s
+from distilray.operators.deadline import Deadline
 from distilray.operators.guard import Guard
 from distilray.operators.read import Read, Unit, picked
 from distilray.operators.sandbox import DiedError, Sandbox
@@ -21,7 +22,7 @@ def read_guarded(read: Read, guard: Guard, unit: Unit) -> pa.Table:
         if not died or unit.error:
             return read(unit)
         log.warning("reading unit %s ended its worker: trying it in a process of its own", unit.name)
-        with Sandbox("read", partial(_reader, read)) as sandbox:
+        with Sandbox("read", partial(_reader, read, guard.deadline), guard.deadline) as sandbox:
             table = pa.concat_tables(
                 [_part(sandbox, read, part) for part in read.parts(replace(unit, pick=None))]
             ).combine_chunks()
@@ -38,5 +39,9 @@ def _part(sandbox: Sandbox, read: Read, part: Unit) -> pa.Table:
     return table
 
 
-def _reader(read: Read) -> Callable[[Unit], pa.Table]:
-    return read
+def _reader(read: Read, seconds: float | None) -> Callable[[Unit], pa.Table]:
+    def watched(unit: Unit) -> pa.Table:
+        with Deadline(seconds):
+            return read(unit)
+
+    return watched

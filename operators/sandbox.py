@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.connection import Connection, Pipe
@@ -19,16 +20,19 @@ from typing import Any, Self
 import pyarrow as pa
 import torch
 
-from distilray.model.store import explain
-from distilray.operators import deadline
+from distilray.model.store import StoreError, explain
 from distilray.operators import schema as s
-from distilray.operators.guard import CRASH, MEMORY, TIMEOUT, Call, Guard, buried, joined, pieces, survived
+from distilray.operators.deadline import EXIT_CODE
+from distilray.operators.guard import CRASH, MEMORY, NOT_OF_ROWS, TIMEOUT, Call, Guard, buried, joined, pieces, survived
+from distilray.operators.read import ShardError
 
 log = logging.getLogger(__name__)
 
 _ROWS = 64  # a part: one death finds it, the next ones the row
 _RAY_THRESHOLD = 0.95  # of all memory: what Ray allows by default before it kills workers
 _MEMORY = 0.5  # of what is free when the process starts
+_LEAST = 2.0**30  # bytes it may take in any case
+_LAST = 10  # seconds for a process to end that has closed its connection
 _LOOK = 0.05  # seconds between two looks at its memory
 _DEVICE = 3  # exit code
 _PR_SET_PDEATHSIG = 1
@@ -54,16 +58,18 @@ def guarded(guard: Guard | None, stage: str, call: Call, again: Callable[[], Cal
     with guard.begun(stage, unit) as died:
         if died:
             log.warning("%s of unit %s ended its worker: trying it in a process of its own", stage, unit)
-            return isolated(table, stage, call, again)
+            return isolated(table, stage, call, again, guard.deadline)
         return survived(call, table, stage)
 
 
-def isolated(table: pa.Table, stage: str, call: Call, again: Callable[[], Call]) -> pa.Table:
+def isolated(
+    table: pa.Table, stage: str, call: Call, again: Callable[[], Call], deadline: float | None = None
+) -> pa.Table:
     """What `call` gives for the rows, those that kill a process or raise being dead.
 
     again: makes `call` in another process. Raises SandboxError if it cannot be made or raises for all rows.
     """
-    with Sandbox(stage, partial(_surviving, stage, again)) as sandbox:
+    with Sandbox(stage, partial(_surviving, stage, again), deadline) as sandbox:
 
         def attempt(part: pa.Table) -> Iterator[pa.Table]:
             one = part.num_rows == 1
@@ -85,10 +91,11 @@ def _surviving(stage: str, again: Callable[[], Call]) -> Call:
 
 
 class Sandbox:
-    """A process that works for this one, started when it is needed. worker: makes there what answers questions."""
+    """A process that works for this one, started when it is needed. worker: makes there what answers questions, and what
+    ends the process if there is no progress for `deadline` seconds."""
 
-    def __init__(self, stage: str, worker: Callable[[], Callable[[Any], Any]]) -> None:
-        self._stage, self._worker = stage, worker
+    def __init__(self, stage: str, worker: Callable[[], Callable[[Any], Any]], deadline: float | None = None) -> None:
+        self._stage, self._worker, self._deadline = stage, worker, deadline
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -105,15 +112,19 @@ class Sandbox:
         if self._process is None:
             self._start()
         answer, error = self._asked(question)
+        if isinstance(error, Exception):
+            raise error
         if error is not None:
             raise SandboxError(f"{self._stage}: {error}")
         return answer
 
     def tried(self, question: Any) -> Any:
-        """The same, asked once more if the process dies: something else may have killed it."""
+        """The same, asked once more if the process dies, unless of its deadline: something else may have killed it."""
         try:
             return self.ask(question)
-        except DiedError:
+        except DiedError as death:
+            if death.reason == TIMEOUT:
+                raise
             return self.ask(question)
 
     def _start(self) -> None:
@@ -127,13 +138,15 @@ class Sandbox:
             _, error = self._asked(self._worker)
         except DiedError as death:
             raise SandboxError(f"a process of its own for {self._stage} could not start: {death}") from None
+        if isinstance(error, Exception):
+            raise error
         if error is not None:
-            raise SandboxError(error)
-        self._limit = _resident(self._process.pid) + _MEMORY * _free_memory()
+            raise SandboxError(f"{self._stage}: {error}")
+        self._limit = _resident(self._process.pid) + max(_MEMORY * _free_memory(), _LEAST)
 
     def _asked(self, question: Any) -> Any:
         """The answer; the process is watched meanwhile."""
-        process, greedy = self._process, False
+        process, greedy, start = self._process, False, time.monotonic()
         assert process is not None  # noqa: S101  for the type checker
         try:
             self._connection.send(question)
@@ -142,16 +155,22 @@ class Sandbox:
                     greedy = True
                     process.kill()
             return self._connection.recv()
-        except (EOFError, ConnectionError):
+        except (EOFError, OSError):  # OSError: in the middle of an answer
             self._connection.close()
-            code, self._process = process.wait(), None
-            raise _death(code, greedy) from None
+            self._process = None
+            try:
+                code = process.wait(_LAST)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = process.wait()
+            late = self._deadline is not None and time.monotonic() - start >= self._deadline
+            raise _death(code, greedy=greedy, late=late) from None
 
 
-def _death(code: int, greedy: bool) -> DiedError:
+def _death(code: int, *, greedy: bool, late: bool) -> DiedError:
     if greedy:
         return DiedError(MEMORY, "took more than half of the memory that was free")
-    if code == deadline.EXIT_CODE:
+    if code == EXIT_CODE and late:
         return DiedError(TIMEOUT, "made no progress within compute.deadline")
     if code == _DEVICE:
         return DiedError(CRASH, "the device failed")
@@ -177,7 +196,9 @@ def _free_memory() -> float:
         free.append(available - kept * total)
         group = Path("/sys/fs/cgroup")
         most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        free.append((1 - kept) * most - used)
+        said = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        cached = int(said["active_file"]) + int(said["inactive_file"])  # given back when it is wanted
+        free.append((1 - kept) * most - (used - cached))
     except (OSError, ValueError, KeyError):
         pass  # "max", or no such group
     return max(min(free), 0.0)
@@ -191,7 +212,7 @@ def _serve(connection: Connection) -> None:
     try:
         worker = connection.recv()()
     except Exception as error:
-        connection.send((None, explain(error)))
+        connection.send((None, _told(error)))
         return
     connection.send((None, None))
     while True:
@@ -202,9 +223,14 @@ def _serve(connection: Connection) -> None:
         try:
             connection.send((worker(question), None))
         except torch.AcceleratorError:
-            sys.exit(_DEVICE)  # no call of this process can use it again
+            os._exit(_DEVICE)  # no call of this process can use it again, nor what Python does at its end
         except Exception as error:
-            connection.send((None, explain(error)))
+            connection.send((None, _told(error)))
+
+
+def _told(error: Exception) -> Exception | str:
+    """Errors that say what a user can do travel as themselves."""
+    return error if type(error) in (*NOT_OF_ROWS, ShardError, StoreError) else explain(error)
 
 
 if __name__ == "__main__":

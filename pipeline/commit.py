@@ -4,16 +4,18 @@ A unit is done when its object lies in data/; nothing else is remembered, so a r
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from distilray.model.store import StoreError, explain, open_store
+from distilray.operators.options import Limit
 from distilray.operators.read import Read, Unit
 from distilray.operators.storage import put, put_first, remove
 from distilray.operators.write import Stats
+from distilray.pipeline.budget import check_dead
 from distilray.pipeline.count import Count, IncompleteError, count, settle
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.forecast import Forecast
@@ -144,11 +146,19 @@ class Output:
         """Success is said no more: units are missing, or are about to change."""
         remove(self.fs, f"{self.root}/{SUCCESS}")
 
-    def finish(self, plan: Plan, about: Mapping[str, Any], parity: Parity | None = None) -> dict[str, Any]:
+    def finish(
+        self,
+        plan: Plan,
+        about: Mapping[str, Any],
+        owned: Callable[[], None],
+        parity: Parity | None = None,
+        max_dead: Limit | None = None,
+    ) -> dict[str, Any]:
         """Counts what lies in the store, then puts manifest and _SUCCESS if planned = answered + dead, unit by unit.
 
         Else IncompleteError and neither; ParityError, and a manifest that says why, but no _SUCCESS, if the run is
-        farther from its reference than `parity` allows.
+        farther from its reference than `parity` allows; DeadLettersError if more rows are dead than `max_dead` allows.
+        owned: raises if this run owns the sink no more, asked last of all.
         """
         committed, units = self.committed(), {unit.name for unit in plan.units}
         missing = units - committed.keys()
@@ -163,11 +173,13 @@ class Output:
                 f"{self.uri}, such as {min(missing)}; run the job again"
             )
         stats = self.settle(plan.units, committed).stats
+        check_dead(stats, plan.rows + plan.dead_shards, max_dead)
         counted = {**asdict(stats), "padding": stats.padding, "shards": plan.shards}
         manifest = {**about, **counted, "parity": described(stats, plan, parity)}
         put(self.fs, f"{self.root}/{MANIFEST}", json.dumps(manifest, indent=2).encode())
         if parity and (problem := parity_problem(stats, plan, parity)):
             raise ParityError(f"{problem}; {self.uri}/{MANIFEST} has the figures. There is no {SUCCESS}")
+        owned()
         put(self.fs, f"{self.root}/{SUCCESS}", b"")
         return manifest
 

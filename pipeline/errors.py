@@ -4,12 +4,14 @@ from distilray.model.attention import BackendError
 from distilray.model.calibrate import CalibrationError
 from distilray.model.config import CheckpointError
 from distilray.model.metrics import MetricError
+from distilray.model.predictor import NotFiniteError
 from distilray.model.store import StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.columns import ColumnSizeError
 from distilray.operators.read import ShardError
 from distilray.operators.sandbox import SandboxError
 from distilray.operators.task import TaskError
+from distilray.operators.write import UnitError
 
 
 class FencedError(RuntimeError):
@@ -35,4 +37,4 @@ USER_ERRORS = (
     ShardError,
     ColumnSizeError,
 )
-STOP_ERRORS = (StoreError, FencedError, StalledError, SandboxError)
+STOP_ERRORS = (StoreError, FencedError, StalledError, SandboxError, UnitError, NotFiniteError)

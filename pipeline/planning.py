@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
 _UNITS_A_WORKER = 4  # at least, or workers are idle while others do their last unit
 _SMALLEST = 8  # a unit is so many times smaller for it at most
-_DEADLINE = 600  # seconds without progress, on Ray; the local engine's process is the user's own
+_DEADLINE = 300  # seconds without progress, on Ray; the local engine's process is the user's own
 _WORTH_CALIBRATING = 64  # full units: ten seconds of calibration are little beside an hour
 
 

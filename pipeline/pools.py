@@ -42,6 +42,8 @@ def size_pools(
     per_worker: tokenizers that one predict worker keeps busy, as measured; there will be half as many again. left: CPUs
     of a cluster that has lost its largest node; everybody asks for so much less that all find a place there.
     """
+    if cpus <= 0:
+        raise JobError("the cluster has no CPUs: start a node of it, or wait for one")
     share = min(0.5, cpus / 4)  # reader + tokenizer + predictor = 4 shares: even one CPU holds them
     feed = _HEADROOM * (per_worker or (_PER_GPU if gpus else _PER_CPU))
     if gpus:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -23,7 +24,7 @@ from distilray.pipeline.planning import find_site, fitted
 from distilray.pipeline.run import Watch, check_tasks, engine, versions
 from distilray.pipeline.stored import Stored
 
-_SETTABLE = r"compute\.|(source|sink|tasks\.\d+)\.storage_options\b"
+_SETTABLE = r"compute\.|max_dead$|(source|sink|tasks\.\d+)\.storage_options\b"
 _READERS = 8
 
 
@@ -55,9 +56,12 @@ def retry(
     """
     output = open_output(parse_sink(uri, overrides))
     stored = output.plan_there()
-    said = {**_described(output, stored), "sink": {"uri": uri}}
+    said = _described(output, stored)
+    said = {**said, "sink": {**said["sink"], "uri": uri}}
     where = f"the job of {uri}"
-    job = parse_job(overridden(_copied(said), overrides, _SETTABLE, "keys of compute and of storage_options"), where)
+    job = parse_job(
+        overridden(_copied(said), overrides, _SETTABLE, "keys of compute and of storage_options, and max_dead"), where
+    )
     checked = check_tasks(job.tasks)
     fingerprint = parse_job(said, where).fingerprint(checked.digests)
     plan = output.load_plan(job.source, job.inputs, fingerprint)
@@ -94,7 +98,7 @@ def retry(
         }
         about |= {"passes": checked.shared, "retried": {"rows": tried, "answered": answered}}
         about |= {name: value for name, value in former.items() if name in ("timing", "forecast")}
-        output.finish(plan, about, job.compute.parity)
+        output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return result
 
 

@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -41,6 +42,8 @@ from distilray.pipeline.planning import (
 )
 from distilray.pipeline.shards import survey
 
+_HANGS = 6  # deadlines: of the unit, of a part of it, and of four rows
+
 Watch = Callable[[Stats], None]
 
 
@@ -76,14 +79,14 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
         schema = data_schema(plan.read.columns, checked.answers)
         if not output.save_plan(plan, fingerprint, job, schema):  # another run was first: its units are the units
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
-    manifest = output.finished(plan)
+    manifest = output.finished(plan) or {}  # {}: there is something left to do
     if resumed:
-        _check_inputs(job, plan, finished=manifest is not None)
+        _check_inputs(job, plan, finished=bool(manifest))
     fence = None if manifest else take_over(output.fs, output.root)
     done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
     todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
     before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
-    if done and todo:
+    if todo:
         output.revoke()
     if on_start:
         on_start(plan, before)
@@ -101,7 +104,7 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
             on_unit(commit.stats)
         check_dead(before + computed, planned, job.max_dead)
     account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
-    if manifest is None:
+    if fence:
         about = {
             "fingerprint": fingerprint,
             "job": job.description(),
@@ -109,9 +112,8 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
             "passes": checked.shared,
             **account,
         }
-        if fence:
-            fence.check(now=True)
-        manifest = output.finish(plan, about, job.compute.parity)
+        fence.check(now=True)
+        manifest = output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
 
@@ -184,8 +186,13 @@ def engine(
     write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
-    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, job.compute.stall)
+    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, _stall(job, work))
     return stream
+
+
+def _stall(job: Job, work: Work) -> float:
+    """Seconds without a unit taken or given: longer than it takes to find some rows that hang."""
+    return max(job.compute.stall, _HANGS * (work.guard.deadline or 0.0))
 
 
 def _check_partitions(job: Job, plan: Plan) -> None:

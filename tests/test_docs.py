@@ -27,6 +27,9 @@ ELSEWHERE = {
     "make example",
     "make test",
     "make test-slow",
+    "make audit",
+    "python -m tests.fuzz --count 100000",
+    "python -m tests.chaos --kills 200",
     "ray job submit --working-dir . -- python examples/ner_corpus.py",
     "ray job submit examples/ner_corpus.py",
     ".venv/bin/python examples/century_corpus.py",
@@ -75,6 +78,7 @@ def test_every_command_works(command: str, checkout: Path) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("program", [block for _, block in blocks("python")])
+@pytest.mark.slow
 def test_every_program_works(program: str, checkout: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -46,7 +46,7 @@ def test_code_in_a_pickle_is_named_and_not_run(options: dict[str, bool], tmp_pat
         ({"a": 1.5}, "got float in a"),
         ({"a": torch.ones(2, 2).to_sparse()}, "torch.sparse_coo"),
         ({"a": torch.ones(2, device="meta")}, "on meta in a"),
-        ({"a": torch.ones(1).expand(10**6, 10**6)}, "got [1000000, 1000000] from 4 bytes in a"),
+        ({"a": torch.ones(1).expand(50, 50)}, "got [50, 50] from 4 bytes in a"),
         ({"a": torch.ones(2, dtype=torch.int64)}, "floats in a, got torch.int64"),
         ({"a": torch.ones(2, dtype=torch.complex64)}, "floats in a, got torch.complex64"),
     ],

@@ -13,7 +13,7 @@ from distilray.operators.task import ComputeSpec
 from distilray.operators.tasks import TokenClassification
 from distilray.operators.timing import timing_of, waits
 from distilray.operators.tokenize import Tokenize
-from distilray.operators.write import STATS_KEY, Write, written
+from distilray.operators.write import DEAD_KEY, STATS_KEY, UNIT_KEY, Write, written
 from distilray.pipeline.run import check_tasks
 from tests.support import random_texts, write_shard
 
@@ -46,7 +46,7 @@ def test_the_seconds_of_all_stages_come_with_the_commit_and_not_into_the_file(ch
         answered = predict(Tokenize(tasks)(read(unit)))
         assert timing_of(answered).write == 0
         timings.append(written(write(answered)).timing)
-        assert pq.read_schema(tmp_path / f"out/data/{name}.parquet").metadata.keys() == {STATS_KEY}
+        assert pq.read_schema(tmp_path / f"out/data/{name}.parquet").metadata.keys() == {STATS_KEY, UNIT_KEY, DEAD_KEY}
     first, second = timings
     for timing in timings:
         assert min(timing.read, timing.tokenize, timing.predict, timing.write) > 0

@@ -230,6 +230,7 @@ def test_zero_shot_and_texts_that_die(tmp_path: Path) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_both_engines_and_the_command_give_the_same_figures(
     tmp_path: Path, cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,6 +126,35 @@ def test_too_many_failures_stop_the_run_and_so_do_too_many_dead_letters(model: P
     assert execute(whole.model_copy(update={"max_dead": 31})).manifest["rows"] == 200
 
 
+def test_no_resume_gets_past_the_limit_when_every_unit_is_committed(model: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", [NAN_WORD] * 11 + clean_texts(20))
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"unit_bytes": 10**6})
+    for _ in range(2):
+        with pytest.raises(DeadLettersError, match="11 of 31 rows"):
+            execute(whole)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_cache_folder_that_may_not_be_entered_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "file/cache"))
+    with Guard("run").begun("predict", "unit") as died:
+        assert not died
+    assert "it will kill the next, too" in caplog.text
+
+
+def test_the_mark_of_a_worker_that_lives_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
+    with Guard("run").begun("predict", "unit"):
+        (mark,) = tmp_path.glob("begun/run/*")
+        for pid, dead in ((os.getppid(), False), (2**22 - 1, True)):
+            mark.write_text(str(pid))
+            with Guard("run").begun("predict", "unit") as died:
+                assert died == dead
+
+
 @pytest.mark.parametrize("wrong", ["1", "101%", "x%", -1, 1.5, "0.1.1%"])
 def test_max_dead_is_a_number_or_a_share(model: Path, tmp_path: Path, wrong: object) -> None:
     with pytest.raises(ValueError, match="max_dead"):

@@ -69,3 +69,8 @@ def test_tokenizers_follow_from_the_measured_rate_with_half_as_many_again(cpus: 
         assert pools.tokenize.max <= 1.5 * busy + 1
     assert size_pools(Compute(), 64, 8).tokenize.max == 24
     assert size_pools(Compute(), 64, 0).tokenize.max == 1
+
+
+def test_a_cluster_without_cpus_is_one_clear_error() -> None:
+    with pytest.raises(JobError, match="the cluster has no CPUs"):
+        size_pools(Compute(), 0, 0)

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilray.operators.passes import open_passes
+from distilray.operators.read import ShardError
 from distilray.operators.task import open_checkpoints
-from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
+from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
 from distilray.pipeline.plan import Plan, cut
 from distilray.pipeline.sample import sample_rows, spread, take_sample
 from distilray.pipeline.shards import survey
@@ -52,5 +53,5 @@ def test_a_large_row_group_behind_an_empty_one_is_cut(tmp_path: Path) -> None:
 def test_a_store_that_fails_is_one_clear_error(tmp_path: Path) -> None:
     plan = plan_of(write_shard(tmp_path / "a.parquet", ["a"]))
     (tmp_path / "a.parquet").unlink()
-    with pytest.raises(JobError, match="cannot read shard .*a.parquet: FileNotFoundError"):
+    with pytest.raises(ShardError, match="a.parquet is gone since it was planned"):
         sample_rows(plan, spread(plan, 1), 1)

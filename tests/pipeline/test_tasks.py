@@ -126,6 +126,7 @@ def assert_alike(together: Any, alone: Any) -> None:
 
 
 @pytest.mark.cluster
+@pytest.mark.slow
 def test_every_task_on_ray_together_answers_as_alone(tmp_path: Path, models: dict[str, str], cluster: None) -> None:
     write_corpus(tmp_path / "in")
     every = tasks(models)
