@@ -28,6 +28,7 @@ from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 from ray.data.exceptions import ExecutionTimeoutError  # noqa: E402
 from ray.exceptions import GetTimeoutError, RayTaskError  # noqa: E402
 
+from distilray.model.attention import BackendError  # noqa: E402
 from distilray.operators import predict  # noqa: E402
 from distilray.operators.evaluate import Counts, Evaluate, counted  # noqa: E402
 from distilray.operators.read import Unit  # noqa: E402
@@ -155,6 +156,13 @@ def _stalled(stall: float) -> str:
 
 class Predict(predict.Predict):
     """On an actor, which ends if its device fails: Ray starts it again."""
+
+    def __post_init__(self) -> None:
+        if (
+            ray.get_gpu_ids() and not torch.cuda.is_available()
+        ):  # else it would go on with the CPU, at a fraction of the speed
+            raise BackendError("Ray gave this worker a GPU that torch cannot use: look at the node's driver")
+        super().__post_init__()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         try:
