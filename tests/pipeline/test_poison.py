@@ -228,7 +228,8 @@ def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_p
     expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # its row group
     texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
     write_shard(tmp_path / "corpus.parquet", texts, row_group_size=10)
-    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray", "deadline": 8})
+    compute = {"engine": "ray", "deadline": 8}
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute=compute, max_dead=30)
     assert run(whole, tmp_path).returncode == -11  # the driver itself reads a sample
     done = run(whole, tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
