@@ -11,7 +11,7 @@ from distilray.pipeline import local
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.planning import Site, find_site, make_plan, ray_engine
+from distilray.pipeline.planning import Site, find_site, make_plan, ray_engine, stall_of
 from distilray.pipeline.run import check_tasks, work_of
 from distilray.pipeline.shards import survey
 
@@ -49,7 +49,7 @@ def _counts(job: Job, plan: Plan, site: Site) -> Iterator[Counts]:
     work = work_of(job, plan, site)
     if site.pools is None:
         return local.judge_units(work, units)
-    stream: Iterator[Counts] = ray_engine().judge_units(work, units, site.pools, job.compute.stall)
+    stream: Iterator[Counts] = ray_engine().judge_units(work, units, site.pools, stall_of(job.compute))
     return stream
 
 

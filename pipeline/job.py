@@ -86,7 +86,7 @@ class Compute(Frozen):
     deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
-    stall: Positive = 1800
+    stall: Positive | None = None
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     parity: Parity | None = None
 

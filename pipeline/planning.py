@@ -31,6 +31,7 @@ _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
 _UNITS_A_WORKER = 4  # at least, or workers are idle while others do their last unit
 _SMALLEST = 8  # a unit is so many times smaller for it at most
 _DEADLINE = 300  # seconds without progress, on Ray; the local engine's process is the user's own
+_STALL, _HANGS = 1800, 6  # seconds; deadlines: of a unit, of a part of it, and of four rows
 _WORTH_CALIBRATING = 64  # full units: ten seconds of calibration are little beside an hour
 
 
@@ -91,6 +92,11 @@ def guard_of(job: Job, site: Site) -> Guard:
     return Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None))
 
 
+def stall_of(compute: Compute) -> float:
+    """Seconds without a unit taken or given after which a run on Ray stops: by itself more than some rows that hang take."""
+    return compute.stall or max(_STALL, _HANGS * (compute.deadline or _DEADLINE))
+
+
 def settle_safely(job: Job, plan: Plan, passes: Passes, site: Site) -> Plan:
     """The plan as `settle` has it; without a forecast if looking at a sample fails, or has ended an earlier process."""
     unsettled = replace(plan, tokens_per_pack=job.compute.tokens_per_pack)
@@ -147,7 +153,7 @@ def _pace(job: Job, site: Site, table: pa.Table) -> Pace | None:
     """Of one worker of those that predict."""
     spec = compute_spec(job.compute, None, site)
     if site.pools and site.joined:
-        pace: Pace | None = ray_engine().pace(job.tasks, spec, site.pools.predict, table, job.compute.stall)
+        pace: Pace | None = ray_engine().pace(job.tasks, spec, site.pools.predict, table, stall_of(job.compute))
         return pace
     return Predict(job.tasks, spec).pace(table)
 

@@ -39,10 +39,9 @@ from distilray.pipeline.planning import (
     make_plan,
     ray_engine,
     settle_safely,
+    stall_of,
 )
 from distilray.pipeline.shards import survey
-
-_HANGS = 6  # deadlines: of the unit, of a part of it, and of four rows
 
 Watch = Callable[[Stats], None]
 
@@ -186,13 +185,8 @@ def engine(
     write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
-    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, _stall(job, work))
+    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, stall_of(job.compute))
     return stream
-
-
-def _stall(job: Job, work: Work) -> float:
-    """Seconds without a unit taken or given: longer than it takes to find some rows that hang."""
-    return max(job.compute.stall, _HANGS * (work.guard.deadline or 0.0))
 
 
 def _check_partitions(job: Job, plan: Plan) -> None:

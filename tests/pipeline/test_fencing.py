@@ -195,8 +195,12 @@ def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.s3
-def test_two_drivers_on_ray_and_s3(longer: Path, on_s3: dict[str, str], tmp_path: Path) -> None:
+def test_two_drivers_on_ray_and_s3(
+    longer: Path, on_s3: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = "s3://bucket/out"
+    for name, value in on_s3.items():  # the cluster's workers have the credentials, too
+        monkeypatch.setenv(name, value)
     with cluster_of(2) as cluster:
         environment = on_s3 | {"RAY_ADDRESS": cluster.address}
         more = ("--set", "compute.engine=ray")
