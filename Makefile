@@ -1,19 +1,23 @@
 # make example: sets up .venv and runs the main job.  make test: sets up .venv and passes the tests.
+# make test-slow, make test-chaos: the tests of minutes, and those that kill and break for longer.
 # make bench: sets up .venv and runs the forward pass beside its rivals.  make audit: asks for known vulnerabilities.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: example test lint test-slow bench audit clean
+.PHONY: example test lint test-slow test-chaos bench audit clean
 
 example: .venv/ready
 	$(BIN)/python examples/ner_corpus.py
 
 test: .venv/ready-dev lint
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not chaos"
 
 test-slow: .venv/ready-dev .venv/ready-bench
 	$(BIN)/python -m pytest -m slow
+
+test-chaos: .venv/ready-dev
+	$(BIN)/python -m pytest -m chaos
 
 bench: .venv/ready-bench
 	$(BIN)/python benchmarks/forward.py

@@ -125,7 +125,7 @@ def stage(folder: Path, shards: int = 2, rows: int = 30, seed: int = 0, **model:
             "source": {"uri": "s3://corpus/news/", "keep": ["id"], "storage_options": options},
             "tasks": [{"task": "token-classification", "model": "s3://models/ner/", "storage_options": options}],
             "sink": {"uri": f"s3://out/{_REFERENCE}", "storage_options": options},
-            "compute": {"unit_bytes": 3000, "dtype": "float32", "threads": 1, "predict": {"max": 2}},
+            "compute": {"unit_bytes": 3000, "dtype": "float32", "threads": 1},
         }
         (folder / "job.yaml").write_text(yaml.safe_dump(job))
         here.finish(_REFERENCE)

@@ -7,7 +7,7 @@ import pytest
 from tests.chaos.stage import PATIENCE, Stage, stage
 from tests.proxy import ANY, Rule
 
-pytestmark = [pytest.mark.s3, pytest.mark.slow]
+pytestmark = [pytest.mark.s3, pytest.mark.chaos]
 
 STALL = 20.0  # seconds: longer than the job's clients wait
 

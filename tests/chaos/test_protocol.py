@@ -9,7 +9,7 @@ import pytest
 from tests.chaos.stage import Stage, stage
 from tests.proxy import Rule
 
-pytestmark = [pytest.mark.s3, pytest.mark.slow]
+pytestmark = [pytest.mark.s3, pytest.mark.chaos]
 
 # what is put, and how many puts of its kind go before; of the plan's six units the second and the third of a shard have
 # a dead letter

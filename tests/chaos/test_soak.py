@@ -9,7 +9,7 @@ from tests.chaos.cluster import nodes
 from tests.chaos.soak import Soak
 from tests.chaos.stage import stage
 
-pytestmark = [pytest.mark.s3, pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.s3, pytest.mark.cluster, pytest.mark.chaos]
 
 
 def test_nothing_is_lost_or_doubled_whoever_dies(tmp_path: Path) -> None:
