@@ -18,8 +18,8 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_material(tmp_path_factory.mktemp("material"))
 
 
-def test_some_hundred_cases_end_as_documented(material: Path) -> None:
-    assert fuzz(material, 300, seed=1, jobs=1) == []
+def test_a_hundred_cases_end_as_documented(material: Path) -> None:
+    assert fuzz(material, 100, seed=1, jobs=1) == []
 
 
 @pytest.mark.slow

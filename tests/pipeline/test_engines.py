@@ -12,6 +12,7 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.slow
 def test_local_and_ray_give_identical_files(checkpoint: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     for year in (2023, 2024):
