@@ -59,7 +59,7 @@ class Guard:
             if mark is not None:
                 died = _is_dead(mark)
                 mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.write_text(str(os.getpid()))
+                mark.write_text(_process(os.getpid()))
         except OSError as error:
             log.warning("if a row kills this worker, it will kill the next, too: %s", error)
         try:
@@ -73,20 +73,22 @@ class Guard:
 
 
 def _is_dead(mark: Path) -> bool:
-    """Whether who made the mark, if it is there, lives no more."""
+    """Whether who made the mark, if it is there, lives no more; this process has begun nothing else."""
     try:
-        pid = int(mark.read_text() or 0)
-    except (FileNotFoundError, ValueError):
-        return mark.exists()
-    if pid in (0, os.getpid()):
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
+        maker = mark.read_text()
+    except FileNotFoundError:
         return False
-    return False
+    pid = maker.partition(" ")[0]
+    return not pid.isdecimal() or int(pid) == os.getpid() or _process(int(pid)) != maker
+
+
+def _process(pid: int) -> str:
+    """Tells a process from others, before and after it, with its number; a zombie is none."""
+    try:
+        state, *said = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return f"{pid}" if pid == os.getpid() else ""
+    return "" if state == "Z" else f"{pid} {said[18]}"  # clock ticks at its start
 
 
 def _mark(run: str, name: str) -> Path | None:

@@ -109,14 +109,7 @@ class Sandbox:
 
     def ask(self, question: Any) -> Any:
         """The worker's answer. Raises DiedError if the process dies of the question, SandboxError if it raises."""
-        if self._process is None:
-            self._start()
-        answer, error = self._asked(question)
-        if isinstance(error, Exception):
-            raise error
-        if error is not None:
-            raise SandboxError(f"{self._stage}: {error}")
-        return answer
+        return self._asked(self._process or self._start(), question)
 
     def tried(self, question: Any) -> Any:
         """The same, asked once more if the process dies, unless of its deadline: something else may have killed it."""
@@ -127,34 +120,30 @@ class Sandbox:
                 raise
             return self.ask(question)
 
-    def _start(self) -> None:
+    def _start(self) -> "subprocess.Popen[bytes]":
         self._connection, theirs = Pipe()
         command = [sys.executable, "-m", "distilray.operators.sandbox", str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # a job's working directory, too
-        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603  our own module
+        self._process = process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603  our own module
         theirs.close()
         self._limit = float("inf")  # loading a model must be possible
         try:
-            _, error = self._asked(self._worker)
+            self._asked(process, self._worker)
         except DiedError as death:
             raise SandboxError(f"a process of its own for {self._stage} could not start: {death}") from None
-        if isinstance(error, Exception):
-            raise error
-        if error is not None:
-            raise SandboxError(f"{self._stage}: {error}")
-        self._limit = _resident(self._process.pid) + max(_MEMORY * _free_memory(), _LEAST)
+        self._limit = _resident(process.pid) + max(_MEMORY * _free_memory(), _LEAST)
+        return process
 
-    def _asked(self, question: Any) -> Any:
+    def _asked(self, process: "subprocess.Popen[bytes]", question: Any) -> Any:
         """The answer; the process is watched meanwhile."""
-        process, greedy, start = self._process, False, time.monotonic()
-        assert process is not None  # noqa: S101  for the type checker
+        greedy, start = False, time.monotonic()
         try:
             self._connection.send(question)
             while not self._connection.poll(_LOOK):
                 if _resident(process.pid) > self._limit:
                     greedy = True
                     process.kill()
-            return self._connection.recv()
+            answer, error = self._connection.recv()
         except (EOFError, OSError):  # OSError: in the middle of an answer
             self._connection.close()
             self._process = None
@@ -165,6 +154,11 @@ class Sandbox:
                 code = process.wait()
             late = self._deadline is not None and time.monotonic() - start >= self._deadline
             raise _death(code, greedy=greedy, late=late) from None
+        if isinstance(error, Exception):
+            raise error
+        if error is not None:
+            raise SandboxError(f"{self._stage}: {error}")
+        return answer
 
 
 def _death(code: int, *, greedy: bool, late: bool) -> DiedError:

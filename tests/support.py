@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import transformers
+import yaml
 from safetensors.torch import load_file, save_file
 
 IOB2 = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
@@ -160,6 +161,22 @@ def write_shard(path: Path, texts: list[str | None] | pa.Array, row_group_size: 
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"text": texts, **columns}), path, row_group_size=row_group_size)
     return path
+
+
+def slow_job(folder: Path, rows: int) -> Path:
+    """A job file over four shards of so many rows, one of each null, in units of 20: seconds of work; its sink is `alone`."""
+    make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
+    for shard in range(4):
+        texts = [*random_texts(rows - 1, shard, words=(40, 60)), None]
+        write_shard(folder / f"corpus/{shard}.parquet", texts, row_group_size=20, id=list(range(rows)))
+    job = {
+        "source": {"uri": str(folder / "corpus"), "keep": ["id"]},
+        "tasks": [{"task": "token-classification", "model": str(folder / "model")}],
+        "sink": {"uri": str(folder / "alone")},
+        "compute": {"engine": "local", "unit_bytes": 8000, "dtype": "float32"},
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    return folder / "job.yaml"
 
 
 def read_output(folder: Path | str, part: str = "data") -> pa.Table:

@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from distilray.pipeline import load_job
 from distilray.pipeline.run import execute
-from tests.support import make_checkpoint, output_bytes, random_texts, write_shard
+from tests.support import output_bytes, slow_job
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -23,19 +22,9 @@ PATIENCE = 240  # seconds
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a job of 24 units, slow enough to be killed in the middle, and its local output in out-local."""
+    """A folder with a job of 24 units, slow enough to be killed in the middle, and its local output in alone."""
     folder = tmp_path_factory.mktemp("faults")
-    make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
-    for shard in range(4):
-        texts = [*random_texts(119, shard, words=(40, 60)), None]
-        write_shard(folder / f"corpus/{shard}.parquet", texts, row_group_size=20, id=list(range(120)))
-    job = {
-        "source": {"uri": str(folder / "corpus"), "keep": ["id"]},
-        "tasks": [{"task": "token-classification", "model": str(folder / "model")}],
-        "sink": {"uri": str(folder / "out-local")},
-        "compute": {"engine": "local", "unit_bytes": 8000, "dtype": "float32"},
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    slow_job(folder, 120)
     result = execute(load_job(folder / "job.yaml"))
     assert result.manifest["rows"] == 476
     assert result.manifest["dead"] == {"null_text": 4}
@@ -90,7 +79,7 @@ def test_the_driver_is_killed_and_the_same_command_finishes(uninterrupted: Path,
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("data/[0-9]*.parquet")}
     assert len(after) == UNITS
     assert {name: after[name] for name in before} == before  # not written, so not computed, again
-    assert output_bytes(out) == output_bytes(uninterrupted / "out-local")
+    assert output_bytes(out) == output_bytes(uninterrupted / "alone")
     assert (out / "_SUCCESS").exists()
 
 
@@ -107,6 +96,6 @@ def test_a_predict_actor_is_killed_and_the_run_goes_on(
     for victim in victims:
         os.kill(victim, signal.SIGKILL)
     assert driver.wait(PATIENCE) == 0
-    assert output_bytes(out) == output_bytes(uninterrupted / "out-local")
+    assert output_bytes(out) == output_bytes(uninterrupted / "alone")
     timing = json.loads((out / "_manifest.json").read_text())["timing"]
     assert timing["workers"] <= len(victims)  # whoever was started again is still the same

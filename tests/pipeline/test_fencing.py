@@ -12,7 +12,6 @@ from pathlib import Path
 import fsspec
 import pyarrow.parquet as pq
 import pytest
-import yaml
 
 from distilray.operators.storage import put_first
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, fencing
@@ -21,7 +20,7 @@ from distilray.pipeline.fencing import take_over
 from distilray.pipeline.run import execute
 from tests.clusters import cluster_of
 from tests.s3 import s3_server
-from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
+from tests.support import output_bytes, random_texts, read_output, slow_job, write_shard
 
 PATIENCE = 500  # seconds
 
@@ -37,12 +36,12 @@ def job_of(folder: Path, out: Path) -> Job:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
-    """A small corpus and model, and their output in `undisturbed`."""
+    """A small corpus and model, and their output in `alone`."""
     folder = tmp_path_factory.mktemp("fencing")
     (folder / "model").symlink_to(checkpoint)
     for shard in range(2):
         write_shard(folder / f"corpus/{shard}.parquet", [*random_texts(39, shard), None], row_group_size=8)
-    assert execute(job_of(folder, folder / "undisturbed")).manifest["units"] > 6
+    assert execute(job_of(folder, folder / "alone")).manifest["units"] > 6
     return folder
 
 
@@ -60,7 +59,7 @@ def test_a_newer_run_takes_over_and_the_older_says_so(
     with pytest.raises(FencedError, match=said):
         execute(job, on_unit=another_comes)
     assert newer[0].manifest["rows"] == 78
-    assert output_bytes(tmp_path / "out") == output_bytes(folder / "undisturbed")
+    assert output_bytes(tmp_path / "out") == output_bytes(folder / "alone")
     assert execute(job).computed.units == 0
     assert len(list((tmp_path / "out/_runs").iterdir())) == 2  # a finished output is nobody's any more
     record = json.loads((tmp_path / "out/_runs/000001.json").read_text())
@@ -139,20 +138,10 @@ def start(job: Path, out: str, environment: Mapping[str, str], *more: str) -> su
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a job that takes some seconds; its output is in `undisturbed`."""
+    """A folder with a job that takes some seconds; its output is in `alone`."""
     folder = tmp_path_factory.mktemp("longer")
-    make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
-    for shard in range(4):
-        texts = [*random_texts(159, shard, words=(40, 60)), None]
-        write_shard(folder / f"corpus/{shard}.parquet", texts, row_group_size=20, id=list(range(160)))
-    job = {
-        "source": {"uri": str(folder / "corpus"), "keep": ["id"]},
-        "tasks": [{"task": "token-classification", "model": str(folder / "model")}],
-        "sink": {"uri": str(folder / "undisturbed")},
-        "compute": {"engine": "local", "unit_bytes": 8000, "dtype": "float32"},
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
-    assert start(folder / "job.yaml", str(folder / "undisturbed"), {}).wait(PATIENCE) == 0
+    slow_job(folder, 160)
+    assert start(folder / "job.yaml", str(folder / "alone"), {}).wait(PATIENCE) == 0
     return folder
 
 
@@ -168,7 +157,7 @@ def assert_one_wins(drivers: list[subprocess.Popen[str]]) -> None:
 @pytest.mark.slow
 def test_two_drivers_started_at_once(longer: Path, tmp_path: Path) -> None:
     assert_one_wins([start(longer / "job.yaml", str(tmp_path / "out"), {}) for _ in range(2)])
-    assert output_bytes(tmp_path / "out") == output_bytes(longer / "undisturbed")
+    assert output_bytes(tmp_path / "out") == output_bytes(longer / "alone")
 
 
 @pytest.mark.slow
@@ -181,7 +170,7 @@ def test_a_killed_driver_is_followed_by_two_at_once(longer: Path, tmp_path: Path
     first.kill()
     first.wait()
     assert_one_wins([start(longer / "job.yaml", str(out), {}) for _ in range(2)])
-    assert output_bytes(out) == output_bytes(longer / "undisturbed")
+    assert output_bytes(out) == output_bytes(longer / "alone")
 
 
 @pytest.fixture(scope="module")
@@ -208,5 +197,5 @@ def test_two_drivers_on_ray_and_s3(
     options = {"endpoint_url": on_s3["AWS_ENDPOINT_URL"], "key": on_s3["AWS_ACCESS_KEY_ID"]}
     fs = fsspec.filesystem("s3", **options, secret=on_s3["AWS_SECRET_ACCESS_KEY"])
     fs.get("bucket/out/data/", str(tmp_path / "data/"), recursive=True)
-    assert read_output(tmp_path).equals(read_output(longer / "undisturbed"))
+    assert read_output(tmp_path).equals(read_output(longer / "alone"))
     assert sum(pq.read_metadata(file).num_rows for file in (tmp_path / "data").iterdir()) == 636

@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 
 from distilray.pipeline import load_job
 from distilray.pipeline.run import execute
 from tests.clusters import cluster_of
-from tests.support import make_checkpoint, output_bytes, random_texts, write_shard
+from tests.support import output_bytes, slow_job
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -22,19 +21,9 @@ UNITS, PATIENCE = 24, 400  # seconds
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A job of 24 units, and its output on one machine in `undisturbed`."""
+    """A job of 24 units, and its output on one machine in `alone`."""
     folder = tmp_path_factory.mktemp("nodes")
-    make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
-    for shard in range(4):
-        texts = [*random_texts(119, shard, words=(40, 60)), None]
-        write_shard(folder / f"corpus/{shard}.parquet", texts, row_group_size=20, id=list(range(120)))
-    job = {
-        "source": {"uri": str(folder / "corpus"), "keep": ["id"]},
-        "tasks": [{"task": "token-classification", "model": str(folder / "model")}],
-        "sink": {"uri": str(folder / "undisturbed")},
-        "compute": {"engine": "local", "unit_bytes": 8000, "dtype": "float32"},
-    }
-    (folder / "job.yaml").write_text(yaml.safe_dump(job))
+    slow_job(folder, 120)
     assert execute(load_job(folder / "job.yaml")).manifest["units"] == UNITS
     return folder
 
@@ -70,7 +59,7 @@ def test_a_node_is_lost_and_the_run_goes_on(folder: Path, tmp_path: Path) -> Non
         assert len(list(out.glob("data/[0-9]*.parquet"))) < UNITS
         said = driver.communicate(timeout=PATIENCE)[1]
         assert driver.returncode == 0, said
-    assert output_bytes(out) == output_bytes(folder / "undisturbed")
+    assert output_bytes(out) == output_bytes(folder / "alone")
 
 
 HOG = """

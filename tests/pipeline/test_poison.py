@@ -149,10 +149,18 @@ def test_the_mark_of_a_worker_that_lives_is_none(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
     with Guard("run").begun("predict", "unit"):
         (mark,) = tmp_path.glob("begun/run/*")
-        for pid, dead in ((os.getppid(), False), (2**22 - 1, True)):
-            mark.write_text(str(pid))
-            with Guard("run").begun("predict", "unit") as died:
-                assert died == dead
+        own = mark.read_text().partition(" ")[2]
+        with subprocess.Popen(["sleep", "60"]) as other:
+            started = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19]
+            for maker, dead in ((f"{other.pid} {started}", False), (f"{other.pid} {own}0", True), ("", True)):
+                mark.write_text(maker)
+                with Guard("run").begun("predict", "unit") as died:
+                    assert died == dead
+            mark.parent.mkdir(exist_ok=True)
+            mark.write_text(f"{other.pid} {started}")
+            other.kill()
+        with Guard("run").begun("predict", "unit") as died:
+            assert died
 
 
 @pytest.mark.parametrize("wrong", ["1", "101%", "x%", -1, 1.5, "0.1.1%"])
