@@ -155,7 +155,7 @@ def often(work: Callable[..., object], times: int, *args: object) -> None:
 def busy(setup: Setup, repeats: int) -> Figures:
     """Device seconds over wall seconds, of different runs: of the predictor, and of tokens to answers as in a worker."""
     task = TokenClassification(model=setup.folder)
-    columns = dict.fromkeys((s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE), pa.nulls(len(setup.texts), pa.string()))
+    columns = dict.fromkeys(s.DEATH, pa.nulls(len(setup.texts), pa.string()))
     table = Tokenize([task])(pa.table({s.TEXT: setup.texts, **columns}))
     predict = Predict([task], ComputeSpec())
     predictor = predict.predictors[0]

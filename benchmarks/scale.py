@@ -124,6 +124,7 @@ def _peak() -> int:
 
 def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
     """Plans and resumes a corpus of copies of one shard, and of the one object that it became."""
+    from distilray.operators.write import UNIT_KEY  # noqa: PLC0415
     from distilray.pipeline.run import execute  # noqa: PLC0415
 
     one, corpus, out = folder / "one", folder / "shards", folder / "many"
@@ -134,8 +135,11 @@ def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
     planned = watch(__file__, {"what": "plan", **arguments}).said
     execute(job(str(one), model, str(folder / "answered"), "local"))
     (answered,) = (folder / "answered/data").glob("*.parquet")
-    names = pq.read_table(out / "_plan.parquet", columns=["name"])["name"].to_pylist()
-    _copies(answered.read_bytes(), [out / f"data/{name}.parquet" for name in names])
+    table = pq.read_table(answered)
+    (out / "data").mkdir()
+    for name in pq.read_table(out / "_plan.parquet", columns=["name"])["name"].to_pylist():
+        own = table.replace_schema_metadata({**table.schema.metadata, UNIT_KEY: name})
+        pq.write_table(own, out / f"data/{name}.parquet")
     return {"plan": planned, "resume": watch(__file__, {"what": "resume", **arguments}).said}
 
 

@@ -59,7 +59,7 @@ def rows(words: int, documents: int) -> pa.Table:
     texts = ds.dataset(EXAMPLES / "corpus").to_table(columns=["text"])["text"].to_pylist()
     source = " ".join(texts).split(" ")
     passages = [" ".join(source[i * words : (i + 1) * words]) for i in range(documents)]
-    dead = dict.fromkeys((s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE), pa.nulls(documents, pa.string()))
+    dead = dict.fromkeys(s.DEATH, pa.nulls(documents, pa.string()))
     return pa.table({s.TEXT: passages, **dead})
 
 

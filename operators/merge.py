@@ -13,21 +13,30 @@ import pyarrow.parquet as pq
 
 from distilray.operators import schema as s
 from distilray.operators.storage import put, remove
-from distilray.operators.write import DEAD_KEY, STATS_KEY, UNIT_KEY, Stats, Write, digest, footer, parquet
-
-LETTERS_KEY = b"distilray.letters"  # of a merged data object: the object of its dead letters, empty if none are left
+from distilray.operators.write import (
+    DEAD_KEY,
+    LETTERS_KEY,
+    STATS_KEY,
+    UNIT_KEY,
+    Stats,
+    Write,
+    digest,
+    footer,
+    parquet,
+    with_letters,
+)
 
 
 @dataclass(frozen=True)
 class Record:
     """What the footer of a unit's object says. rows: in the file; unit: whose it is, None before version 0.4; dead: which dead
-    letters belong to it; letters: their object, if this one came by a merge, b"" for no letters."""
+    letters belong to it; letters: whether it holds their object, or says that a retry left none."""
 
     rows: int
     stats: Stats
     unit: str | None
     dead: str
-    letters: bytes | None
+    letters: bool
 
 
 def read_record(file: pq.FileMetaData) -> Record:
@@ -39,14 +48,14 @@ def read_record(file: pq.FileMetaData) -> Record:
         stats = Stats(**loads(about[STATS_KEY]))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{STATS_KEY.decode()} in its footer: {error}") from error
-    unit, letters = about.get(UNIT_KEY), about.get(LETTERS_KEY)
+    unit = about.get(UNIT_KEY)
     dead = about.get(DEAD_KEY, repr(sorted(stats.dead.items())).encode())  # before version 0.4
     return Record(
         file.num_rows,
         stats,
         unit.decode() if unit is not None else None,
         dead.decode(),
-        base64.b64decode(letters) if letters is not None else None,
+        LETTERS_KEY in about,
     )
 
 
@@ -69,18 +78,17 @@ class Merge(Write):
             whole = rows.sort_by(s.ROW)
             about = footer(unit, dead, _merged(known.stats, stats))
             letters = parquet(dead, about) if dead.num_rows else b""
-            encoded = base64.b64encode(letters).decode()
-            put(fs, path, parquet(whole, {**about, LETTERS_KEY: encoded}))
-        elif known.letters is None:
-            return
-        else:
-            letters = known.letters
-        put_letters(fs, root, unit, letters)
+            put(fs, path, parquet(whole, with_letters(about, letters)))
+        put_letters(fs, root, unit)
 
 
-def put_letters(fs: Any, root: str, unit: str, letters: bytes) -> None:
-    """Makes the dead object of a unit what its merged data object says it is."""
-    path = f"{root}/dead/{unit}.parquet"
+def put_letters(fs: Any, root: str, unit: str) -> None:
+    """Makes the dead object of a unit what its data object says it is, if that says so: before version 0.4 not all did."""
+    file = io.BytesIO(fs.cat_file(f"{root}/data/{unit}.parquet"))
+    encoded = (pq.read_metadata(file).metadata or {}).get(LETTERS_KEY)
+    if encoded is None:
+        return
+    letters, path = base64.b64decode(encoded), f"{root}/dead/{unit}.parquet"
     if letters:
         put(fs, path, letters)
     else:

@@ -173,13 +173,12 @@ def _without(answer: Answer, rows: Ints, message: str) -> Answer:
 
 def _bury(table: pa.Table, answers: Sequence[Answer]) -> pa.Table:
     """Rows that any task cannot answer are dead; the first reason counts."""
-    names = (s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE, s.DEAD_TEXT)
-    columns = [table[name].combine_chunks() for name in names]
+    columns = [table[name].combine_chunks() for name in s.DEATH]
     text = table[s.TEXT].combine_chunks()
     for death in (death for answer in answers for death in answer.deaths):
         dies = pc.and_(pc.is_null(columns[1]), pa.array(death.rows))
         said = ("predict", death.reason, death.message, text)
         columns = [pc.if_else(dies, value, column) for value, column in zip(said, columns, strict=True)]
-    for name, column in zip(names, columns, strict=True):
+    for name, column in zip(s.DEATH, columns, strict=True):
         table = table.set_column(table.column_names.index(name), name, column)
     return table

@@ -12,7 +12,7 @@ RESERVED = (SHARD, ROW)
 INPUT_PREFIX, TOKENS_PREFIX = "_in.", "_tokens."
 INTERNAL = ("_text", INPUT_PREFIX, TOKENS_PREFIX)
 UNIT, UNIT_ROWS, TEXT = "_unit", "_unit_rows", "_text"
-DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE, DEAD_TEXT = "_stage", "_reason", "_message", "_dead_text"
+DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE, DEAD_TEXT = DEATH = "_stage", "_reason", "_message", "_dead_text"
 TOKENS, WINDOW_TOKENS, COMPUTED_TOKENS = "_tokens", "_window_tokens", "_computed_tokens"
 BACKEND, PARITY = "_backend", "_parity"
 
@@ -89,10 +89,7 @@ def rows_schema(kept: pa.Schema, inputs: pa.Schema) -> pa.Schema:
         pa.field(UNIT_ROWS, pa.int64()),
         pa.field(TEXT, pa.string()),
         *(pa.field(input_column(field.name), field.type) for field in inputs),
-        pa.field(DEAD_STAGE, pa.string()),
-        pa.field(DEAD_REASON, pa.string()),
-        pa.field(DEAD_MESSAGE, pa.string()),
-        pa.field(DEAD_TEXT, pa.string()),
+        *(pa.field(name, pa.string()) for name in DEATH),
     ]
     return pa.schema([*address, *kept, *travel])
 

@@ -1,5 +1,6 @@
 """A finished unit to its objects: dead letters first, then the data object, whose put is the commit."""
 
+import base64
 import hashlib
 import io
 import json
@@ -21,6 +22,7 @@ from distilray.operators.timing import Timing, timed, timing_of
 
 # in the footers of a unit's objects: its Stats, its name, which dead letters belong to it
 STATS_KEY, UNIT_KEY, DEAD_KEY = b"distilray.stats", b"distilray.unit", b"distilray.dead"
+LETTERS_KEY = b"distilray.letters"  # of a data object: the object of its dead letters, empty if a retry left none
 
 
 class UnitError(RuntimeError):
@@ -98,7 +100,9 @@ class Write:
         """The objects of a unit. Dead letters that an earlier try left, and this one has not, are orphans: see pipeline/count.py."""
         about = footer(unit, dead, stats)
         if dead.num_rows:
-            put(fs, f"{root}/dead/{unit}.parquet", parquet(dead, about))
+            letters = parquet(dead, about)
+            put(fs, f"{root}/dead/{unit}.parquet", letters)
+            about = with_letters(about, letters)
         put(fs, f"{root}/data/{unit}.parquet", parquet(data, about))
 
 
@@ -143,6 +147,11 @@ def _counts(column: pa.ChunkedArray) -> dict[str, int]:
 def footer(unit: str, dead: pa.Table, stats: Stats) -> dict[bytes, str]:
     """What both objects of a unit say of it."""
     return {STATS_KEY: json.dumps(asdict(stats)), UNIT_KEY: unit, DEAD_KEY: digest(dead)}
+
+
+def with_letters(about: Mapping[bytes, str], letters: bytes) -> dict[bytes, str]:
+    """The footer of a data object that holds its dead letters' object too, so that it can be put again."""
+    return {**about, LETTERS_KEY: base64.b64encode(letters).decode()}
 
 
 def digest(dead: pa.Table) -> str:

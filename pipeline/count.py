@@ -59,7 +59,7 @@ def count(fs: Any, root: str, units: Sequence[Unit], sizes: Mapping[str, int]) -
             found.problems[unit.name] = problem
             continue
         found.stats += record.stats
-        if record.stats.dead or record.letters is not None:
+        if record.stats.dead or record.letters:
             found.dead[unit.name] = record
     return found
 
@@ -124,7 +124,7 @@ def settle(fs: Any, root: str, found: Count, sizes: Mapping[str, int]) -> Count:
     for name in letters.lacking:
         record = found.dead[name]
         if record.letters:
-            put_letters(fs, root, name, record.letters)
+            put_letters(fs, root, name)
             orphans.discard(name)
         else:
             found.problems[name] = lacks(record)

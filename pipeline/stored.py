@@ -64,7 +64,9 @@ def written_plan(plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> b
     }
     table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNIT)
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)}), buffer, compression="zstd")
+    whole = table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)})
+    # a dictionary's page claims a size that Arrow believes; zstd alone makes the file no larger
+    pq.write_table(whole, buffer, compression="zstd", use_dictionary=False)
     return buffer.getvalue()
 
 

@@ -125,7 +125,11 @@ def _counts(counted: Count, letters: Letters) -> Iterator[str]:
         yield f"data/{name}.parquet {problem}: {_COMPUTE_AGAIN.format(name)}"
     for name in sorted(letters.lacking):
         record = counted.dead[name]
-        how = "run distilray retry: they are in its footer" if record.letters else _COMPUTE_AGAIN.format(name)
+        how = (
+            "run distilray retry: they are in its footer, and are put again"
+            if record.letters
+            else _COMPUTE_AGAIN.format(name)
+        )
         yield f"data/{name}.parquet {lacks(record)}: {how}"
     for name in sorted(letters.orphans - letters.lacking):
         yield f"dead/{name}.parquet is an orphan: its unit was committed without it; remove it"

@@ -21,8 +21,7 @@ def rows(texts: Sequence[str | None], **inputs: list) -> pa.Table:
         name: s.TEXTS if isinstance(next(iter(column), None), list) else pa.string() for name, column in inputs.items()
     }
     columns = {s.input_column(name): pa.array(column, kinds[name]) for name, column in inputs.items()}
-    names = (s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE, s.DEAD_TEXT)
-    dead = dict.fromkeys(names, pa.nulls(len(texts), pa.string()))
+    dead = dict.fromkeys(s.DEATH, pa.nulls(len(texts), pa.string()))
     return pa.table({s.TEXT: pa.array(texts, pa.string()), **columns, **dead})
 
 

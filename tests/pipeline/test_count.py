@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from distilray.operators.write import LETTERS_KEY
 from distilray.pipeline import Compute, IncompleteError, Job, Sink, Source, TokenClassification
 from distilray.pipeline.run import execute
 from tests.support import output_bytes, random_texts, read_output, write_shard
@@ -77,6 +78,16 @@ def remove_a_dead_letter(folder: Path) -> Path:
     return objects(folder, "data")[3]
 
 
+def delete_dead_letters_of_an_old_version(folder: Path) -> Path:
+    """Before version 0.4 the data object did not hold them, too."""
+    delete_dead_letters(folder)
+    path = objects(folder, "data")[3]
+    table = pq.read_table(path)
+    about = {key: value for key, value in table.schema.metadata.items() if key != LETTERS_KEY}
+    pq.write_table(table.replace_schema_metadata(about), path)
+    return path
+
+
 def forge_the_footer(folder: Path) -> Path:
     table = pq.read_table(objects(folder, "data")[0])
     said = json.loads(table.schema.metadata[b"distilray.stats"])
@@ -96,8 +107,7 @@ DAMAGE = {
     remove_a_row: "holds 9 rows; 10 were committed",
     double_a_row: "holds 11 rows; 10 were committed",
     swap_for_another: "is the object of unit 000000-",
-    delete_dead_letters: "says that there are 2 dead letters; they are not in dead/",
-    remove_a_dead_letter: "says that there are 2 dead letters; they are not in dead/",
+    delete_dead_letters_of_an_old_version: "says that there are 2 dead letters; they are not in dead/",
     forge_the_footer: "has 9 rows and 0 dead letters; 10 rows were planned",
     cut_a_file_short: "is no data object",
 }
@@ -116,6 +126,15 @@ def test_what_was_changed_by_hand_is_no_success_and_what_is_told_to_do_puts_it_r
     assert (folder / "out/_SUCCESS").exists()
     assert output_bytes(folder / "out") == output_bytes(finished / "out")
     assert read_output(folder / "out").num_rows == 48
+
+
+@pytest.mark.parametrize("damage", [delete_dead_letters, remove_a_dead_letter])
+def test_dead_letters_that_were_lost_are_put_again(
+    finished: Path, folder: Path, checkpoint: Path, damage: Callable[[Path], Path]
+) -> None:
+    damage(folder)
+    execute(job(finished, folder, checkpoint))
+    assert output_bytes(folder / "out") == output_bytes(finished / "out")
 
 
 def test_all_that_is_wrong_is_found_at_once_and_before_anything_is_computed(
