@@ -12,7 +12,7 @@ import torch
 from distilray.model.attention import choose_attention
 from distilray.model.device import choose_dtype
 from distilray.model.store import explain
-from distilray.operators.guard import Guard
+from distilray.operators.guard import HOPELESS, Guard
 from distilray.operators.passes import Passes
 from distilray.operators.predict import Pace, Predict
 from distilray.operators.task import ComputeSpec, open_checkpoints
@@ -89,7 +89,8 @@ def _unit_bytes(site: Site, text_bytes: int) -> int:
 def guard_of(job: Job, site: Site) -> Guard:
     """How this job's workers outlive its rows."""
     run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
-    return Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None))
+    hopeless = HOPELESS if job.max_dead is None else None  # else the user has said how many may die
+    return Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None), hopeless)
 
 
 def stall_of(compute: Compute) -> float:

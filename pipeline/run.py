@@ -203,7 +203,7 @@ def _check_inputs(job: Job, plan: Plan, finished: bool) -> None:
         if finished:  # a finished run needs its corpus no more
             return
         raise
-    planned = {unit.uri: unit.version for unit in plan.units}
+    planned = {**{unit.uri: unit.version for unit in plan.units}, **dict(plan.empty)}
     if len(listed) > plan.shards:
         new = sorted(listed.keys() - planned.keys())
         raise JobError(
