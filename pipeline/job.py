@@ -15,7 +15,7 @@ from distilray.model.attention import AttentionName
 from distilray.model.device import DtypeName
 from distilray.operators import schema as s
 from distilray.operators.options import Frozen, Limit, Location, Positive, Share, StorageOptions
-from distilray.operators.task import JudgedTask, truncated_column
+from distilray.operators.task import JudgedTask, inputs_schema, truncated_column
 from distilray.operators.tasks import (
     Embeddings,
     FillMask,
@@ -142,13 +142,6 @@ class Job(Frozen):
             )
         return self
 
-    @model_validator(mode="after")
-    def _inputs_agree(self) -> Self:
-        kinds = [(name, kind) for task in self.tasks for name, kind in task.columns.items()]
-        if clash := sorted({name for name, kind in kinds if (name, "texts") in kinds and kind == "text"}):
-            raise ValueError(f"one task reads {', '.join(clash)} as text, another as lists of texts")
-        return self
-
     @property
     def answer_columns(self) -> list[str]:
         """What the tasks add to the output."""
@@ -158,8 +151,7 @@ class Job(Frozen):
     @property
     def inputs(self) -> pa.Schema:
         """The columns that tasks read beside the text."""
-        kinds = {name: kind for task in self.tasks for name, kind in task.columns.items()}
-        return pa.schema([(name, pa.string() if kind == "text" else s.TEXTS) for name, kind in kinds.items()])
+        return inputs_schema(self.tasks)
 
     def description(self) -> dict[str, Any]:
         """The job as plain data, without secrets."""
