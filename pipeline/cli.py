@@ -1,4 +1,6 @@
-"""distilray run, plan, evaluate: a job. distilray verify, retry: an output. distilray inspect, convert: a checkpoint."""
+"""distilray run, plan, evaluate: a job. distilray verify, retry: an output. distilray inspect, convert: a checkpoint.
+
+distilray schema: of a job's file."""
 
 import argparse
 import json
@@ -19,6 +21,7 @@ from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, FencedError, JobError
 from distilray.pipeline.evaluate import evaluate
 from distilray.pipeline.job import load_job
+from distilray.pipeline.job_schema import job_schema
 from distilray.pipeline.outlook import look_ahead
 from distilray.pipeline.parity import ParityError
 from distilray.pipeline.report import progress, run
@@ -57,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for name, text in _JOB_COMMANDS:
         command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
-        command.add_argument("job", help="the job as a YAML file")
+        command.add_argument("job", help="the job as a YAML file, or a JSON file if it ends in .json")
         command.add_argument(
             "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
             help="override a key of the job, such as compute.engine=local or tasks.0.threshold=0.9; may be repeated",
@@ -74,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "verify":
             command.add_argument("--quick", action="store_true", help="read only the columns shard and row")
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    text = "print the JSON schema of a job's file, for editors"
+    commands.add_parser("schema", help=text, description=f"schema: {text}.")
     text = "say what a checkpoint is, and what is wrong with it"
     command = commands.add_parser("inspect", help=text, description=f"inspect: {text}.")
     command.add_argument("model", help="a folder, a URI such as s3://models/ner/, or hf://org/name@revision")
@@ -128,6 +133,8 @@ def _do(arguments: argparse.Namespace) -> int:
         case "retry":
             with progress(console) as (_, on_unit):
                 retry(arguments.out, arguments.overrides, on_unit, lambda done: console.print(retried_table(done)))
+        case "schema":
+            print(json.dumps(job_schema(), indent=2))
         case "inspect":
             report = inspect(Checkpoint(_location(arguments.model)))
             console.print(model_table(report))

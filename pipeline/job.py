@@ -2,13 +2,11 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pyarrow as pa
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from distilray.model.attention import AttentionName
@@ -26,8 +24,8 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.job_file import read_job_file
 from distilray.pipeline.overrides import override_key
-from distilray.pipeline.plain_yaml import NOT_YAML, parse_yaml
 
 _Model = TypeVar("_Model", bound=Frozen)
 
@@ -164,28 +162,15 @@ class Job(Frozen):
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 
-_LONGEST = 2**18  # bytes of a job's file
 _TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args(get_args(AnyTask)[0])]
 
 
 def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
-    """The job in a YAML file, with `a.b=c` overrides. Raises JobError with every problem in it."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(_LONGEST + 1)
-        raw = parse_yaml(data.decode("utf-8")) if len(data) <= _LONGEST else None
-    except (
-        yaml.MarkedYAMLError
-    ) as error:  # its text would quote the line, which may hold a secret, and so may the problem
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        problem = re.sub("'.*'|\".*\"", "'...'", error.problem or "", flags=re.DOTALL)
-        raise JobError(f"cannot read job {path}: line {line}: {problem}") from None
-    except (OSError, *NOT_YAML) as error:
-        raise JobError(f"cannot read job {path}: {type(error).__name__}") from None
-    if len(data) > _LONGEST:
-        raise JobError(f"cannot read job {path}: expected at most {_LONGEST} bytes")
-    if not isinstance(raw, dict):
-        raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
+    """The job in a YAML file, or in a JSON file if it ends in .json, with `a.b=c` overrides.
+
+    Raises JobError with every problem in it.
+    """
+    raw = read_job_file(Path(path))
     for override in overrides:
         override_key(raw, override)
     return parse_job(raw, str(path))
