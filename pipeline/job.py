@@ -183,11 +183,20 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
 
 def parse_sink(uri: str, overrides: Iterable[str] = ()) -> Sink:
     """A sink by its address, with those of the overrides that are its storage options. Raises JobError."""
-    raw: dict[str, Any] = {"sink": {"uri": uri}}
+    return _place(Sink, "sink", uri, overrides)
+
+
+def parse_source(uri: str, overrides: Iterable[str] = ()) -> Source:
+    """The same of a source."""
+    return _place(Source, "source", uri, overrides)
+
+
+def _place(kind: type[_Model], name: str, uri: str, overrides: Iterable[str]) -> _Model:
+    raw: dict[str, Any] = {name: {"uri": uri}}
     for override in overrides:
-        if override.startswith("sink.storage_options"):
+        if override.startswith(f"{name}.storage_options"):
             override_key(raw, override)
-    return _parsed(Sink, raw["sink"], uri)
+    return _parsed(kind, raw[name], uri)
 
 
 def _parsed(kind: type[_Model], raw: dict[str, Any], where: str) -> _Model:
