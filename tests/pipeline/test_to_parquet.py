@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -202,6 +203,19 @@ def test_the_command_line_takes_a_file_of_any_name(tmp_path: Path, capsys: pytes
     assert main([*command, "--set", "sink.uri=x"]) == 2
     assert main(["to-parquet", str(tmp_path / "in/*.js*"), str(tmp_path / "glob"), *command[3:]]) == 0
     assert (tmp_path / "glob/corpus.json.parquet").exists()
+
+
+def test_the_documented_command_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = Path(__file__).resolve().parents[2]
+    (command,) = re.findall(
+        r"^\.venv/bin/distilray (to-parquet .*)$", (root / "docs/inputs.md").read_text(), re.MULTILINE
+    )
+    (tmp_path / "examples").symlink_to(root / "examples")
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 0
+    lines = (root / "examples/questions.jsonl").read_text().splitlines()
+    made = pq.read_table("out/questions/questions.jsonl.parquet")
+    assert made.to_pylist() == [{name: json.loads(line)[name] for name in made.column_names} for line in lines]
 
 
 def test_of_a_saved_dataset_only_its_own_files_count(tmp_path: Path) -> None:
