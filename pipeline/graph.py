@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
@@ -73,9 +73,12 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(stderr)
 
 
-def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools, stall: float) -> Iterator[Commit]:
-    """Answers and commits the units, as they come; yields each commit. Raises StalledError after `stall` seconds in which
-    no stage took or gave anything."""
+def run_units(
+    work: Work, write: Write, units: Sequence[Unit], pools: Pools, stall: float, at_step: Callable[[], None]
+) -> Iterator[Commit]:
+    """Answers and commits the units, as they come; yields each commit, and does `at_step` many times a second. Raises
+    StalledError after `stall` seconds in which no stage took or gave anything."""
+    Seen.at_step = at_step
     commits = _computed(work, units, pools, stall, Predict, work.guard, _actor).map_batches(
         write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=WRITERS)
     )
@@ -84,6 +87,7 @@ def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools, sta
 
 def judge_units(work: Work, units: Sequence[Unit], pools: Pools, stall: float) -> Iterator[Counts]:
     """Compares the units with their gold, as they come; yields the counts of each one. Raises like `run_units`."""
+    Seen.at_step = None
     for judged in _tables(_computed(work, units, pools, stall, Evaluate), stall):
         yield from counted(judged)
 
@@ -124,9 +128,10 @@ def _own_errors(stall: float) -> Iterator[None]:
 
 
 class Seen(ExecutionCallback):
-    """Remembers what the actors of the stages that have some are at."""
+    """Remembers what the actors of the stages that have some are at; at_step: what else to do then."""
 
     stages: ClassVar[dict[str, Actors]] = {}
+    at_step: ClassVar[Callable[[], None] | None] = None
 
     def before_execution_starts(self, *_: Any) -> None:
         self.stages.clear()
@@ -137,11 +142,8 @@ class Seen(ExecutionCallback):
                 now, busy = stage.get_actor_info(), stage._actor_pool.num_active_actors()
                 name = stage.name.removeprefix("MapBatches(").removesuffix(")").lower()
                 self.stages[name] = Actors(busy, now.running, now.restarting + now.pending, stage.num_active_tasks())
-
-
-def actors() -> dict[str, Actors]:
-    """What the actors of each stage are at."""
-    return dict(Seen.stages)
+        if Seen.at_step:
+            Seen.at_step()
 
 
 def _stalled(stall: float) -> str:

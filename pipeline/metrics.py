@@ -31,17 +31,20 @@ class Meters:
         self._job = job
         self._counters = {name: kinds.Counter(name, *about) for name, about in COUNTERS.items()}
         self._planned, self._done = (kinds.Gauge(name, *about) for name, about in GAUGES.items())
-        self._units = done
-        self._planned.set(planned, job)
-        self._done.set(done, job)
+        self._units, self._committed = planned, done
 
     def metered(self, commits: Iterable[Commit]) -> Iterator[Commit]:
         """Counts the commits on their way."""
         for commit in commits:
-            self.add(commit)
+            self._add(commit)
             yield commit
 
-    def add(self, commit: Commit) -> None:
+    def set_gauges(self) -> None:
+        """To be done all the time: Ray forgets a gauge that nobody sets for two of its report intervals."""
+        self._planned.set(self._units, self._job)
+        self._done.set(self._committed, self._job)
+
+    def _add(self, commit: Commit) -> None:
         stats = commit.stats
         for name in ("rows", "tokens", "computed_tokens", "units"):
             self._count(name, getattr(stats, name))
@@ -49,8 +52,8 @@ class Meters:
             self._count("dead_letters", rows, reason=reason)
         for state in _STATES:
             self._count("seconds", getattr(commit.timing, state), state=state)
-        self._units += stats.units
-        self._done.set(self._units, self._job)
+        self._committed += stats.units
+        self.set_gauges()
 
     def _count(self, name: str, more: float, **tags: str) -> None:
         if more > 0:  # Ray refuses nothing

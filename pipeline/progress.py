@@ -77,7 +77,7 @@ class Tally:
                 "rows_done": _rows(self._done),
                 "units_planned": begun.units,
                 "units_done": self._done.units,
-                "dead_letters": dict(self._done.dead),
+                "dead": dict(self._done.dead),
                 "tokens": self._computed.tokens,
                 "computed_tokens": self._computed.computed_tokens,
                 "tokens_per_second": round((self._computed.tokens - tokens) / seconds, 1),
@@ -192,7 +192,7 @@ def _words(figures: Figures) -> Iterator[str]:
         yield f"{figures['tokens_per_second']:,.0f} tokens/s"
     if figures["seconds_left"] is not None and done < planned:
         yield f"{_clock(figures['seconds_left'])} left"
-    dead = ", ".join(f"{reason} {rows:,}" for reason, rows in figures["dead_letters"].items())
+    dead = ", ".join(f"{reason} {rows:,}" for reason, rows in figures["dead"].items())
     yield f"dead letters: {dead or 'none'}"
     for stage, actors in figures["workers"].items():
         waiting = f", {actors['waiting']} waiting for a place" if actors["waiting"] else ""

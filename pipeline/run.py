@@ -201,12 +201,12 @@ def engine(
     ray, units = ray_engine(), len(plan.units)
     tags = {"fingerprint": job.fingerprint(checked.digests), "tasks": ",".join(task.name for task in job.tasks)}
     meters = Meters(ray.metrics, tags, planned=units, done=units - len(todo))
-    return meters.metered(ray.run_units(work, write, todo, site.pools, stall_of(job.compute)))
+    return meters.metered(ray.run_units(work, write, todo, site.pools, stall_of(job.compute), meters.set_gauges))
 
 
 def actors_of(site: Site) -> Callable[[], Mapping[str, Actors]]:
     """Tells what the actors of each stage are at."""
-    return ray_engine().actors if site.pools else dict
+    return (lambda: dict(ray_engine().Seen.stages)) if site.pools else dict
 
 
 def _check_partitions(job: Job, plan: Plan) -> None:
