@@ -26,8 +26,9 @@ from distilray.pipeline.job_schema import job_schema
 from distilray.pipeline.outlook import look_ahead
 from distilray.pipeline.overrides import overridden
 from distilray.pipeline.parity import ParityError
-from distilray.pipeline.report import progress, run
-from distilray.pipeline.retry import retry
+from distilray.pipeline.progress import MODES, watching
+from distilray.pipeline.report import run
+from distilray.pipeline.retry import Retried, retry
 from distilray.pipeline.tables import evaluation_table, model_table, plan_table, retried_table, verdict_table
 from distilray.pipeline.to_parquet import to_parquet
 from distilray.pipeline.verify import verify
@@ -70,6 +71,8 @@ def parser() -> argparse.ArgumentParser:
         )  # fmt: skip
         if name in ("plan", "evaluate"):
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        if name == "run":
+            _add_progress(command)
     for name, text in _OUTPUT_COMMANDS:
         command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
         command.add_argument("out", help="the sink of a job: a folder, or a URI such as s3://bucket/answers/")
@@ -80,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
         if name == "verify":
             command.add_argument("--quick", action="store_true", help="read only the columns shard and row")
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        if name == "retry":
+            _add_progress(command)
     text = "write JSON lines, CSV, plain text or Arrow files as the Parquet shards of a corpus"
     command = commands.add_parser("to-parquet", help=text, description=f"to-parquet: {text}.")
     command.add_argument("source", help="a folder, a glob or a file")
@@ -103,6 +108,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="a folder, a URI such as s3://models/ner/, or hf://org/name@revision")
     command.add_argument("out", help="the folder or URI to write to; nothing in it is overwritten")
     return top
+
+
+def _add_progress(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--progress", choices=MODES, default="auto",
+        help="how to show it: a live view, plain lines, JSON lines (nothing else is printed then) or not at all; "
+        "auto: live on a terminal, else lines",
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -134,7 +147,7 @@ def _do(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     match arguments.command:
         case "run":
-            run(load_job(arguments.job, arguments.overrides))
+            run(load_job(arguments.job, arguments.overrides), progress=arguments.progress)
         case "plan":
             job = load_job(arguments.job, arguments.overrides)
             outlook = look_ahead(job)
@@ -147,8 +160,7 @@ def _do(arguments: argparse.Namespace) -> int:
             _show(console, arguments, verdict.description(), verdict_table(verdict))
             return 0 if verdict.ok else UNFINISHED
         case "retry":
-            with progress(console) as (_, on_unit):
-                retry(arguments.out, arguments.overrides, on_unit, lambda done: console.print(retried_table(done)))
+            _retry(console, arguments)
         case "to-parquet":
             given = arguments.overrides
             overridden({"source": {}, "sink": {}}, given, r"(source|sink)\.storage_options\b", "storage_options")
@@ -164,6 +176,20 @@ def _do(arguments: argparse.Namespace) -> int:
         case "convert":
             convert(Checkpoint(_location(arguments.model)), _location(arguments.out), {})
     return 0
+
+
+def _retry(console: Console, arguments: argparse.Namespace) -> None:
+    """Says what became of the rows, even if there are too many dead ones for success."""
+    done: list[Retried] = []
+    try:
+        with watching(console, arguments.progress) as watch:
+            retry(arguments.out, arguments.overrides, watch.start, watch.add, done.append)
+    finally:
+        for each in done:
+            if arguments.progress == "json":
+                console.out(json.dumps({"event": "result", "output": arguments.out, **vars(each)}), highlight=False)
+            else:
+                console.print(retried_table(each))
 
 
 def _show(console: Console, arguments: argparse.Namespace, said: dict[str, Any], *tables: Table) -> None:
