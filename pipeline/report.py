@@ -99,6 +99,24 @@ def summary(result: Result) -> Table:
     return table
 
 
+def figures(result: Result) -> dict[str, Any]:
+    """The figures of the whole output, and how much of it this run computed, as plain data of a few lines."""
+    names = (
+        "rows",
+        "dead",
+        "units",
+        "shards",
+        "tokens",
+        "computed_tokens",
+        "padding",
+        "truncated",
+        "labels",
+        "backends",
+    )
+    computed = {"units": result.computed.units, "tokens": result.computed.tokens, "seconds": result.seconds}
+    return {"sink": result.job.sink.uri, **{name: result.manifest[name] for name in names}, "computed": computed}
+
+
 def _account(result: Result) -> Iterator[tuple[str, str]]:
     """What this run took, beside what was predicted of it."""
     timing, forecast = result.account["timing"], result.account["forecast"]
