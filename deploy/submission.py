@@ -1,6 +1,7 @@
 """A job on its way to a cluster: what is sent, under which id, and which attempt of it runs."""
 
 import hashlib
+import json
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -64,7 +65,7 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
     arguments = ["run", _FILE, "--result-line"]
     if command == "verify":
         options = raw["sink"].get("storage_options") or {}
-        arguments = ["verify", sink, *([f"--set=sink.storage_options={_flow(options)}"] if options else [])]
+        arguments = ["verify", sink, *([f"--set=sink.storage_options={json.dumps(options)}"] if options else [])]
     entrypoint = shlex.join(["python", "-m", "distilray.pipeline.cli", *arguments])
     code, file = own_code(), packed({_FILE: text.encode()})
     digest = hashlib.sha256("\0".join([entrypoint, code.name, file.name]).encode()).hexdigest()
@@ -150,7 +151,3 @@ def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         return
     for key, value in items:
         yield from _leaves(value, f"{path}.{key}" if path else str(key))
-
-
-def _flow(options: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(dict(options), default_flow_style=True, width=10**6).strip()

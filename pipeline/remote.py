@@ -29,7 +29,7 @@ def add_cluster(command: argparse.ArgumentParser) -> None:
 def submit(arguments: argparse.Namespace) -> int:
     """Sends a job, or attaches to it; the exit code of its command. The log goes to the standard output."""
     cluster = _cluster(arguments)
-    submission = prepare(_plain(load_job(arguments.job, arguments.overrides)), submission_id=arguments.submission_id)
+    submission = prepare(plain(load_job(arguments.job, arguments.overrides)), submission_id=arguments.submission_id)
     started = start(cluster, submission)
     _say(f"{'attached to' if started.attached else 'submitted'} {started.job_id}")
     if arguments.no_wait:
@@ -78,7 +78,7 @@ def _follow(cluster: Cluster, job_id: str) -> RayJob:
         time.sleep(tail.pause)
 
 
-def _plain(job: Job) -> dict[str, Any]:
+def plain(job: Job) -> dict[str, Any]:
     """A job as data that gives the same job again: its paths are absolute, and nothing is left out."""
     data = job.description()
     data["source"]["storage_options"] = job.source.storage_options
