@@ -4,11 +4,11 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from airflow.sdk import XCom
 from airflow.sdk.bases.operator import BaseOperator
 from airflow.sdk.bases.operatorlink import BaseOperatorLink
 from airflow.sdk.definitions.asset import Asset, AssetAlias
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.execution_time.xcom import XCom
 
 from distilray.deploy.airflow.hook import RayJobsHook
 from distilray.deploy.airflow.trigger import DistilrayTrigger
