@@ -56,7 +56,7 @@ def assert_answered(said: str, out: Path) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The repository as a user has it, without what is ignored."""
-    ignored = shutil.ignore_patterns(".venv", ".git", "out", ".*cache*", "*.egg-info")
+    ignored = shutil.ignore_patterns(".venv", ".airflow", ".git", "out", ".*cache*", "*.egg-info")
     return Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=ignored))
 
 

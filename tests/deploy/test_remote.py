@@ -63,7 +63,7 @@ def submit_from(checkout: Path, arguments: list[str]) -> str:
 def test_a_cluster_gets_the_code_it_lacks_and_never_older_code(cluster: Cluster, bare: Path, tmp_path: Path) -> None:
     """The head has just started, and has no agent yet: that is waited for."""
     job = make_job(tmp_path)
-    ignored = shutil.ignore_patterns(".venv", ".git", "out", "examples", "tests", ".*cache*", "*.egg-info")
+    ignored = shutil.ignore_patterns(".venv", ".airflow", ".git", "out", "examples", "tests", ".*cache*", "*.egg-info")
     checkout = Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=ignored))
     first = submit_from(checkout, [str(job), "--address", cluster.address])
     assert "40 answered" in first
@@ -114,8 +114,8 @@ def test_a_job_is_attached_to_stopped_and_tried_again(
 def test_the_exit_code_is_that_of_the_job(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = make_job(tmp_path, engine="local")
     shutil.rmtree(tmp_path / "corpus")
-    arguments = ["submit", str(job), "--address", cluster.address, "--submission-id", f"mine-{tmp_path.name}"]
-    assert main(arguments) == 2
+    with breaking(cluster) as address:
+        assert main(["submit", str(job), "--address", address, "--submission-id", f"mine-{tmp_path.name}"]) == 2
     said = capsys.readouterr()
     assert f"cannot list source {tmp_path}/corpus" in said.out
     assert f"mine-{tmp_path.name} FAILED" in said.err

@@ -1,4 +1,4 @@
-"""A task that waits in its worker, and one that waits in the triggerer."""
+"""A task that waits in its worker, and others that wait in the triggerer."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -14,7 +14,7 @@ JOB = {
 }
 PLACES = {"corpus": "/corpus", "model": "/model", "answers": "/answers"}
 
-for name, deferrable in (("in_worker", False), ("in_triggerer", True)):
+for name, deferrable in (("in_worker", False), ("in_triggerer", True), ("failed_by_hand", True)):
     with DAG(name, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC), params=PLACES):
         DistilrayOperator(
             task_id="run",
