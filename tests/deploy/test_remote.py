@@ -111,7 +111,39 @@ def test_a_job_is_attached_to_stopped_and_tried_again(
     assert main(["stop", f"{name}-try2", "--address", cluster.address]) == 0  # it has ended: nothing to do
 
 
-def test_the_exit_code_is_that_of_the_job(cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@contextmanager
+def breaking(cluster: Cluster) -> Iterator[str]:
+    """The address of a proxy to the cluster that breaks every second connection."""
+    there = urlsplit(cluster.address)
+
+    def pump(source: socket.socket, to: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                to.sendall(data)
+            to.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        for number in itertools.count():
+            try:
+                client, _ = listener.accept()
+            except OSError:  # closed
+                return
+            if number % 2 == 0:
+                client.close()
+                continue
+            server = socket.create_connection((there.hostname, there.port))
+            for pair in ((client, server), (server, client)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_the_exit_code_is_that_of_the_job_though_connections_break(
+    cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     job = make_job(tmp_path, engine="local")
     shutil.rmtree(tmp_path / "corpus")
     with breaking(cluster) as address:
