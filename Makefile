@@ -31,10 +31,10 @@ audit: .audit/ready
 	touch $@
 
 # what an Airflow worker has, and nothing of distilray's own dependencies
-.airflow/ready: deploy/airflow/constraints.txt
+.airflow/ready: tests/deploy/airflow-requirements.txt
 	$(PYTHON) -m venv .airflow
-	.airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-compile \
-		--constraint deploy/airflow/constraints.txt apache-airflow apache-airflow-providers-standard
+	.airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+		--requirement tests/deploy/airflow-requirements.txt
 	touch $@
 
 lint: .venv/ready-dev

@@ -1,15 +1,19 @@
 """`distilray submit`, status and stop against a real cluster whose Python lacks distilray."""
 
+import itertools
 import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
