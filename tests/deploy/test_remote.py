@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -98,6 +99,7 @@ def test_a_job_is_attached_to_stopped_and_tried_again(
     (name,) = re.findall("submitted (distilray-alone-[0-9a-f]{12})\n", capsys.readouterr().err)
     while not list(tmp_path.glob("alone/data/*")):
         assert not cluster.job(name).ended, cluster.logs(name)
+        time.sleep(0.2)
     assert main(arguments) == 0
     assert f"attached to {name}\n" in capsys.readouterr().err
     assert [each.status for each in cluster.jobs() if each.id.startswith(name)] == ["RUNNING"]
@@ -111,6 +113,7 @@ def test_a_job_is_attached_to_stopped_and_tried_again(
     assert f"submitted {name}-try2\n" in capsys.readouterr().err  # an attempt that ended does not block the next
     while len(list(tmp_path.glob("alone/data/*"))) <= committed:
         assert not cluster.job(f"{name}-try2").ended, cluster.logs(f"{name}-try2")
+        time.sleep(0.2)
     assert main(["stop", f"{name}-try2", "--address", cluster.address]) == 0
     assert main(["stop", f"{name}-try2", "--address", cluster.address]) == 0  # it has ended: nothing to do
 
@@ -170,6 +173,6 @@ def test_those_who_submit_at_once_share_one_job(cluster: Cluster, tmp_path: Path
     assert {each.job_id for each in started} == {submission.id}
     assert sorted(each.attached for each in started) == [False, *[True] * 5]
     while not cluster.job(submission.id).ended:
-        pass
+        time.sleep(0.2)
     assert cluster.job(submission.id).exit_code == 0
     assert submission.code.name in str(cluster._json("GET", f"/api/jobs/{submission.id}")["runtime_env"])
