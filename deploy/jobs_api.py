@@ -97,9 +97,14 @@ class Cluster:
         text: str = self._json("GET", f"/api/jobs/{quote(job_id, safe='')}/logs")["logs"]
         return text
 
-    def stop(self, job_id: str) -> None:
-        """Asks for the end of a job; it gets SIGTERM, and some seconds later SIGKILL."""
-        self._json("POST", f"/api/jobs/{quote(job_id, safe='')}/stop")
+    def stop(self, job_id: str) -> RayJob:
+        """Ends a job and waits until it has ended: it gets SIGTERM, and some seconds later SIGKILL."""
+        while not (job := self.job(job_id)).ended:
+            self._json(
+                "POST", f"/api/jobs/{quote(job_id, safe='')}/stop"
+            )  # again: one that is pending does not hear it
+            time.sleep(1)
+        return job
 
     def submit(self, job_id: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
         """False if there is a job with this id."""

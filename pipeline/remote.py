@@ -58,11 +58,7 @@ def status(arguments: argparse.Namespace) -> int:
 
 def stop(arguments: argparse.Namespace) -> int:
     """Returns when the job has ended."""
-    cluster = _cluster(arguments)
-    if not cluster.job(arguments.id).ended:
-        cluster.stop(arguments.id)
-    while not (job := cluster.job(arguments.id)).ended:
-        time.sleep(0.5)
+    job = _cluster(arguments).stop(arguments.id)
     _say(f"{job.id} {job.status}")
     return 0
 

@@ -35,9 +35,16 @@ class Site:
 
     def xcoms(self, task: str) -> dict[str, Any]:
         """What a task has told others."""
-        return {
-            key: json.loads(value) for key, value in self.rows(f"SELECT key, value FROM xcom WHERE task_id = '{task}'")
-        }
+        found = self.rows(f"SELECT key, value FROM xcom WHERE task_id = '{task}'")
+        return {key: decoded(value) for key, value in found}
+
+
+def decoded(value: Any) -> Any:
+    """JSON, and JSON in a string of JSON; other strings are left."""
+    try:
+        return decoded(json.loads(value)) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def make_site(home: Path, dags: Path, address: str) -> Site:
@@ -50,6 +57,7 @@ def make_site(home: Path, dags: Path, address: str) -> Site:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW_CONN_RAY_DEFAULT": json.dumps({"conn_type": "http", "host": url.hostname, "port": url.port}),
         "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
         "NO_PROXY": "127.0.0.1,localhost",
     }
     site = Site(home, {**os.environ, **settings})

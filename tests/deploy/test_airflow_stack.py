@@ -39,7 +39,7 @@ class Stack:
 
     def ask(self, method: str, path: str, **content: Any) -> Any:
         token = requests.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
-        headers = {"Authorization": f"Bearer {token}"}
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         response = requests.request(method, f"{self.url}/api/v2{path}", headers=headers, timeout=60, **content)
         assert response.ok, response.text
         return response.json()
