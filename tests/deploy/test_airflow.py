@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,17 +12,9 @@ import yaml
 
 from distilray.deploy.jobs_api import Cluster
 from tests.deploy.airflow_site import PYTHON, ROOT, Site, hold, make_site, release
-from tests.ray_head import head, make_bare_python
 from tests.support import make_checkpoint, random_texts, slow_job, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("head")
-    with head(make_bare_python(folder), folder, folder) as environment:
-        yield Cluster(environment["RAY_ADDRESS"])
 
 
 @pytest.fixture(scope="module")

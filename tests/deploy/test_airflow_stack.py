@@ -17,7 +17,7 @@ import requests
 
 from distilray.deploy.jobs_api import Cluster
 from tests.deploy.airflow_site import ROOT, Site, hold, make_site, processes, release
-from tests.ray_head import free_port, head, make_bare_python
+from tests.ray_head import free_port
 from tests.support import make_checkpoint, random_texts, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
@@ -65,13 +65,6 @@ def wait(ready: Callable[[], Any], stack: Stack) -> Any:
         assert not ended, (stack.site.home / f"{ended[0]}.log").read_text()[-5000:]
         time.sleep(0.2)
     return found
-
-
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("head")
-    with head(make_bare_python(folder), folder, folder) as environment:
-        yield Cluster(environment["RAY_ADDRESS"])
 
 
 @pytest.fixture(scope="module")

@@ -22,24 +22,11 @@ import yaml
 from distilray.deploy.jobs_api import Cluster
 from distilray.deploy.submission import Started, prepare, start
 from distilray.pipeline.cli import main
-from tests.ray_head import head, make_bare_python
 from tests.support import make_checkpoint, random_texts, read_output, slow_job, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_bare_python(tmp_path_factory.mktemp("bare"))
-
-
-@pytest.fixture(scope="module")
-def cluster(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    folder = tmp_path_factory.mktemp("head")
-    with head(bare, folder, folder) as environment:
-        yield Cluster(environment["RAY_ADDRESS"])
 
 
 def make_job(folder: Path, **compute: Any) -> Path:
@@ -66,7 +53,6 @@ def submit_from(checkout: Path, arguments: list[str]) -> str:
 
 
 def test_a_cluster_gets_the_code_it_lacks_and_never_older_code(cluster: Cluster, bare: Path, tmp_path: Path) -> None:
-    """The head has just started, and has no agent yet: that is waited for."""
     job = make_job(tmp_path)
     ignored = shutil.ignore_patterns(".venv", ".airflow", ".git", "out", "examples", "tests", ".*cache*", "*.egg-info")
     checkout = Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=ignored))
