@@ -1,6 +1,5 @@
-"""distilray run, plan, evaluate: a job. distilray verify, retry: an output. distilray inspect, convert: a checkpoint.
-
-distilray to-parquet: a corpus. distilray schema: of a job's file."""
+"""distilray run, plan, evaluate, submit: a job. distilray verify, retry: an output. distilray status, stop: a submitted
+job. distilray inspect, convert: a checkpoint. distilray to-parquet: a corpus. distilray schema: of a job's file."""
 
 import argparse
 import json
@@ -12,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from distilray import __version__
+from distilray.deploy.errors import SubmitError, UnreachableError
+from distilray.deploy.result import result_line
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.convert import convert
 from distilray.model.inspect import inspect
@@ -27,7 +28,8 @@ from distilray.pipeline.outlook import look_ahead
 from distilray.pipeline.overrides import overridden
 from distilray.pipeline.parity import ParityError
 from distilray.pipeline.progress import MODES, watching
-from distilray.pipeline.report import run
+from distilray.pipeline.remote import add_cluster, status, stop, submit
+from distilray.pipeline.report import figures, run
 from distilray.pipeline.retry import Retried, retry
 from distilray.pipeline.tables import evaluation_table, model_table, plan_table, retried_table, verdict_table
 from distilray.pipeline.to_parquet import to_parquet
@@ -43,6 +45,11 @@ _JOB_COMMANDS = (
     ("run", "answer every row of a corpus, or continue where an earlier run stopped"),
     ("plan", "say what a first run would do, take and cost, from the footers, a sample and the rate of the device"),
     ("evaluate", "compare the answers with the gold columns that the tasks name; write nothing"),
+    ("submit", "run it on a Ray cluster, or attach to it if it runs there already; exit code of the run"),
+)
+_SUBMITTED_COMMANDS = (
+    ("status", "say how a submitted job is"),
+    ("stop", "end a submitted job; what it has committed is kept"),
 )
 _OUTPUT_COMMANDS = (
     (
@@ -73,6 +80,23 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "run":
             _add_progress(command)
+            command.add_argument(
+                "--result-line", action="store_true",
+                help="end with one line of JSON, marked distilray-result: the figures of the output",
+            )  # fmt: skip
+        if name == "submit":
+            add_cluster(command)
+            command.add_argument("--no-wait", action="store_true", help="return as soon as it is submitted")
+            command.add_argument(
+                "--submission-id", metavar="ID",
+                help="instead of one made from the job and the code; further attempts have -try2, -try3, ... at its end",
+            )  # fmt: skip
+    for name, text in _SUBMITTED_COMMANDS:
+        command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
+        command.add_argument("id", metavar="ID", help="what submit has printed")
+        add_cluster(command)
+        if name == "status":
+            command.add_argument("--json", action="store_true", help="print JSON instead of a line")
     for name, text in _OUTPUT_COMMANDS:
         command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
         command.add_argument("out", help="the sink of a job: a folder, or a URI such as s3://bucket/answers/")
@@ -123,10 +147,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return _do(arguments)
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, SubmitError) as error:
         print(f"distilray: {error}", file=sys.stderr)
         return USER_ERROR
-    except (IncompleteError, DeadLettersError, ParityError, FencedError) as error:
+    except (IncompleteError, DeadLettersError, ParityError, FencedError, UnreachableError) as error:
         print(f"distilray: {error}", file=sys.stderr)
         return UNFINISHED
     except STOP_ERRORS as error:
@@ -147,14 +171,22 @@ def _do(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     match arguments.command:
         case "run":
-            run(load_job(arguments.job, arguments.overrides), progress=arguments.progress)
+            result = run(load_job(arguments.job, arguments.overrides), progress=arguments.progress)
+            if arguments.result_line:
+                print(result_line(figures(result)))
+        case "submit":
+            return submit(arguments)
+        case "status":
+            return status(arguments)
+        case "stop":
+            return stop(arguments)
         case "plan":
             job = load_job(arguments.job, arguments.overrides)
             outlook = look_ahead(job)
             _show(console, arguments, outlook.description(job.compute.price), plan_table(job, outlook))
         case "evaluate":
-            figures = evaluate(load_job(arguments.job, arguments.overrides))
-            _show(console, arguments, figures, *(evaluation_table(name, each) for name, each in figures.items()))
+            found = evaluate(load_job(arguments.job, arguments.overrides))
+            _show(console, arguments, found, *(evaluation_table(name, each) for name, each in found.items()))
         case "verify":
             verdict = verify(arguments.out, arguments.overrides, checksums=not arguments.quick)
             _show(console, arguments, verdict.description(), verdict_table(verdict))
@@ -187,7 +219,7 @@ def _retry(console: Console, arguments: argparse.Namespace) -> None:
     finally:
         for each in done:
             if arguments.progress == "json":
-                console.out(json.dumps({"event": "result", "output": arguments.out, **vars(each)}), highlight=False)
+                console.out(json.dumps({"event": "result", "sink": arguments.out, **vars(each)}), highlight=False)
             else:
                 console.print(retried_table(each))
 

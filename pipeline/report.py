@@ -41,7 +41,7 @@ def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
     with watching(console, "none" if quiet else progress) as watch:
         result = execute(job, watch.start, watch.add)
     if progress == "json" and not quiet:
-        console.out(json.dumps(outcome(result)), highlight=False)
+        console.out(json.dumps({"event": "result", **figures(result)}), highlight=False)
     elif not quiet:
         console.print(summary(result))
         for line in samples(result):
@@ -50,16 +50,16 @@ def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
     return result
 
 
+_OF_OUTPUT = ("fingerprint", "shards", "padding", "truncated", "labels", "backends")
 _COUNTED = ("units", "rows", "dead", "tokens", "computed_tokens")
 
 
-def outcome(result: Result) -> dict[str, Any]:
-    """The last of the JSON lines: the whole output as the manifest has it, and what this run did."""
+def figures(result: Result) -> dict[str, Any]:
+    """The figures of the whole output as its manifest has them, and what this run did, as plain data of a few lines."""
     computed, timing = asdict(result.computed), result.account["timing"]
     return {
-        "event": "result",
-        "output": result.job.sink.uri,
-        **{name: result.manifest[name] for name in ("fingerprint", "shards", *_COUNTED)},
+        "sink": result.job.sink.uri,
+        **{name: result.manifest[name] for name in (*_OF_OUTPUT, *_COUNTED)},
         "this_run": {"seconds": result.seconds, **{name: computed[name] for name in _COUNTED}},
         "bottleneck": timing["bottleneck"],
         "advice": timing["advice"],

@@ -22,8 +22,8 @@ PAGES = [
     ROOT / "examples/README.md",
 ]
 TESTED_THEMSELVES = {"operators.md", "inputs.md"}  # tests/operators/test_plain_ray.py, tests/pipeline/test_delta.py
-# proven elsewhere: what CI runs, tests/test_submit.py, test_examples.py, test_examples_models.py, test_benchmark*.py,
-# tests/pipeline/test_job_schema.py and test_to_parquet.py; what needs a GPU machine was run by hand
+# proven elsewhere: what CI runs, tests/test_submit.py, tests/deploy/test_remote.py, test_examples.py, test_examples_models.py,
+# test_benchmark*.py, tests/pipeline/test_job_schema.py and test_to_parquet.py; what needs a GPU machine was run by hand
 ELSEWHERE = {
     "make example",
     ".venv/bin/distilray schema",
@@ -35,6 +35,9 @@ ELSEWHERE = {
     "python -m tests.chaos --kills 200",
     "ray job submit --working-dir . -- python examples/ner_corpus.py",
     "ray job submit examples/ner_corpus.py",
+    ".venv/bin/distilray submit examples/jobs/ner.yaml --address http://127.0.0.1:8265",
+    ".venv/bin/distilray status distilray-ner-yaml-0123456789ab --address http://127.0.0.1:8265",
+    ".venv/bin/distilray stop distilray-ner-yaml-0123456789ab --address http://127.0.0.1:8265",
     ".venv/bin/python examples/century_corpus.py",
     ".venv/bin/python examples/make_century assemble",
     ".venv/bin/distilray evaluate examples/jobs/century.yaml",
