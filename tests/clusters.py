@@ -37,10 +37,18 @@ def autoscaling_cluster(folder: Path, cpus: int, groups: dict[str, Any]) -> Iter
 
     Not `AutoscalingCluster.start`: it would end every Ray of this machine.
     """
-    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
-    from ray.cluster_utils import AutoscalingCluster
+    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID  # imported late, as above
 
-    config = AutoscalingCluster({"CPU": cpus}, groups, autoscaler_v2=True)._config
+    config = {
+        "cluster_name": "fake",
+        "max_workers": sum(group["max_workers"] for group in groups.values()),
+        "provider": {"type": "fake_multinode", "head_node_id": FAKE_HEAD_NODE_ID, "launch_multiple": True},
+        "head_node_type": "head",
+        "available_node_types": {
+            "head": {"resources": {"CPU": cpus}, "node_config": {}, "max_workers": 0},
+            **groups,
+        },
+    }
     (folder / "autoscaler.json").write_text(json.dumps(config))
     environment = {
         **os.environ,

@@ -1,10 +1,10 @@
 """The manifests are what KubeRay's schemas allow, and fit the project: its jobs, its commands, its pools."""
 
-import copy
 import gzip
 import json
+import re
 import shlex
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,18 @@ def job_of(manifest: Path) -> Job:
     return parse_job(yaml.safe_load(found["ConfigMap"]["data"][Path(file).name]), manifest.name)
 
 
-def schema_of(kind: str) -> dict[str, Any]:
+@cache
+def validator_of(kind: str) -> jsonschema.Draft202012Validator:
+    """Made once a kind: the schemas are large."""
     if kind == "ConfigMap":
-        return CONFIG_MAP
-    schema: dict[str, Any] = json.loads(
-        gzip.decompress((SCHEMAS / f"kuberay-1.7.0-{kind.lower()}.schema.json.gz").read_bytes())
-    )
-    return schema
+        return jsonschema.Draft202012Validator(CONFIG_MAP)
+    packed = (SCHEMAS / f"kuberay-1.7.0-{kind.lower()}.schema.json.gz").read_bytes()
+    return jsonschema.Draft202012Validator(json.loads(gzip.decompress(packed)))
+
+
+def problems(document: dict[str, Any]) -> list[str]:
+    """What the schema of its kind has against a resource."""
+    return [f"{error.json_path}: {error.message}" for error in validator_of(document["kind"]).iter_errors(document)]
 
 
 def groups_of(manifest: Path) -> dict[str, dict[str, Any]]:
@@ -82,10 +87,14 @@ def containers_of(manifest: Path) -> list[dict[str, Any]]:
     return [container for pod in pods for container in pod["template"]["spec"]["containers"]]
 
 
-def cpus_of(group: dict[str, Any]) -> float:
-    """What Ray counts on a pod of the group."""
-    (container,) = group["template"]["spec"]["containers"]
-    return float(group["rayStartParams"].get("num-cpus", container["resources"]["limits"]["cpu"]))
+def node_types(manifest: Path) -> dict[str, dict[str, Any]]:
+    """The groups as Ray's own autoscaler for KubeRay reads them."""
+    from ray.autoscaler._private.kuberay import autoscaling_config as kuberay  # imported late: it takes seconds
+
+    about = {"name": "x", "namespace": "default"}
+    read = kuberay._derive_autoscaling_config_from_ray_cr({"metadata": about, "spec": cluster_of(manifest)})
+    types: dict[str, dict[str, Any]] = read["available_node_types"]
+    return types
 
 
 every = pytest.mark.parametrize("manifest", MANIFESTS, ids=lambda path: path.stem)
@@ -97,42 +106,41 @@ with_a_job = pytest.mark.parametrize(
 @every
 def test_the_schema_allows_it(manifest: Path) -> None:
     assert len(MANIFESTS) == 3
-    for kind, document in documents(manifest).items():
-        jsonschema.validate(document, schema_of(kind))
+    for document in documents(manifest).values():
+        assert problems(document) == []
 
 
-def wrong_key(job: dict[str, Any]) -> None:
-    job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["minReplica"] = 0
-
-
-def wrong_key_of_the_pod(job: dict[str, Any]) -> None:
-    job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]["envfrom"] = []
-
-
-def wrong_type(job: dict[str, Any]) -> None:
-    job["spec"]["backoffLimit"] = "2"
-
-
-def number_for_a_string(job: dict[str, Any]) -> None:
-    job["spec"]["rayClusterSpec"]["headGroupSpec"]["rayStartParams"]["num-cpus"] = 0
-
-
-def missing_key(job: dict[str, Any]) -> None:
-    del job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["groupName"]
-
-
-def unknown_value(job: dict[str, Any]) -> None:
-    job["spec"]["rayClusterSpec"]["authOptions"]["mode"] = "tokens"
+CLUSTER = ("spec", "rayClusterSpec")
+GROUPS = (*CLUSTER, "workerGroupSpecs", 0)
+POD = (*CLUSTER, "headGroupSpec", "template", "spec")
 
 
 @pytest.mark.parametrize(
-    "wrong", [wrong_key, wrong_key_of_the_pod, wrong_type, number_for_a_string, missing_key, unknown_value]
+    ("path", "value", "problem"),
+    [
+        ((*GROUPS, "minReplica"), 0, r"workerGroupSpecs\[0\]: .*'minReplica' was unexpected"),
+        ((*GROUPS, "maxReplicas"), "32", r"maxReplicas: '32' is not of type 'integer'"),
+        ((*GROUPS, "rayStartParams", "num-cpus"), 0, r"0 is not of type 'string'"),
+        ((*POD, "containers", 0, "envfrom"), [], r"containers\[0\]: .*'envfrom' was unexpected"),
+        ((*POD, "tolerations"), {}, r"tolerations: {} is not of type 'array'"),
+        ((*CLUSTER, "authOptions", "mode"), "tokens", r"mode: 'tokens' is not one of"),
+        (("spec", "backoffLimit"), "2", r"backoffLimit: '2' is not of type 'integer'"),
+    ],
 )
-def test_the_schema_refuses_what_is_wrong(wrong: Callable[[dict[str, Any]], None]) -> None:
-    job = copy.deepcopy(documents(ROOT / "deploy/kuberay/gpu-job.yaml")["RayJob"])
-    wrong(job)
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(job, schema_of("RayJob"))
+def test_the_schema_refuses_what_is_wrong(path: tuple[str | int, ...], value: object, problem: str) -> None:
+    job = documents(ROOT / "deploy/kuberay/gpu-job.yaml")["RayJob"]
+    inner = job
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (found,) = problems(job)
+    assert re.search(problem, found)
+
+
+def test_the_schema_misses_what_is_missing() -> None:
+    job = documents(ROOT / "deploy/kuberay/gpu-job.yaml")["RayJob"]
+    del job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["groupName"]
+    assert problems(job) == ["$.spec.rayClusterSpec.workerGroupSpecs[0]: 'groupName' is a required property"]
 
 
 @with_a_job
@@ -146,21 +154,20 @@ def test_the_job_and_its_command_are_real(manifest: Path) -> None:
 @every
 def test_the_pools_find_their_place(manifest: Path) -> None:
     """All that computes without a GPU fits the group cpu as it is when the job starts; each GPU has its predict worker."""
-    groups = groups_of(manifest)
-    cpu, gpu = groups["cpu"], groups.get("gpu")
-    assert cpu["replicas"] == cpu["minReplicas"] == cpu["maxReplicas"]
-    there, left = cpu["replicas"] * cpus_of(cpu), (cpu["replicas"] - 1) * cpus_of(cpu)
-    gpus = gpu["maxReplicas"] if gpu else 0
+    types = node_types(manifest)
+    cpu, gpu = types["cpu"], types.get("gpu")
+    assert types["headgroup"]["resources"]["CPU"] == 0
+    assert groups_of(manifest)["cpu"]["replicas"] == cpu["min_workers"] == cpu["max_workers"]
+    there = cpu["min_workers"] * cpu["resources"]["CPU"]
+    gpus = gpu["max_workers"] if gpu else 0
     compute = job_of(manifest).compute if "job" in manifest.stem else Compute(gpus=gpus)
     assert (compute.gpus or 0) == gpus
-    pools = size_pools(compute, there, gpus, left=left)
+    pools = size_pools(compute, there, gpus, left=there - cpu["resources"]["CPU"])
     assert pools.predict.max == (gpus or pools.predict.max)
     if gpu:
-        assert (gpu["replicas"], gpu["minReplicas"]) == (0, 0)
-        assert pools.predict.num_gpus == int(
-            gpu["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
-        )
-        assert pools.predict.num_cpus <= cpus_of(gpu)
+        assert (groups_of(manifest)["gpu"]["replicas"], gpu["min_workers"]) == (0, 0)
+        assert gpu["resources"]["GPU"] == pools.predict.num_gpus
+        assert gpu["resources"]["CPU"] >= pools.predict.num_cpus
         assert pools.tokenize.max == 3 * gpus  # none is missing for want of CPUs
         assert "3.5 CPUs a GPU and one more" in manifest.read_text()
         assert there >= 3.5 * gpus + 1
