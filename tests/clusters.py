@@ -38,16 +38,26 @@ def autoscaling_cluster(folder: Path, cpus: int, groups: dict[str, Any]) -> Iter
     Not `AutoscalingCluster.start`: it would end every Ray of this machine.
     """
     from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID  # imported late, as above
+    from ray.util import get_node_ip_address
 
+    address = f"{get_node_ip_address()}:{free_port()}"
+    provider = "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider"
+    commands = ["setup_commands", "initialization_commands", "cluster_synced_files", "rsync_exclude", "rsync_filter"]
+    commands += [f"{kind}_{what}_commands" for kind in ("head", "worker") for what in ("setup", "start_ray")]
     config = {
         "cluster_name": "fake",
         "max_workers": sum(group["max_workers"] for group in groups.values()),
-        "provider": {"type": "fake_multinode", "head_node_id": FAKE_HEAD_NODE_ID, "launch_multiple": True},
-        "head_node_type": "head",
+        "idle_timeout_minutes": 1,
+        "upscaling_speed": 1,
+        "provider": {"type": "external", "module": provider, "gcs_address": address, "launch_multiple": True},
+        "auth": {},
+        "file_mounts": {},
+        "head_node_type": "ray.head.default",
         "available_node_types": {
-            "head": {"resources": {"CPU": cpus}, "node_config": {}, "max_workers": 0},
+            "ray.head.default": {"resources": {"CPU": cpus}, "node_config": {}, "max_workers": 0},
             **groups,
         },
+        **{key: [] for key in commands},
     }
     (folder / "autoscaler.json").write_text(json.dumps(config))
     environment = {
@@ -59,14 +69,19 @@ def autoscaling_cluster(folder: Path, cpus: int, groups: dict[str, Any]) -> Iter
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
         "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # nodes end so soon after their head
     }
-    port = free_port()
-    options = ["--head", "--block", f"--port={port}", f"--num-cpus={cpus}", "--include-dashboard=false"]
+    options = [
+        "--head",
+        "--block",
+        f"--port={address.rpartition(':')[2]}",
+        f"--num-cpus={cpus}",
+        "--include-dashboard=false",
+    ]
     options += ["--object-store-memory=200000000", f"--autoscaling-config={folder / 'autoscaler.json'}"]
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", *options]
     with (folder / "head.log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         try:
-            yield f"127.0.0.1:{port}"
+            yield address
         finally:
             process.terminate()
             process.wait(60)
