@@ -73,11 +73,12 @@ class Parity(Frozen):
 
 
 class Compute(Frozen):
-    """How to compute; nothing here changes the answers but dtype."""
+    """How to compute; nothing here changes the answers but dtype. gpus: of the cluster, with those its autoscaler can add."""
 
     engine: Literal["ray", "local"] = "ray"
     tokenize: Pool = Pool()
     predict: Pool = Pool()
+    gpus: Positive | None = None
     tokens_per_pack: Annotated[int, Field(ge=512)] | None = None
     unit_bytes: Positive | None = None
     threads: Positive | None = None

@@ -63,6 +63,8 @@ def find_site(compute: Compute, ahead: Forecast | None = None, *, start: bool = 
     joined = start or "RAY_ADDRESS" in os.environ
     here = (float(os.cpu_count() or 1), float(torch.cuda.device_count()), None)
     cpus, gpus, left = ray_engine().connect() if joined else here
+    if joined and compute.gpus:  # workers that wait for a place are what an autoscaler acts upon
+        gpus = max(gpus, compute.gpus)
     per_worker = ahead.tokenizers_per_device if ahead and ahead.is_for(gpus > 0) else None
     return Site(gpus > 0, size_pools(compute, cpus, gpus, per_worker, left), joined)
 
