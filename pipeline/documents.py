@@ -77,14 +77,22 @@ def sample_documents(
     Units in which a row brought its worker down are left out: reading them might do the same here. Raises StoreError,
     JobError or ShardError if the corpus cannot be read.
     """
-    some = spread(units, count)
     columns = [s.ROW, *(task.name for task in tasks), *(truncated_column(task) for task in tasks if task.truncates)]
-    heads = [read_head(output, unit, columns, _REACH) for unit in some]
-    safe = [i for i, head in enumerate(heads) if head.rows.num_rows and not set(FAILURES) & head.stats.dead.keys()]
-    texts = sample_rows(plan, [some[i] for i in safe], _REACH)
-    each = math.ceil(count / max(len(safe), 1))
-    found = [_documents(heads[i].rows, read, tasks, each) for i, read in zip(safe, texts, strict=True)]
-    return [document for some_of in found for document in some_of][:count]
+    heads = safe_heads(output, spread(units, count), columns, _REACH)
+    texts = sample_rows(plan, list(heads), _REACH)
+    each = math.ceil(count / max(len(heads), 1))
+    found = [_documents(rows, read, tasks, each) for rows, read in zip(heads.values(), texts, strict=True)]
+    return [document for some in found for document in some][:count]
+
+
+def safe_heads(output: Output, units: Sequence[Unit], columns: Sequence[str], rows: int) -> dict[Unit, pa.Table]:
+    """The first rows of the units that have any, and no row that brought its worker down."""
+    heads = {unit: read_head(output, unit, columns, rows) for unit in units}
+    return {
+        unit: head.rows
+        for unit, head in heads.items()
+        if head.rows.num_rows and not set(FAILURES) & head.stats.dead.keys()
+    }
 
 
 def _documents(answers: pa.Table, read: pa.Table, tasks: Sequence[Task], most: int) -> list[Document]:

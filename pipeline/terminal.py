@@ -7,6 +7,7 @@ from rich.text import Text
 from distilray.pipeline.documents import Document, Said, labels_of
 from distilray.pipeline.harmless import one_line
 from distilray.pipeline.highlight import Piece, passage
+from distilray.pipeline.letters import Letter
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _LINES = 5  # of a task's answers
@@ -48,3 +49,12 @@ def _say(line: Text, said: Said) -> None:
         line.append(f"\n      and {len(said.lines) - _LINES:,} more", style="dim")
     if said.truncated:
         line.append(f"\n    {said.task} did not read all of the text, as the job asks for", style="dim")
+
+
+def dead_rows(letters: Sequence[Letter]) -> Iterator[Text]:
+    """A line for each: where, and why."""
+    for letter in letters:
+        where = "the whole shard" if letter.row is None else f"row {letter.row}"
+        line = Text.assemble((f"{one_line('/'.join(letter.shard.split('/')[-2:]))} {where}: ", "dim"))
+        line.append(f"dead in {letter.stage}, {letter.reason}: ", style="bold red")
+        yield line.append(one_line(letter.message))
