@@ -3,7 +3,6 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +16,6 @@ from distilray.pipeline.documents import Document, documents
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
 from distilray.pipeline.letters import Letter, letters_of
-from distilray.pipeline.listing import list_shards
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import find_site, make_plan
 from distilray.pipeline.run import check_tasks, work_of
@@ -28,14 +26,14 @@ _SHARDS = 16  # whose footers are read
 
 @dataclass(frozen=True)
 class Preview:
-    """The first rows of a corpus, answered or dead. asked: rows that were wanted; whole: the corpus has no other shards than
-    those that were looked at; tokens: of the texts; seconds: with the loading of models."""
+    """The first rows of a corpus, answered or dead. asked: rows that were wanted; shards: that were looked at;
+    tokens: of the texts; seconds: with the loading of models."""
 
     job: Job
     documents: list[Document]
     dead: list[Letter]
     asked: int
-    whole: bool
+    shards: int
     tokens: int
     seconds: float
     backend: str
@@ -46,9 +44,9 @@ class Preview:
         rows = len(self.documents) + len(self.dead)
         if rows == self.asked:
             return f"The first {rows:,} rows"
-        if self.whole:
+        if self.shards < _SHARDS:
             return f"All {rows:,} rows"
-        return f"The {rows:,} rows of the first {_SHARDS} shards, which have no more"
+        return f"The {rows:,} rows of the first {self.shards} shards, which have no more"
 
 
 def preview(job: Job, rows: int = 20) -> Preview:
@@ -61,10 +59,8 @@ def preview(job: Job, rows: int = 20) -> Preview:
     begun = time.monotonic()
     check_tasks(job.tasks)
     job = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local", "parity": None})})
-    shards = [shard.uri for shard in islice(list_shards(job.source), _SHARDS + 1)]
-    some = job.source.model_copy(update={"uri": shards[:_SHARDS]}) if len(shards) > _SHARDS else job.source
     site = find_site(job.compute)
-    plan = make_plan(job, survey(some, job.inputs), site)
+    plan = make_plan(job, survey(job.source, job.inputs, _SHARDS), site)
     work = work_of(job, plan, site)
     read = _first(plan, rows)
     predict = Predict(job.tasks, work.compute, work.guard)
@@ -75,7 +71,7 @@ def preview(job: Job, rows: int = 20) -> Preview:
         list(documents(answered.filter(alive), read.filter(alive), job.tasks)),
         _dead(answered.filter(pc.invert(alive)), read.filter(pc.invert(alive))),
         rows,
-        len(shards) <= _SHARDS,
+        plan.shards,
         pc.sum(answered[s.TOKENS]).as_py() or 0,
         time.monotonic() - begun,
         predict.backend,

@@ -19,6 +19,7 @@ def highlighted(documents: Sequence[Document], size: int) -> Iterator[Text]:
     for document in documents:
         line = Text.assemble((f"{one_line(document.address)}: ", "dim"))
         shown = passage(document.text, document.spans, size)
+        line.append("\u2026" if shown.begin else "")
         for piece in shown.pieces:
             _append(line, piece, colours)
         line.append("\u2026" if shown.end < shown.length else "")

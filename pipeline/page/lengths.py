@@ -32,7 +32,7 @@ def lengths_of(tables: Sequence[pa.Table]) -> Lengths | None:
     sizes = pc.utf8_length(texts).to_numpy().astype(np.float64)
     least, median, high, most = (int(x) for x in np.quantile(sizes, (0, 0.5, 0.95, 1)))
     first, last = int(np.log2(max(least, 1))), int(np.log2(max(most, 1))) + 1
-    edges = 2.0 ** np.arange(first, last + 1)
+    edges = np.exp2(np.arange(first, last + 1, dtype=np.float64))
     edges[0] = min(edges[0], least)  # empty texts
     chart = histogram("Documents by their length in characters", sizes, edges, "documents", lambda edge: f"{edge:,.0f}")
     return Lengths(len(texts), len(tables), least, median, high, most, chart)

@@ -44,6 +44,8 @@ def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
     Nothing is written, and no model is loaded. overrides: keys of storage_options, as `a.b=value`. Raises JobError if there
     is no output, StoreError if its store fails, IncompleteError for objects that are not as they were committed.
     """
+    if rows < 0:
+        raise JobError(f"--rows: expected 0 or more, got {rows}")
     facts = read_facts(uri, overrides)
     documents, lengths, problem = _corpus(facts, rows)
     with broken(f"{uri}/{MANIFEST}"):
@@ -62,6 +64,7 @@ def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
         forecast=forecast,
         lengths=lengths,
         problem=problem,
+        rows=rows,
         answers=answers,
         sampled=sampled,
         places=places,

@@ -49,6 +49,7 @@ def throughput(
     known = [time for time in times if time is not None]
     if not starts or not known or len(known) < len(times):
         return None
+    starts = dict(sorted(starts.items(), key=lambda item: item[1]))  # clocks of two hosts may differ
     when, size = np.array(known), np.array([rows[name] for name in infos], dtype=np.int64)
     order = np.argsort(when, kind="stable")
     when, size = when[order], size[order]
