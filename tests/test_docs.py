@@ -21,7 +21,8 @@ PAGES = [
     ROOT / "deploy/README.md",
     ROOT / "examples/README.md",
 ]
-# proven elsewhere: what CI runs, tests/test_submit.py, test_examples.py, test_examples_models.py and test_benchmark*.py;
+# proven elsewhere: what CI runs, tests/test_submit.py, test_examples.py, test_examples_models.py, test_benchmark*.py and
+# pipeline/test_report_in_browser.py;
 # what needs a GPU machine was run by hand
 ELSEWHERE = {
     "make example",
@@ -35,6 +36,10 @@ ELSEWHERE = {
     ".venv/bin/python examples/century_corpus.py",
     ".venv/bin/python examples/make_century assemble",
     ".venv/bin/distilray evaluate examples/jobs/century.yaml",
+    ".venv/bin/distilray preview examples/jobs/ner.yaml --rows 2",
+    ".venv/bin/distilray preview examples/jobs/ner.yaml --rows 2 --html preview.html",
+    ".venv/bin/distilray report out/ner-yaml",
+    ".venv/bin/distilray report out/ner-yaml --to ner.html --rows 20",
     ".venv/bin/python benchmarks/tokenization.py",
     ".venv/bin/python benchmarks/forward.py --threads 2",
     ".venv/bin/python benchmarks/tasks.py",
