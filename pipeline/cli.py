@@ -1,5 +1,5 @@
 """distilray run, plan, evaluate, submit: a job. distilray verify, retry: an output. distilray status, stop: a submitted
-job. distilray inspect, convert: a checkpoint."""
+job. distilray inspect, convert: a checkpoint. distilray to-parquet: a corpus. distilray schema: of a job's file."""
 
 import argparse
 import json
@@ -21,13 +21,18 @@ from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, FencedError, JobError
 from distilray.pipeline.evaluate import evaluate
-from distilray.pipeline.job import load_job
+from distilray.pipeline.formats import ENDINGS
+from distilray.pipeline.job import load_job, parse_sink, parse_source
+from distilray.pipeline.job_schema import job_schema
 from distilray.pipeline.outlook import look_ahead
+from distilray.pipeline.overrides import overridden
 from distilray.pipeline.parity import ParityError
+from distilray.pipeline.progress import MODES, watching
 from distilray.pipeline.remote import add_cluster, status, stop, submit
-from distilray.pipeline.report import figures, progress, run
-from distilray.pipeline.retry import retry
+from distilray.pipeline.report import figures, run
+from distilray.pipeline.retry import Retried, retry
 from distilray.pipeline.tables import evaluation_table, model_table, plan_table, retried_table, verdict_table
+from distilray.pipeline.to_parquet import to_parquet
 from distilray.pipeline.verify import verify
 
 UNFINISHED = 1
@@ -66,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     for name, text in _JOB_COMMANDS:
         command = commands.add_parser(name, help=text, description=f"{name}: {text}.")
-        command.add_argument("job", help="the job as a YAML file")
+        command.add_argument("job", help="the job as a YAML file, or a JSON file if it ends in .json")
         command.add_argument(
             "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
             help="override a key of the job, such as compute.engine=local or tasks.0.threshold=0.9; may be repeated",
@@ -74,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
         if name in ("plan", "evaluate"):
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
         if name == "run":
+            _add_progress(command)
             command.add_argument(
                 "--result-line", action="store_true",
                 help="end with one line of JSON, marked distilray-result: the figures of the output",
@@ -101,6 +107,23 @@ def parser() -> argparse.ArgumentParser:
         if name == "verify":
             command.add_argument("--quick", action="store_true", help="read only the columns shard and row")
             command.add_argument("--json", action="store_true", help="print JSON instead of a table")
+        if name == "retry":
+            _add_progress(command)
+    text = "write JSON lines, CSV, plain text or Arrow files as the Parquet shards of a corpus"
+    command = commands.add_parser("to-parquet", help=text, description=f"to-parquet: {text}.")
+    command.add_argument("source", help="a folder, a glob or a file")
+    command.add_argument("out", help="the folder or URI that gets a shard for each file; what is there already is kept")
+    command.add_argument(
+        "--columns", nargs="+", default=[], metavar="NAME[:TYPE]",
+        help="what JSON lines and CSV hold, as strings or as said, such as text year:int64 choices:list<string>",
+    )  # fmt: skip
+    command.add_argument("--format", choices=list(ENDINGS), help="the format, if the files' names do not tell it")
+    command.add_argument(
+        "--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE",
+        help="set a key of source.storage_options or sink.storage_options; may be repeated",
+    )  # fmt: skip
+    text = "print the JSON schema of a job's file, for editors"
+    commands.add_parser("schema", help=text, description=f"schema: {text}.")
     text = "say what a checkpoint is, and what is wrong with it"
     command = commands.add_parser("inspect", help=text, description=f"inspect: {text}.")
     command.add_argument("model", help="a folder, a URI such as s3://models/ner/, or hf://org/name@revision")
@@ -109,6 +132,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="a folder, a URI such as s3://models/ner/, or hf://org/name@revision")
     command.add_argument("out", help="the folder or URI to write to; nothing in it is overwritten")
     return top
+
+
+def _add_progress(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--progress", choices=MODES, default="auto",
+        help="how to show it: a live view, plain lines, JSON lines (nothing else is printed then) or not at all; "
+        "auto: live on a terminal, else lines",
+    )  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,7 +171,7 @@ def _do(arguments: argparse.Namespace) -> int:
     console = Console(highlight=False)
     match arguments.command:
         case "run":
-            result = run(load_job(arguments.job, arguments.overrides))
+            result = run(load_job(arguments.job, arguments.overrides), progress=arguments.progress)
             if arguments.result_line:
                 print(result_line(figures(result)))
         case "submit":
@@ -161,8 +192,15 @@ def _do(arguments: argparse.Namespace) -> int:
             _show(console, arguments, verdict.description(), verdict_table(verdict))
             return 0 if verdict.ok else UNFINISHED
         case "retry":
-            with progress(console) as (_, on_unit):
-                retry(arguments.out, arguments.overrides, on_unit, lambda done: console.print(retried_table(done)))
+            _retry(console, arguments)
+        case "to-parquet":
+            given = arguments.overrides
+            overridden({"source": {}, "sink": {}}, given, r"(source|sink)\.storage_options\b", "storage_options")
+            source, sink = parse_source(arguments.source, given), parse_sink(arguments.out, given)
+            done = to_parquet(source, sink, arguments.columns, arguments.format)
+            console.print(f"{done.files} shards, {done.rows:,} rows in {sink.uri}; {done.new} shards are new")
+        case "schema":
+            print(json.dumps(job_schema(), indent=2))
         case "inspect":
             report = inspect(Checkpoint(_location(arguments.model)))
             console.print(model_table(report))
@@ -170,6 +208,20 @@ def _do(arguments: argparse.Namespace) -> int:
         case "convert":
             convert(Checkpoint(_location(arguments.model)), _location(arguments.out), {})
     return 0
+
+
+def _retry(console: Console, arguments: argparse.Namespace) -> None:
+    """Says what became of the rows, even if there are too many dead ones for success."""
+    done: list[Retried] = []
+    try:
+        with watching(console, arguments.progress) as watch:
+            retry(arguments.out, arguments.overrides, watch.start, watch.add, done.append)
+    finally:
+        for each in done:
+            if arguments.progress == "json":
+                console.out(json.dumps({"event": "result", "sink": arguments.out, **vars(each)}), highlight=False)
+            else:
+                console.print(retried_table(each))
 
 
 def _show(console: Console, arguments: argparse.Namespace, said: dict[str, Any], *tables: Table) -> None:

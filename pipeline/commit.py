@@ -71,7 +71,9 @@ class Output:
             read = Read(source.text, inputs, kept, partitions, source.storage_options)
             counts = (about["shards"], about["bytes"], about["text_bytes"])
             forecast = about.get("forecast")  # before version 0.3 a plan had none
-            return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
+            forecast = forecast and Forecast(**forecast)
+            empty = tuple((uri, version) for uri, version in about.get("empty", []))  # before version 0.4 none was told
+            return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast, empty)
 
     def save_plan(self, plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bool:
         """Put by the first run, so that every other has the same units; False if another run was first.

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
@@ -27,6 +27,7 @@ from ray.data.block import BlockMetadata  # noqa: E402
 from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 from ray.data.exceptions import ExecutionTimeoutError  # noqa: E402
 from ray.exceptions import GetTimeoutError, RayTaskError  # noqa: E402
+from ray.util import metrics  # noqa: E402, F401  for pipeline/metrics.py
 
 from distilray.model.attention import BackendError  # noqa: E402
 from distilray.operators import predict  # noqa: E402
@@ -38,7 +39,7 @@ from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
 from distilray.operators.write import Commit, Write, written  # noqa: E402
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, StalledError  # noqa: E402
-from distilray.pipeline.pools import Pools, Workers  # noqa: E402
+from distilray.pipeline.pools import Actors, Pools, Workers  # noqa: E402
 
 WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
 _TRIES = 10  # of a unit whose worker dies: a row that kills it is found by the second, so these are killed by others
@@ -72,9 +73,12 @@ def _native_stderr_closed() -> Iterator[None]:
         os.close(stderr)
 
 
-def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools, stall: float) -> Iterator[Commit]:
-    """Answers and commits the units, as they come; yields each commit. Raises StalledError after `stall` seconds in which
-    no stage took or gave anything."""
+def run_units(
+    work: Work, write: Write, units: Sequence[Unit], pools: Pools, stall: float, at_step: Callable[[], None]
+) -> Iterator[Commit]:
+    """Answers and commits the units, as they come; yields each commit, and does `at_step` many times a second. Raises
+    StalledError after `stall` seconds in which no stage took or gave anything."""
+    Seen.at_step = at_step
     commits = _computed(work, units, pools, stall, Predict, work.guard, _actor).map_batches(
         write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=WRITERS)
     )
@@ -83,6 +87,7 @@ def run_units(work: Work, write: Write, units: Sequence[Unit], pools: Pools, sta
 
 def judge_units(work: Work, units: Sequence[Unit], pools: Pools, stall: float) -> Iterator[Counts]:
     """Compares the units with their gold, as they come; yields the counts of each one. Raises like `run_units`."""
+    Seen.at_step = None
     for judged in _tables(_computed(work, units, pools, stall, Evaluate), stall):
         yield from counted(judged)
 
@@ -123,9 +128,10 @@ def _own_errors(stall: float) -> Iterator[None]:
 
 
 class Seen(ExecutionCallback):
-    """Remembers of the stages that have actors how many run, start again and wait for a place, and their units."""
+    """Remembers what the actors of the stages that have some are at; at_step: what else to do then."""
 
-    stages: ClassVar[dict[str, tuple[int, int, int]]] = {}
+    stages: ClassVar[dict[str, Actors]] = {}
+    at_step: ClassVar[Callable[[], None] | None] = None
 
     def before_execution_starts(self, *_: Any) -> None:
         self.stages.clear()
@@ -133,20 +139,22 @@ class Seen(ExecutionCallback):
     def on_execution_step(self, executor: Any) -> None:
         for stage in executor._topology:
             if isinstance(stage, ActorPoolMapOperator):
-                actors = stage.get_actor_info()
+                now, busy = stage.get_actor_info(), stage._actor_pool.num_active_actors()
                 name = stage.name.removeprefix("MapBatches(").removesuffix(")").lower()
-                self.stages[name] = (actors.running, actors.restarting + actors.pending, stage.num_active_tasks())
+                self.stages[name] = Actors(busy, now.running, now.restarting + now.pending, stage.num_active_tasks())
+        if Seen.at_step:
+            Seen.at_step()
 
 
 def _stalled(stall: float) -> str:
     """What waits for what."""
     there, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
     stages = [
-        f"{name}: {running} of {running + waiting} actors placed, with {units} units"
-        for name, (running, waiting, units) in Seen.stages.items()
+        f"{name}: {now.running} of {now.running + now.waiting} actors placed, with {now.units} units"
+        for name, now in Seen.stages.items()
     ]
     resources = [f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
-    lacking = any(waiting for _, waiting, _ in Seen.stages.values()) or not Seen.stages
+    lacking = any(now.waiting for now in Seen.stages.values()) or not Seen.stages
     todo = "end what else runs there, or add nodes" if lacking else "if a unit may take so long, raise compute.stall"
     return (
         f"nothing came further for {stall:g} s (compute.stall): {'; '.join(stages) or 'no worker was placed'}; "

@@ -23,6 +23,17 @@ class Workers:
 
 
 @dataclass(frozen=True)
+class Actors:
+    """Of a stage, at one moment. busy: with a unit at hand; running: at work or free; waiting: for a place, or to start
+    again; units: at hand of all of them."""
+
+    busy: int
+    running: int
+    waiting: int
+    units: int
+
+
+@dataclass(frozen=True)
 class Pools:
     """The two actor pools, the CPUs a reader asks for (a writer asks for none), the threads of a forward pass, and the most
     readers at once, None: as many as find a place."""

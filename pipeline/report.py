@@ -1,15 +1,15 @@
-"""What a person sees: one progress bar, then a short summary."""
+"""What a person sees: how far the run is, then a short summary."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,11 +18,10 @@ from distilray.operators import schema as s
 from distilray.operators.read import ShardError, WatchedFile
 from distilray.operators.task import Task
 from distilray.operators.tasks import QuestionAnswering, TokenClassification
-from distilray.operators.write import Stats
 from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
-from distilray.pipeline.plan import Plan
+from distilray.pipeline.progress import Mode, watching
 from distilray.pipeline.run import Result, execute
 from distilray.pipeline.sample import sample_rows, spread
 
@@ -31,16 +30,19 @@ _SNIPPET = 220  # characters
 _SAMPLES = 5
 
 
-def run(job: Job, *, quiet: bool = False) -> Result:
+def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
     """Answers every row of the job's corpus once, or continues an earlier run of the same job.
 
-    Shows a progress bar and a summary, unless `quiet`. Raises JobError, CheckpointError or BackendError before any
-    work starts if the job cannot run, IncompleteError if rows got lost; after any exception, running again resumes.
+    Shows its progress and a summary, unless `quiet`; progress: a live view, lines, JSON lines (and no other summary) or
+    none, by itself what suits the terminal. Raises JobError, CheckpointError or BackendError before any work starts if the
+    job cannot run, IncompleteError if rows got lost; after any exception, running again resumes.
     """
     console = Console(highlight=False, quiet=quiet)
-    with progress(console) as watch:
-        result = execute(job, *watch)
-    if not quiet:
+    with watching(console, "none" if quiet else progress) as watch:
+        result = execute(job, watch.start, watch.add)
+    if progress == "json" and not quiet:
+        console.out(json.dumps({"event": "result", **figures(result)}), highlight=False)
+    elif not quiet:
         console.print(summary(result))
         for line in samples(result):
             console.print(line)
@@ -48,32 +50,20 @@ def run(job: Job, *, quiet: bool = False) -> Result:
     return result
 
 
-@contextmanager
-def progress(console: Console) -> Iterator[tuple[Any, Any]]:
-    """A progress bar, and what moves it: on_start and on_unit, as `execute` calls them."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("starting", total=None)
-
-        def on_start(plan: Plan, done: Stats) -> None:
-            total = plan.rows + plan.dead_shards
-            progress.update(bar, description="distilray", total=total, completed=_answered(done))
-
-        def on_unit(stats: Stats) -> None:
-            progress.advance(bar, _answered(stats))
-
-        yield on_start, on_unit
+_OF_OUTPUT = ("fingerprint", "shards", "padding", "truncated", "labels", "backends")
+_COUNTED = ("units", "rows", "dead", "tokens", "computed_tokens")
 
 
-def _answered(stats: Stats) -> int:
-    return stats.rows + stats.dead_letters
+def figures(result: Result) -> dict[str, Any]:
+    """The figures of the whole output as its manifest has them, and what this run did, as plain data of a few lines."""
+    computed, timing = asdict(result.computed), result.account["timing"]
+    return {
+        "sink": result.job.sink.uri,
+        **{name: result.manifest[name] for name in (*_OF_OUTPUT, *_COUNTED)},
+        "this_run": {"seconds": result.seconds, **{name: computed[name] for name in _COUNTED}},
+        "bottleneck": timing["bottleneck"],
+        "advice": timing["advice"],
+    }
 
 
 def summary(result: Result) -> Table:
@@ -97,24 +87,6 @@ def summary(result: Result) -> Table:
         if rows:
             table.add_row("truncated", f"{name}: {rows:,} rows were cut, as the task asks for")
     return table
-
-
-def figures(result: Result) -> dict[str, Any]:
-    """The figures of the whole output, and how much of it this run computed, as plain data of a few lines."""
-    names = (
-        "rows",
-        "dead",
-        "units",
-        "shards",
-        "tokens",
-        "computed_tokens",
-        "padding",
-        "truncated",
-        "labels",
-        "backends",
-    )
-    computed = {"units": result.computed.units, "tokens": result.computed.tokens, "seconds": result.seconds}
-    return {"sink": result.job.sink.uri, **{name: result.manifest[name] for name in names}, "computed": computed}
 
 
 def _account(result: Result) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from distilray.operators import schema as s
 from distilray.operators.merge import Merge
 from distilray.operators.read import Unit
+from distilray.operators.write import Stats
 from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.count import Count
 from distilray.pipeline.errors import JobError
@@ -21,7 +22,7 @@ from distilray.pipeline.fencing import take_over
 from distilray.pipeline.job import parse_job, parse_sink
 from distilray.pipeline.overrides import overridden
 from distilray.pipeline.planning import find_site, fitted
-from distilray.pipeline.run import Watch, check_tasks, engine, versions
+from distilray.pipeline.run import Start, Watch, actors_of, check_tasks, engine, versions
 from distilray.pipeline.stored import Stored
 
 _SETTABLE = r"compute\.|max_dead$|(source|sink|tasks\.\d+)\.storage_options\b"
@@ -44,13 +45,14 @@ class Retried:
 def retry(
     uri: str,
     overrides: Sequence[str] = (),
+    on_start: Callable[[Start], None] | None = None,
     on_unit: Watch | None = None,
     on_end: Callable[[Retried], None] | None = None,
 ) -> Retried:
     """Answers the dead letters of the output at `uri` again, with the job that is stored there.
 
-    overrides: keys of compute or of storage_options, as `a.b=value`. on_unit is called with what became of the rows of each
-    unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises as `execute` does:
+    overrides: keys of compute or of storage_options, as `a.b=value`. on_start is called if there are any, on_unit with what became of
+    those of each unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises as `execute` does:
     JobError, CheckpointError or BackendError before anything is changed, IncompleteError if units are missing, FencedError if
     another run has taken over.
     """
@@ -73,18 +75,20 @@ def retry(
     found = output.settle(committed, sizes)
     todo = _dead_rows(output, committed, found)
     former = output.last_manifest()
+    tried = sum(len(unit.pick or ()) for unit in todo)
     dead, answered = Counter(found.stats.dead), 0
     if todo:
         output.revoke()
         site = find_site(job.compute, plan.forecast)
         dead.subtract(_reasons(todo, found))
-        for commit in engine(job, fitted(plan, site), checked.answers, todo, site, Merge):
+        if on_start:
+            on_start(Start(tried, len(todo), Stats(), actors_of(site)))
+        for commit in engine(job, fitted(plan, site), checked, todo, site, Merge):
             fence.check()
             dead.update(commit.stats.dead)
             answered += commit.stats.rows
             if on_unit:
-                on_unit(commit.stats)
-    tried = sum(len(unit.pick or ()) for unit in todo)
+                on_unit(commit)
     shards = sum(unit.error is not None for unit in committed)
     result = Retried(found.stats.dead, +dead, tried, len(todo), answered, shards)
     if on_end:

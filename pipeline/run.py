@@ -2,7 +2,7 @@
 
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import version
@@ -12,11 +12,10 @@ import pyarrow as pa
 
 from distilray import __version__
 from distilray.model.store import StoreError
-from distilray.model.windows import WindowError
-from distilray.operators.passes import Passes, open_passes
+from distilray.operators.passes import Passes, check_passes, open_passes
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED, data_schema
-from distilray.operators.task import Task, TaskError, open_checkpoints, schema_of
+from distilray.operators.task import Task, open_checkpoints, schema_of
 from distilray.operators.work import Work
 from distilray.operators.write import Commit, Stats, Write
 from distilray.pipeline import local
@@ -28,6 +27,7 @@ from distilray.pipeline.fencing import take_over
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
 from distilray.pipeline.listing import list_shards
+from distilray.pipeline.metrics import Meters
 from distilray.pipeline.parity import share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import (
@@ -41,9 +41,21 @@ from distilray.pipeline.planning import (
     settle_safely,
     stall_of,
 )
+from distilray.pipeline.pools import Actors
 from distilray.pipeline.shards import survey
 
-Watch = Callable[[Stats], None]
+Watch = Callable[[Commit], None]
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run has before it. rows, units: all that are planned, a dead shard as one row; done: of them, by earlier runs;
+    actors: tells what those of each stage are at, nothing of the local engine."""
+
+    rows: int
+    units: int
+    done: Stats
+    actors: Callable[[], Mapping[str, Actors]]
 
 
 @dataclass(frozen=True)
@@ -59,11 +71,11 @@ class Result:
     account: dict[str, Any]
 
 
-def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_unit: Watch | None = None) -> Result:
+def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: Watch | None = None) -> Result:
     """Answers every row of the job's corpus once, or continues an earlier run of the same job.
 
-    on_start is called with the plan and what is committed already, on_unit with each commit. Raises JobError,
-    CheckpointError or BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost,
+    on_start is called if there is something left to compute, on_unit with each commit. Raises JobError, CheckpointError or
+    BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost,
     DeadLettersError if too many died, ParityError if the answers are too far from their reference, FencedError if a newer run
     has taken over, StoreError or StalledError if the store or the cluster fails for too long.
     """
@@ -87,20 +99,20 @@ def execute(job: Job, on_start: Callable[[Plan, Stats], None] | None = None, on_
     before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
     if todo:
         output.revoke()
-    if on_start:
-        on_start(plan, before)
     planned = plan.rows + plan.dead_shards
     check_dead(before, planned, job.max_dead)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
     site = find_site(job.compute, plan.forecast) if todo else None
     plan = fitted(plan, site) if site else plan
-    for commit in engine(job, plan, checked.answers, todo, site) if site else ():
+    if site and on_start:
+        on_start(Start(planned, len(plan.units), before, actors_of(site)))
+    for commit in engine(job, plan, checked, todo, site) if site else ():
         computed += commit.stats
         if fence:
             fence.check()
         clock.add(commit.timing)
         if on_unit:
-            on_unit(commit.stats)
+            on_unit(commit)
         check_dead(before + computed, planned, job.max_dead)
     account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
     if fence:
@@ -160,12 +172,7 @@ def check_tasks(tasks: Sequence[Task]) -> Checked:
     """Raises CheckpointError or TaskError if a task cannot be done with its checkpoint."""
     checkpoints = open_checkpoints(tasks)
     passes, _ = open_passes(tasks, checkpoints)
-    for each in passes.tokenizings:
-        for i, tokenizer in each.tokenizers.items():
-            try:
-                tasks[i].check(passes.configs[i], tokenizer)
-            except (TaskError, WindowError) as error:
-                raise TaskError(f"tasks.{i} ({tasks[i].name}, {tasks[i].model}): {error}") from error
+    check_passes(passes)
     fields = [field for task, config in zip(tasks, passes.configs, strict=True) for field in schema_of(task, config)]
     names = [[tasks[i].name for i in each.tasks] for each in passes.passes]
     return Checked(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], passes, names)
@@ -178,15 +185,22 @@ def work_of(job: Job, plan: Plan, site: Site) -> Work:
 
 
 def engine(
-    job: Job, plan: Plan, answers: pa.Schema, todo: Sequence[Unit], site: Site, kind: type[Write] = Write
+    job: Job, plan: Plan, checked: Checked, todo: Sequence[Unit], site: Site, kind: type[Write] = Write
 ) -> Iterator[Commit]:
-    """Answers the units and commits them by a `kind` of Write; yields each commit."""
+    """Answers the units and commits them by a `kind` of Write; yields each commit, which Ray's metrics have then."""
     work, columns = work_of(job, plan, site), plan.read.columns
-    write = kind(job.sink.uri, job.tasks, columns, answers, job.sink.dead_text, job.sink.storage_options)
+    write = kind(job.sink.uri, job.tasks, columns, checked.answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
-    stream: Iterator[Commit] = ray_engine().run_units(work, write, todo, site.pools, stall_of(job.compute))
-    return stream
+    ray, units = ray_engine(), len(plan.units)
+    tags = {"fingerprint": job.fingerprint(checked.digests), "tasks": ",".join(task.name for task in job.tasks)}
+    meters = Meters(ray.metrics, tags, planned=units, done=units - len(todo))
+    return meters.metered(ray.run_units(work, write, todo, site.pools, stall_of(job.compute), meters.set_gauges))
+
+
+def actors_of(site: Site) -> Callable[[], Mapping[str, Actors]]:
+    """Tells what the actors of each stage are at."""
+    return (lambda: dict(ray_engine().Seen.stages)) if site.pools else dict
 
 
 def _check_partitions(job: Job, plan: Plan) -> None:
@@ -203,7 +217,7 @@ def _check_inputs(job: Job, plan: Plan, finished: bool) -> None:
         if finished:  # a finished run needs its corpus no more
             return
         raise
-    planned = {unit.uri: unit.version for unit in plan.units}
+    planned = {**{unit.uri: unit.version for unit in plan.units}, **dict(plan.empty)}
     if len(listed) > plan.shards:
         new = sorted(listed.keys() - planned.keys())
         raise JobError(

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from distilray.model.store import StoreError
-from distilray.operators.columns import TEXT_TYPES, is_text, is_text_list, plain_type
+from distilray.operators.columns import columns_error, plain_type
 from distilray.operators.read import Read
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.footer_pool import parse_footers
@@ -44,7 +44,7 @@ def survey(source: Source, inputs: pa.Schema) -> Corpus:
     kept = _kept_schema(shards, source, inputs, partitions)
     read = Read(source.text, inputs, kept, partitions, source.storage_options)
     problems = {
-        schema: _schema_error(schema, source.text, inputs, kept.names) or _type_error(schema, kept)
+        schema: _columns_error(schema, source, inputs, kept.names) or _type_error(schema, kept)
         for schema in {shard.schema for shard in shards}
     }
     return Corpus(read, tuple(_checked(shard, problems[shard.schema]) for shard in shards))
@@ -101,7 +101,7 @@ def _kept_schema(shards: Sequence[Shard], source: Source, inputs: pa.Schema, par
     """The kept columns, each with the type most shards have, widened where no value can change by it."""
     wanted = [name for name in source.keep if name not in partitions.names]
     schemas = Counter(shard.schema for shard in shards if not shard.error)
-    problems = {schema: _schema_error(schema, source.text, inputs, wanted) for schema in schemas}
+    problems = {schema: _columns_error(schema, source, inputs, wanted) for schema in schemas}
     usable = {schema: count for schema, count in schemas.items() if problems[schema] is None}
     if not usable:
         some = shards[:_PROBLEMS_SHOWN]
@@ -135,19 +135,8 @@ def _widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     return None if whole_to_real else wide
 
 
-def _schema_error(schema: pa.Schema, text: str, inputs: pa.Schema, wanted: Sequence[str]) -> str | None:
-    names = list(dict.fromkeys([text, *inputs.names, *wanted]))
-    if missing := [name for name in names if name not in schema.names]:
-        return f"column {', '.join(missing)} is missing; the shard has {', '.join(schema.names)}"
-    if twice := [name for name in names if schema.names.count(name) > 1]:
-        return f"column {', '.join(twice)} is there more than once"
-    for column in [pa.field(text, pa.string()), *inputs]:
-        kind = schema.field(column.name).type
-        if pa.types.is_string(column.type) and not is_text(kind):
-            return f"column {column.name} must be one of {TEXT_TYPES}; it is {kind}"
-        if pa.types.is_list(column.type) and not is_text_list(kind):
-            return f"column {column.name} must be a list of one of {TEXT_TYPES}; it is {kind}"
-    return None
+def _columns_error(schema: pa.Schema, source: Source, inputs: pa.Schema, wanted: Sequence[str]) -> str | None:
+    return columns_error(schema, source.text, inputs, wanted, "the shard has")
 
 
 def _type_error(schema: pa.Schema, kept: pa.Schema) -> str | None:

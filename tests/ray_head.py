@@ -1,7 +1,6 @@
 """A real Ray head, with a dashboard, started and stopped by the tests."""
 
 import os
-import socket
 import subprocess
 import sysconfig
 import venv
@@ -9,11 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.clusters import free_port
 
 
 @contextmanager
