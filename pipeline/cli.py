@@ -174,12 +174,8 @@ def _do(arguments: argparse.Namespace) -> int:
             result = run(load_job(arguments.job, arguments.overrides), progress=arguments.progress)
             if arguments.result_line:
                 print(result_line(figures(result)))
-        case "submit":
-            return submit(arguments)
-        case "status":
-            return status(arguments)
-        case "stop":
-            return stop(arguments)
+        case "submit" | "status" | "stop":
+            return {"submit": submit, "status": status, "stop": stop}[arguments.command](arguments)
         case "plan":
             job = load_job(arguments.job, arguments.overrides)
             outlook = look_ahead(job)
