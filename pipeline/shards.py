@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
@@ -31,13 +32,15 @@ class Corpus:
     shards: tuple[Shard, ...]
 
 
-def survey(source: Source, inputs: pa.Schema) -> Corpus:
-    """Lists the shards, reads their footers and checks their schemas; inputs: what tasks read beside the text.
+def survey(source: Source, inputs: pa.Schema, most: int | None = None) -> Corpus:
+    """Lists the shards, reads their footers and checks their schemas; inputs: what tasks read beside the text; most: of the
+    first so many shards, None: of all.
 
     Raises JobError if there are no shards, if none can be read, or if a column that the job names is in none of
     them. A single bad shard is no error: it becomes a dead letter.
     """
-    shards = [shard for fs, files in listed(source) for shard in _opened(fs, files, {source.text, *inputs.names})]
+    names = {source.text, *inputs.names}
+    shards = [shard for fs, files in _first(listed(source), most) for shard in _opened(fs, files, names)]
     if not shards:
         raise JobError(f"no .parquet files in {', '.join(source.uris)}")
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
@@ -48,6 +51,14 @@ def survey(source: Source, inputs: pa.Schema) -> Corpus:
         for schema in {shard.schema for shard in shards}
     }
     return Corpus(read, tuple(_checked(shard, problems[shard.schema]) for shard in shards))
+
+
+def _first(found: Iterable[tuple[Any, dict[str, Shard]]], most: int | None) -> Iterator[tuple[Any, dict[str, Shard]]]:
+    """The first `most` files of what `listed` gives."""
+    for fs, files in found:
+        yield fs, dict(islice(files.items(), most))
+        if most is not None and (most := most - len(files)) <= 0:
+            return
 
 
 def _opened(fs: Any, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:

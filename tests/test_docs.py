@@ -10,7 +10,7 @@ import duckdb
 import pytest
 import yaml
 
-from distilray.pipeline.cli import parser
+from distilray.pipeline.arguments import parser
 from distilray.pipeline.job import parse_job
 from tests.support import read_output
 
@@ -23,7 +23,8 @@ PAGES = [
 ]
 TESTED_THEMSELVES = {"operators.md", "inputs.md"}  # tests/operators/test_plain_ray.py, tests/pipeline/test_delta.py
 # proven elsewhere: what CI runs, tests/test_submit.py, tests/deploy/test_remote.py, test_examples.py, test_examples_models.py,
-# test_benchmark*.py, tests/pipeline/test_job_schema.py and test_to_parquet.py; what needs a GPU machine was run by hand
+# test_benchmark*.py, tests/pipeline/test_job_schema.py, test_to_parquet.py and test_report_in_browser.py; what needs a GPU
+# machine was run by hand
 ELSEWHERE = {
     "make example",
     ".venv/bin/distilray schema",
@@ -41,6 +42,10 @@ ELSEWHERE = {
     ".venv/bin/python examples/century_corpus.py",
     ".venv/bin/python examples/make_century assemble",
     ".venv/bin/distilray evaluate examples/jobs/century.yaml",
+    ".venv/bin/distilray preview examples/jobs/ner.yaml --rows 2",
+    ".venv/bin/distilray preview examples/jobs/ner.yaml --rows 2 --html preview.html",
+    ".venv/bin/distilray report out/ner-yaml",
+    ".venv/bin/distilray report out/ner-yaml --to ner.html --rows 20",
     ".venv/bin/python benchmarks/tokenization.py",
     ".venv/bin/python benchmarks/forward.py --threads 2",
     ".venv/bin/python benchmarks/tasks.py",

@@ -105,4 +105,6 @@ def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     modules = {f"distilray/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
     packaged = {name for name in names if ".dist-info/" not in name}
-    assert packaged == modules | {"distilray/__init__.py", "distilray/py.typed"}
+    templates = {f"distilray/{path.relative_to(ROOT)}" for path in (ROOT / "pipeline/page").glob("*.[cj]*")}
+    assert len(templates) == 5
+    assert packaged == modules | templates | {"distilray/__init__.py", "distilray/py.typed"}

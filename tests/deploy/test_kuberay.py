@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 import yaml
 
-from distilray.pipeline.cli import parser
+from distilray.pipeline.arguments import parser
 from distilray.pipeline.job import Compute, Job, parse_job
 from distilray.pipeline.pools import size_pools
 
