@@ -16,7 +16,7 @@ test: .venv/ready-dev lint
 test-slow: .venv/ready-dev .venv/ready-bench .airflow/ready
 	$(BIN)/python -m pytest -m slow
 
-test-chaos: .venv/ready-dev
+test-chaos: .venv/ready-dev .airflow/ready
 	$(BIN)/python -m pytest -m chaos
 
 bench: .venv/ready-bench

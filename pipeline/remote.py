@@ -39,8 +39,8 @@ def submit(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         _say(f"{started.job_id} runs on; distilray stop {started.job_id} --address {cluster.address} ends it")
         return _INTERRUPTED
-    if job.status != "SUCCEEDED":
-        _say(f"{job.id} {job.status}: {job.message}")
+    if job.status != "SUCCEEDED":  # Ray's message quotes the log's end, which was shown, if there is an exit code
+        _say(f"{job.id} {job.status}: {job.message if job.driver_exit_code is None else f'exit code {job.exit_code}'}")
     return job.exit_code
 
 

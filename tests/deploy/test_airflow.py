@@ -32,6 +32,7 @@ def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, si
     first = site.start(*command, log=tmp_path / "first.log")
     while not (held := hold(tmp_path, "run")):
         assert first.poll() is None, (tmp_path / "first.log").read_text()
+        time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
 
