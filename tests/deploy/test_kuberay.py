@@ -10,8 +10,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 import yaml
 
+from distilray.model.attention import BackendError, choose_attention
 from distilray.pipeline.arguments import parser
 from distilray.pipeline.job import Compute, Job, parse_job
 from distilray.pipeline.pools import size_pools
@@ -168,6 +170,9 @@ def test_the_pools_find_their_place(manifest: Path) -> None:
         assert (groups_of(manifest)["gpu"]["replicas"], gpu["min_workers"]) == (0, 0)
         assert gpu["resources"]["GPU"] == pools.predict.num_gpus
         assert gpu["resources"]["CPU"] >= pools.predict.num_cpus
+        if "job" in manifest.stem:
+            with pytest.raises(BackendError):  # a guard: never a run on CPUs by mistake
+                choose_attention(compute.attention, torch.device("cpu"), torch.float32, head_dim=64)
         assert pools.tokenize.max == 3 * gpus  # none is missing for want of CPUs
         assert "3.5 CPUs a GPU and one more" in manifest.read_text()
         assert there >= 3.5 * gpus + 1
