@@ -51,7 +51,7 @@ class Seen:
 
     def note(self, method: str, said: dict[str, Any]) -> None:
         match method:
-            case "Network.requestWillBeSent":
+            case "Network.requestWillBeSent" if not said["request"]["url"].startswith("data:"):
                 self.requests.append(said["request"]["url"])
             case "Log.entryAdded":
                 self.problems.append(said["entry"]["text"])
@@ -64,7 +64,7 @@ class Tab:
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket, self._number = socket, 0
-        self._events: list[str] = []
+        self._events: list[tuple[str, dict[str, Any]]] = []
         self.seen = Seen()
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
@@ -77,14 +77,19 @@ class Tab:
         result: dict[str, Any] = said["result"]
         return result
 
-    async def wait_for(self, event: str) -> None:
-        while event not in self._events:
+    async def go(self, url: str) -> None:
+        """Opens a page; returns when all of it is loaded."""
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.setLifecycleEventsEnabled", enabled=True)
+        loader = (await self.call("Page.navigate", url=url))["loaderId"]
+        while not any(params.get("loaderId") == loader and params.get("name") == "load" for _, params in self._events):
             await self._next()
 
     async def _next(self) -> dict[str, Any]:
         said: dict[str, Any] = await self._socket.receive_json(timeout=60)
         if "method" in said:
-            self._events.append(said["method"])
+            self._events.append((said["method"], said["params"]))
             self.seen.note(said["method"], said["params"])
         return said
 
@@ -129,14 +134,11 @@ async def opened(url: str, profile: Path) -> AsyncIterator[Tab]:
     try:
         port = await _port(profile / "DevToolsActivePort", process)
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
-                (target,) = [each for each in await answer.json() if each["type"] == "page"]
+            async with session.put(f"http://127.0.0.1:{port}/json/new?about:blank") as answer:
+                target = await answer.json()
             async with session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                 tab = Tab(socket)
-                for domain in ("Page", "Network", "Runtime", "Log"):
-                    await tab.call(f"{domain}.enable")
-                await tab.call("Page.navigate", url=url)
-                await tab.wait_for("Page.loadEventFired")
+                await tab.go(url)
                 yield tab
     finally:
         process.terminate()

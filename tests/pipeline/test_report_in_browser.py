@@ -92,6 +92,7 @@ def test_a_page_that_asks_for_something_would_be_seen(tmp_path: Path) -> None:
         async def seen(name: str = name) -> Seen:
             with served(tmp_path) as (address, _):
                 async with opened(f"{address}/{name}", tmp_path / f"profile-{name}") as tab:
+                    await tab.value("1")  # what the page has said so far comes before the answer
                     return tab.seen
 
         found = asyncio.run(seen())

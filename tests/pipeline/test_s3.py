@@ -15,8 +15,10 @@ import yaml
 from distilray.model.config import CheckpointError
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
 from distilray.pipeline.cli import main
+from distilray.pipeline.page import report_page
 from distilray.pipeline.run import execute
-from tests.s3 import S3Server, s3_server
+from tests.pages import Page
+from tests.s3 import KEY, SECRET, S3Server, s3_server
 from tests.support import random_texts, read_output, write_shard
 
 pytestmark = pytest.mark.s3
@@ -89,6 +91,23 @@ def test_other_formats_become_shards_on_s3(server: S3Server, bucket: s3fs.S3File
     assert bucket.find("out/lines", detail=True, refresh=True)[info["name"]]["ETag"] == info["ETag"]
     bucket.pipe("corpus/lines/year=1/a.jsonl.gz", gzip.compress(b'{"text": "one"}\n{"text": "TWO"}\n'))
     assert main(command) == 2
+
+
+def test_a_report_of_an_output_on_s3_has_its_times_and_texts(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
+    manifest = execute(s3_job("s3://out/report", server.storage_options)).manifest
+    names = {name: bucket.info(name)["ETag"] for name in bucket.find("out/report")}
+    options = [
+        f"{part}.storage_options.{name}={value}"
+        for part in ("sink", "source")
+        for name, value in server.storage_options.items()
+    ]
+    html = report_page("s3://out/report", options)
+    page = Page(html)
+    assert page.figures["tokens"] == f"{manifest['tokens']:,}"
+    assert "rows a second" in page.text
+    assert "Sample documents year=2023/a.parquet row 0" in " ".join(page.text.split())
+    assert not any(secret in html for secret in (KEY, SECRET, server.endpoint))
+    assert names == {name: bucket.info(name)["ETag"] for name in bucket.find("out/report")}
 
 
 def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
