@@ -167,7 +167,7 @@ def names(expression: str) -> set[str]:
         if isinstance(part, promql_parser.MatrixSelector):
             found.add(part.vector_selector.name)
 
-    promql_parser.walk(promql_parser.parse(expression), visit)
+    promql_parser.walk(promql_parser.parse(expression.replace("$window", "2m")), visit)
     return found
 
 
@@ -191,6 +191,9 @@ def test_the_dashboard_shows_all_metrics_by_the_data_source_that_is_chosen() -> 
     assert {name for name in asked() if "distilray" in name} == OURS
     variables = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
+    assert {option["value"] for option in variables["window"]["options"]} == set(
+        variables["window"]["query"].split(",")
+    )
     (named,) = re.findall(r"label_values\((\w+), fingerprint\)", variables["fingerprint"]["definition"])
     assert named in OURS
     for panel in panels():
