@@ -141,7 +141,9 @@ class Seen(ExecutionCallback):
             if isinstance(stage, ActorPoolMapOperator):
                 now, busy = stage.get_actor_info(), stage._actor_pool.num_active_actors()
                 name = stage.name.removeprefix("MapBatches(").removesuffix(")").lower()
-                self.stages[name] = Actors(busy, now.running, now.restarting + now.pending, stage.num_active_tasks())
+                self.stages[name] = Actors(
+                    min(busy, now.running), now.running, now.restarting + now.pending, stage.num_active_tasks()
+                )
         if Seen.at_step:
             Seen.at_step()
 

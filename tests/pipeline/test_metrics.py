@@ -6,7 +6,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -41,7 +40,7 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     folder = tmp_path_factory.mktemp("watched")
     job = slow_job(folder, 200)
     command = ["python", "-m", "distilray.pipeline.cli", "run", str(job), "--progress", "json"]
@@ -54,7 +53,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             running = _in_the_middle(address, run)
             os.kill(_worker("MapBatches(Predict)"), signal.SIGKILL)
             said = run.result()
-            ended = scrape(address)
+            ended = _at_the_end(address, json.loads((folder / "alone/_manifest.json").read_text())["units"])
     result = json.loads(next(line for line in said.splitlines() if line.startswith('{"event": "result"')))
     return Watched(running, ended, result, json.loads((folder / "alone/_manifest.json").read_text()), said)
 
@@ -68,6 +67,16 @@ def _in_the_middle(address: str, run: Future[str]) -> Scrape:
                 return found
         time.sleep(0.2)
     raise AssertionError(f"it was never seen at work: {run.result()}")
+
+
+def _at_the_end(address: str, units: int) -> Scrape:
+    """The driver's last report may still be on its way."""
+    for _ in range(20):
+        found = scrape(address)
+        if total(found, "ray_distilray_units_total") >= units:
+            break
+        time.sleep(1)
+    return found
 
 
 def _worker(title: str) -> int:
