@@ -13,7 +13,7 @@ example: .venv/ready
 test: .venv/ready-dev lint
 	$(BIN)/python -m pytest -m "not slow and not chaos"
 
-test-slow: .venv/ready-dev .venv/ready-bench
+test-slow: .venv/ready-dev .venv/ready-bench .airflow/ready
 	$(BIN)/python -m pytest -m slow
 
 test-chaos: .venv/ready-dev
@@ -28,6 +28,13 @@ audit: .audit/ready
 .audit/ready: Makefile
 	$(PYTHON) -m venv .audit
 	.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	touch $@
+
+# what an Airflow worker has, and nothing of distilray's own dependencies
+.airflow/ready: tests/deploy/airflow-requirements.txt
+	$(PYTHON) -m venv .airflow
+	.airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
+		--requirement tests/deploy/airflow-requirements.txt
 	touch $@
 
 lint: .venv/ready-dev
@@ -49,4 +56,4 @@ lint: .venv/ready-dev
 	touch $@
 
 clean:
-	rm -rf .venv .audit out build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .audit .airflow out build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -62,7 +62,7 @@ def run(folder: Path, name: str, corpus: str, model: str, deadline: float) -> tu
         "source": {"uri": corpus},
         "tasks": [{"task": "token-classification", "model": model}],
         "sink": {"uri": str(folder / f"out-{name}")},
-        "compute": {"deadline": deadline, "dtype": "float32"},
+        "compute": {"deadline": deadline, "dtype": "float32", "tokens_per_pack": 4096},  # a pack takes seconds on a CPU
     }
     (folder / f"{name}.yaml").write_text(yaml.safe_dump(job))
     env = {
@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=EVERY)
     parser.add_argument("--model", default="full", choices=("full", "small", "tiny"))
-    parser.add_argument("--deadline", type=float, default=10.0, help="seconds")
+    parser.add_argument("--deadline", type=float, default=20.0, help="seconds")
     arguments = parser.parse_args()
     texts = pc.utf8_slice_codeunits(english(arguments.rows * 1000).slice(0, arguments.rows), 0, CHARACTERS)
     word, number = unused_word(texts)

@@ -1,7 +1,7 @@
 """DistilBERT over text corpora of any size on Ray Data.
 
-The code lies in the folders pipeline/, operators/ and model/ of the repository, which install as distilray.pipeline,
-distilray.operators and distilray.model. In a source checkout that is not installed, this file makes them importable.
+The code lies in the folders pipeline/, operators/, model/ and deploy/ of the repository, which install as
+distilray.pipeline, distilray.operators, distilray.model and distilray.deploy. In a source checkout that is not installed, this file makes them importable.
 """
 
 from pathlib import Path

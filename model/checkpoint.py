@@ -136,6 +136,4 @@ class Checkpoint:
         except StoreError as error:
             raise StoreError(f"cannot read {self.where(name)}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "unreadable"
-            lacking = isinstance(error, ImportError) and self.uri.startswith("hf:")
-            hint = "; pip install 'distilray[hub]'" if lacking else ""
-            raise CheckpointError(f"cannot read {self.where(name)}: {explain(error)}{hint}") from error
+            raise CheckpointError(f"cannot read {self.where(name)}: {explain(error)}") from error

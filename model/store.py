@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import fsspec
@@ -17,6 +18,12 @@ Got = TypeVar("Got")
 _TRIES, _PAUSE = 4, 1.0  # of a whole call, beyond what the store's own client tries; seconds, doubled each time
 _RETRIES = {"AWS_RETRY_MODE": ("mode", "standard"), "AWS_MAX_ATTEMPTS": ("max_attempts", 5)}  # of botocore
 _PATIENCE = {"connect_timeout": 10, "read_timeout": 30}  # seconds
+# package and extra of stores that are not installed with distilray
+_PACKAGES = {
+    **dict.fromkeys(("gs", "gcs"), ("gcsfs", "gcs")),
+    **dict.fromkeys(("az", "abfs", "abfss"), ("adlfs", "azure")),
+    "hf": ("huggingface_hub", "hub"),
+}
 _PIECE = 2**24  # bytes of a file that are asked for at once
 
 # what no second try mends; anything else that a store raises may pass
@@ -33,12 +40,21 @@ class StoreError(OSError):
     """A store that fails again and again, or does not give what it has listed."""
 
 
+class PackageError(ImportError):
+    """A store whose package is not installed."""
+
+
 def open_store(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
     """The file system of `uri` and the path on it, without a slash at the end.
 
     Every call of a file system that is not this machine's own disk is tried again as `retried` does; S3's client has
-    retries with jitter and time limits of its own, unless `storage_options` or the environment say others.
+    retries with jitter and time limits of its own, unless `storage_options` or the environment say others. Raises
+    PackageError, and what fsspec raises for arguments that it cannot take.
     """
+    scheme = uri.rpartition("::")[2].partition("://")[0]
+    package, extra = _PACKAGES.get(scheme, ("", ""))
+    if package and find_spec(package) is None:
+        raise PackageError(f"{scheme}:// needs the package {package}: pip install 'distilray[{extra}]'")
     fs, path = fsspec.url_to_fs(uri, **_options(uri, storage_options))
     return fs if isinstance(fs, LocalFileSystem) else Patient(fs), path.rstrip("/")
 
@@ -168,4 +184,4 @@ def explain(error: Exception) -> str:
     """One line for an exception of a store; the type tells what its text often does not."""
     text = redacted(str(error)).strip().splitlines()
     kind = type(error).__name__
-    return text[0] if isinstance(error, StoreError) and text else f"{kind}: {text[0]}" if text else kind
+    return text[0] if isinstance(error, (StoreError, PackageError)) and text else f"{kind}: {text[0]}" if text else kind

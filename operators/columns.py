@@ -1,5 +1,7 @@
 """Columns of a shard as a run wants them: plain types, valid UTF-8, and a reason for every row that is not."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,6 +35,40 @@ def is_text(kind: pa.DataType) -> bool:
     """Whether a column of this type can hold texts."""
     plain = plain_type(kind)
     return _is_string(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain) or pa.types.is_null(plain)
+
+
+def columns_error(schema: pa.Schema, text: str, inputs: pa.Schema, wanted: Sequence[str], has: str) -> str | None:
+    """What keeps rows of this schema from being answered; wanted: other columns that must be there; has: "the shard has"."""
+    names = list(dict.fromkeys([text, *inputs.names, *wanted]))
+    if missing := [name for name in names if name not in schema.names]:
+        return f"column {', '.join(missing)} is missing; {has} {', '.join(schema.names)}"
+    if twice := [name for name in names if schema.names.count(name) > 1]:
+        return f"column {', '.join(twice)} is there more than once"
+    for column in [pa.field(text, pa.string()), *inputs]:
+        kind = schema.field(column.name).type
+        if pa.types.is_string(column.type) and not is_text(kind):
+            return f"column {column.name} must be one of {TEXT_TYPES}; it is {kind}"
+        if pa.types.is_list(column.type) and not is_text_list(kind):
+            return f"column {column.name} must be a list of one of {TEXT_TYPES}; it is {kind}"
+    return None
+
+
+def inputs_of(table: pa.Table, text: str, inputs: pa.Schema) -> tuple[list[pa.Array], Dead]:
+    """The text and the other columns that tasks read, and why rows are dead that cannot be read."""
+    values, dead = texts(table[text], "the text")
+    found = [values]
+    for column in inputs:
+        parse = texts if pa.types.is_string(column.type) else text_lists
+        values, also_dead = parse(table[column.name], f"column {column.name}")
+        found.append(values)
+        dead = either(dead, also_dead)
+    return found, dead
+
+
+def living(values: Sequence[pa.Array], dead: Dead) -> list[pa.Array]:
+    """The values, null in dead rows: a row that is dead in one column is not computed for the others."""
+    alive = pc.is_null(dead[0])
+    return [pc.if_else(alive, each, pa.scalar(None, each.type)) for each in values]
 
 
 def texts(column: pa.ChunkedArray, called: str) -> tuple[pa.Array, Dead]:

@@ -33,7 +33,7 @@ ERROR, CRASH, MEMORY, TIMEOUT, NOT_FINITE = FAILURES = ("error", "crash", "out_o
 
 NOT_OF_ROWS = (TaskError, CheckpointError, BackendError, WindowError, ColumnSizeError, torch.AcceleratorError)
 _PARTS = 8  # of a batch that failed
-_HOPELESS = 10  # rows that failed, and none that did not: the fault is not theirs
+HOPELESS = 10  # rows that failed, and none that did not: the fault is not theirs
 _NO_MEMORY = "allocate memory"  # torch's allocator on a CPU raises a plain RuntimeError
 
 Call = Callable[[pa.Table], pa.Table]
@@ -42,10 +42,12 @@ Call = Callable[[pa.Table], pa.Table]
 @dataclass(frozen=True)
 class Guard:
     """How a worker outlives its rows. run: what tells units of this output from those of others; deadline: seconds without
-    progress after which a worker ends itself, None: never."""
+    progress after which a worker ends itself, None: never; hopeless: after how many rows that raised, and none that did not, a
+    unit does, None: never."""
 
     run: str
     deadline: float | None = None
+    hopeless: int | None = HOPELESS
 
     @contextmanager
     def begun(self, stage: str, unit: str) -> Iterator[bool]:
@@ -105,10 +107,10 @@ def _forget(mark: Path | None) -> None:
             mark.unlink(missing_ok=True)
 
 
-def survived(call: Call, table: pa.Table, stage: str) -> pa.Table:
+def survived(call: Call, table: pa.Table, stage: str, hopeless: int | None = HOPELESS) -> pa.Table:
     """What `call` gives for the rows, those for which it raises being dead.
 
-    Raises what `call` raises if that is no fault of rows, or if no row at all survives.
+    Raises what `call` raises if that is no fault of rows, or if `hopeless` rows did and no other survived.
     """
     dead = lived = 0
 
@@ -124,7 +126,7 @@ def survived(call: Call, table: pa.Table, stage: str) -> pa.Table:
                     yield from attempt(piece)
                 return
             dead += 1
-            if dead >= _HOPELESS and not lived:
+            if hopeless and dead >= hopeless and not lived:
                 raise
             log.warning("a row raised in %s: %s", stage, type(error).__name__)
             yield call(buried(part, stage, _reason(error), explain(error)))

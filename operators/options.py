@@ -3,7 +3,7 @@
 import os
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from distilray.model.redact import holds_secret
 
@@ -58,10 +58,11 @@ def limit_of(limit: int | str, rows: int) -> int:
     return int(rows * float(limit.removesuffix("%")) / 100) if isinstance(limit, str) else limit
 
 
-Limit = Annotated[Annotated[int, Field(ge=0, strict=True)] | str, AfterValidator(_limit)]  # 100, or "0.1%"
+_Percentage = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"})]
+Limit = Annotated[Annotated[int, Field(ge=0, strict=True)] | _Percentage, AfterValidator(_limit)]  # 100, or "0.1%"
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-Share = Annotated[float, BeforeValidator(_share), Field(ge=0, le=1)]  # 0.001, or "0.1%"
 Score = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[Score, BeforeValidator(_share, json_schema_input_type=Score | _Percentage)]  # 0.001, or "0.1%"
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 

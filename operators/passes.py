@@ -11,9 +11,10 @@ from distilray.model.packed import Ints
 from distilray.model.predictor import Reading
 from distilray.model.sequences import Readout, Sequences, union
 from distilray.model.weights import Weights, check_weights, read_weights
+from distilray.model.windows import WindowError
 from distilray.operators.batch import read_batch
 from distilray.operators.gold import Gold
-from distilray.operators.task import Request, Task
+from distilray.operators.task import Request, Task, TaskError
 from distilray.operators.tokenize import Tokenizing, tokenizings
 
 
@@ -67,6 +68,17 @@ def open_passes(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> tup
     weights, tokenizers = _read_models(tasks, checkpoints), tokenizings(tasks, checkpoints)
     shared = _passes(tokenizers, [each.encoder_digest() for each in weights])
     return Passes(tasks, [each.config for each in weights], tokenizers, shared), weights
+
+
+def check_passes(passes: Passes) -> None:
+    """Raises TaskError if the options of a task do not fit its checkpoint."""
+    for each in passes.tokenizings:
+        for i, tokenizer in each.tokenizers.items():
+            task = passes.tasks[i]
+            try:
+                task.check(passes.configs[i], tokenizer)
+            except (TaskError, WindowError) as error:
+                raise TaskError(f"tasks.{i} ({task.name}, {task.model}): {error}") from error
 
 
 def _passes(tokenizers: Sequence[Tokenizing], encoders: Sequence[str]) -> list[Pass]:

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from distilray.model.store import open_store, read_exactly
 from distilray.operators import schema as s
-from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, either, keep, text_lists, texts
+from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, inputs_of, keep, living
 from distilray.operators.timing import timed
 
 _STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows at a time, of a row group that is only begun
@@ -127,13 +127,7 @@ class Read:
         names = list(dict.fromkeys([self.text, *self.inputs.names, *self.kept.names]))
         try:
             raw = take(names, group, skip, rows)
-            text, dead = texts(raw[self.text], "the text")
-            inputs = []
-            for column in self.inputs:
-                parse = texts if pa.types.is_string(column.type) else text_lists
-                values, also_dead = parse(raw[column.name], f"column {column.name}")
-                inputs.append(values)
-                dead = either(dead, also_dead)
+            inputs, dead = inputs_of(raw, self.text, self.inputs)
             kept = []
             for column in self.kept:
                 values, dead = keep(raw[column.name], column, dead)
@@ -143,10 +137,7 @@ class Read:
                 raise
             message = f"row group {group}: {error}"
             return self._unread(rows, "unreadable_row_group", message)
-        # a row that is dead in one column is not computed for the others
-        alive = pc.is_null(dead[0])
-        read = [pc.if_else(alive, values, pa.scalar(None, values.type)) for values in (text, *inputs)]
-        return self._piece([*kept, *read], dead)
+        return self._piece([*kept, *living(inputs, dead)], dead)
 
     def _piece(self, values: list[pa.Array], dead: Dead) -> pa.Table:
         inputs = [s.input_column(name) for name in self.inputs.names]

@@ -23,7 +23,19 @@ import torch
 from distilray.model.store import StoreError, explain
 from distilray.operators import schema as s
 from distilray.operators.deadline import EXIT_CODE
-from distilray.operators.guard import CRASH, MEMORY, NOT_OF_ROWS, TIMEOUT, Call, Guard, buried, joined, pieces, survived
+from distilray.operators.guard import (
+    CRASH,
+    HOPELESS,
+    MEMORY,
+    NOT_OF_ROWS,
+    TIMEOUT,
+    Call,
+    Guard,
+    buried,
+    joined,
+    pieces,
+    survived,
+)
 from distilray.operators.read import ShardError
 
 log = logging.getLogger(__name__)
@@ -58,18 +70,23 @@ def guarded(guard: Guard | None, stage: str, call: Call, again: Callable[[], Cal
     with guard.begun(stage, unit) as died:
         if died:
             log.warning("%s of unit %s ended its worker: trying it in a process of its own", stage, unit)
-            return isolated(table, stage, call, again, guard.deadline)
-        return survived(call, table, stage)
+            return isolated(table, stage, call, again, guard.deadline, guard.hopeless)
+        return survived(call, table, stage, guard.hopeless)
 
 
 def isolated(
-    table: pa.Table, stage: str, call: Call, again: Callable[[], Call], deadline: float | None = None
+    table: pa.Table,
+    stage: str,
+    call: Call,
+    again: Callable[[], Call],
+    deadline: float | None = None,
+    hopeless: int | None = HOPELESS,
 ) -> pa.Table:
     """What `call` gives for the rows, those that kill a process or raise being dead.
 
     again: makes `call` in another process. Raises SandboxError if it cannot be made or raises for all rows.
     """
-    with Sandbox(stage, partial(_surviving, stage, again), deadline) as sandbox:
+    with Sandbox(stage, partial(_surviving, stage, again, hopeless), deadline) as sandbox:
 
         def attempt(part: pa.Table) -> Iterator[pa.Table]:
             one = part.num_rows == 1
@@ -85,9 +102,9 @@ def isolated(
         return joined([result for part in pieces(table, _ROWS) for result in attempt(part)])
 
 
-def _surviving(stage: str, again: Callable[[], Call]) -> Call:
+def _surviving(stage: str, again: Callable[[], Call], hopeless: int | None) -> Call:
     call = again()
-    return lambda table: survived(call, table, stage)
+    return lambda table: survived(call, table, stage, hopeless)
 
 
 class Sandbox:

@@ -2,8 +2,10 @@
 
 import os
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
 
@@ -14,6 +16,23 @@ def put(fs: Any, path: str, data: bytes) -> None:
         os.replace(_draft(path, data), path)
     else:
         fs.pipe_file(path, data)
+
+
+def put_written(fs: Any, path: str, write: Callable[[BinaryIO], None]) -> None:
+    """Like `put`, of what `write` writes, however long; nothing is put if it raises."""
+    local = isinstance(fs, LocalFileSystem)
+    if local:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    with TemporaryDirectory(prefix=".", dir=os.path.dirname(path) if local else None) as folder:
+        draft = f"{folder}/draft"
+        with open(draft, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        if local:
+            os.replace(draft, path)
+        else:
+            fs.put_file(draft, path)
 
 
 def put_first(fs: Any, path: str, data: bytes) -> bool:

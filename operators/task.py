@@ -22,6 +22,7 @@ from distilray.model.tokenizer_spec import SpecialTokens
 from distilray.operators.batch import Batch
 from distilray.operators.gold import Gold
 from distilray.operators.options import ColumnName, Frozen, Location, StorageOptions
+from distilray.operators.schema import TEXTS
 
 InputKind = Literal["text", "texts"]  # a column of strings, or of lists of strings
 
@@ -135,6 +136,14 @@ def open_checkpoints(tasks: Sequence[Task]) -> list[Checkpoint]:
         wanted = Checkpoint(task.model, task.storage_options)
         opened.append(next((checkpoint for checkpoint in opened if checkpoint == wanted), wanted))
     return opened
+
+
+def inputs_schema(tasks: Sequence[Task]) -> pa.Schema:
+    """The columns that tasks read beside the text. Raises TaskError if one is read in two ways."""
+    kinds = [(name, kind) for task in tasks for name, kind in task.columns.items()]
+    if clash := sorted({name for name, kind in kinds if (name, "texts") in kinds and kind == "text"}):
+        raise TaskError(f"one task reads {', '.join(clash)} as text, another as lists of texts")
+    return pa.schema([(name, pa.string() if kind == "text" else TEXTS) for name, kind in dict(kinds).items()])
 
 
 def schema_of(task: Task, config: Config) -> pa.Schema:

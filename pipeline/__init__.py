@@ -25,12 +25,14 @@ from distilray.pipeline.parity import ParityError
 from distilray.pipeline.report import run
 from distilray.pipeline.retry import Retried, retry
 from distilray.pipeline.run import Result
+from distilray.pipeline.to_parquet import Converted, to_parquet
 from distilray.pipeline.verify import Verdict, verify
 
 __all__ = [
     "BackendError",
     "CheckpointError",
     "Compute",
+    "Converted",
     "DeadLettersError",
     "Embeddings",
     "FencedError",
@@ -58,5 +60,6 @@ __all__ = [
     "load_job",
     "retry",
     "run",
+    "to_parquet",
     "verify",
 ]

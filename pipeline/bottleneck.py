@@ -44,8 +44,8 @@ class Clock:
         return Spent(**self._sums, units=self._units, workers=len(self._last), idle=idle)
 
 
-def bottleneck(spent: Spent) -> str:
-    """What the predict workers did with their time."""
+def shares(spent: Spent) -> dict[str, float]:
+    """What part of their time the predict workers spent on what; {} if no unit was computed."""
     names = {
         "computed": spent.predict,
         "waited for input": spent.starved,
@@ -53,8 +53,12 @@ def bottleneck(spent: Spent) -> str:
         "waited for their first unit": spent.starting,
         "idle at the end": spent.idle,
     }
-    shares = {name: seconds / spent.occupied for name, seconds in names.items()} if spent.occupied else {}
-    said = [f"{name} {share:.0%}" for name, share in shares.items() if share >= 0.005]
+    return {name: seconds / spent.occupied for name, seconds in names.items()} if spent.occupied else {}
+
+
+def bottleneck(spent: Spent) -> str:
+    """What the predict workers did with their time."""
+    said = [f"{name} {share:.0%}" for name, share in shares(spent).items() if share >= 0.005]
     return f"predict workers ({spent.workers}): {', '.join(said)}" if said else "no unit was computed"
 
 

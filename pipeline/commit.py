@@ -52,6 +52,13 @@ class Output:
             raise JobError(f"{self.uri} is no output of distilray: there is no {PLAN} in it")
         return stored
 
+    def described(self, stored: Stored) -> dict[str, Any]:
+        """The job of an output as plain data, without secrets. Raises JobError if it says nothing of it."""
+        said: dict[str, Any] | None = stored.about.get("job") or self.last_manifest().get("job")
+        if said is None:
+            raise JobError(f"{self.uri} does not say what its job was: finish it with distilray run first")
+        return said
+
     def load_plan(self, source: Source, inputs: pa.Schema, fingerprint: str) -> Plan | None:
         """The plan of an earlier run of the same job; None in a new folder.
 
@@ -71,7 +78,9 @@ class Output:
             read = Read(source.text, inputs, kept, partitions, source.storage_options)
             counts = (about["shards"], about["bytes"], about["text_bytes"])
             forecast = about.get("forecast")  # before version 0.3 a plan had none
-            return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast and Forecast(**forecast))
+            forecast = forecast and Forecast(**forecast)
+            empty = tuple((uri, version) for uri, version in about.get("empty", []))  # before version 0.4 none was told
+            return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast, empty)
 
     def save_plan(self, plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bool:
         """Put by the first run, so that every other has the same units; False if another run was first.
@@ -94,15 +103,19 @@ class Output:
 
     def objects(self, folder: str) -> dict[str, int]:
         """The Parquet objects of a folder by name, and their sizes in bytes."""
+        return {name: info["size"] for name, info in self.listed(folder).items()}
+
+    def listed(self, folder: str) -> dict[str, Mapping[str, Any]]:
+        """The Parquet objects of a folder by name, and what the store says of them."""
         self.fs.invalidate_cache()
         try:
             infos = self.fs.ls(f"{self.root}/{folder}", detail=True)
         except FileNotFoundError:
             return {}
-        sizes = {info["name"].rsplit("/", 1)[-1]: info["size"] for info in infos}
+        named = {info["name"].rsplit("/", 1)[-1]: info for info in infos}
         return {
-            name.removesuffix(".parquet"): size
-            for name, size in sizes.items()
+            name.removesuffix(".parquet"): info
+            for name, info in named.items()
             if name.endswith(".parquet") and not name.startswith(".")
         }
 

@@ -5,7 +5,7 @@ from distilray.model.calibrate import CalibrationError
 from distilray.model.config import CheckpointError
 from distilray.model.metrics import MetricError
 from distilray.model.predictor import NotFiniteError
-from distilray.model.store import StoreError
+from distilray.model.store import PackageError, StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.columns import ColumnSizeError
 from distilray.operators.read import ShardError
@@ -34,6 +34,7 @@ USER_ERRORS = (
     BackendError,
     CalibrationError,
     WindowError,
+    PackageError,
     ShardError,
     ColumnSizeError,
 )

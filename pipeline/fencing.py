@@ -58,6 +58,13 @@ def take_over(fs: Any, root: str) -> Fence:
     return Fence(fs, folder, number, record)
 
 
+def started(fs: Any, root: str) -> dict[int, datetime]:
+    """When each run of a sink began, by its number. Raises ValueError, KeyError or TypeError for a record that is none."""
+    folder = f"{root}/_runs"
+    records = {number: json.loads(fs.cat_file(_path(folder, number))) for number in sorted(_numbers(fs, folder))}
+    return {number: datetime.fromisoformat(record["started"]) for number, record in records.items()}
+
+
 def _numbers(fs: Any, folder: str) -> list[int]:
     fs.invalidate_cache(folder)
     try:

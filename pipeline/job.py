@@ -2,20 +2,18 @@
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pyarrow as pa
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from distilray.model.attention import AttentionName
 from distilray.model.device import DtypeName
 from distilray.operators import schema as s
 from distilray.operators.options import Frozen, Limit, Location, Positive, Share, StorageOptions
-from distilray.operators.task import JudgedTask, truncated_column
+from distilray.operators.task import JudgedTask, inputs_schema, truncated_column
 from distilray.operators.tasks import (
     Embeddings,
     FillMask,
@@ -26,8 +24,8 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.job_file import read_job_file
 from distilray.pipeline.overrides import override_key
-from distilray.pipeline.plain_yaml import NOT_YAML, parse_yaml
 
 _Model = TypeVar("_Model", bound=Frozen)
 
@@ -75,11 +73,12 @@ class Parity(Frozen):
 
 
 class Compute(Frozen):
-    """How to compute; nothing here changes the answers but dtype."""
+    """How to compute; nothing here changes the answers but dtype. gpus: of the cluster, with those its autoscaler can add."""
 
     engine: Literal["ray", "local"] = "ray"
     tokenize: Pool = Pool()
     predict: Pool = Pool()
+    gpus: Positive | None = None
     tokens_per_pack: Annotated[int, Field(ge=512)] | None = None
     unit_bytes: Positive | None = None
     threads: Positive | None = None
@@ -142,13 +141,6 @@ class Job(Frozen):
             )
         return self
 
-    @model_validator(mode="after")
-    def _inputs_agree(self) -> Self:
-        kinds = [(name, kind) for task in self.tasks for name, kind in task.columns.items()]
-        if clash := sorted({name for name, kind in kinds if (name, "texts") in kinds and kind == "text"}):
-            raise ValueError(f"one task reads {', '.join(clash)} as text, another as lists of texts")
-        return self
-
     @property
     def answer_columns(self) -> list[str]:
         """What the tasks add to the output."""
@@ -158,8 +150,7 @@ class Job(Frozen):
     @property
     def inputs(self) -> pa.Schema:
         """The columns that tasks read beside the text."""
-        kinds = {name: kind for task in self.tasks for name, kind in task.columns.items()}
-        return pa.schema([(name, pa.string() if kind == "text" else s.TEXTS) for name, kind in kinds.items()])
+        return inputs_schema(self.tasks)
 
     def description(self) -> dict[str, Any]:
         """The job as plain data, without secrets."""
@@ -172,28 +163,15 @@ class Job(Frozen):
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 
-_LONGEST = 2**18  # bytes of a job's file
 _TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args(get_args(AnyTask)[0])]
 
 
 def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
-    """The job in a YAML file, with `a.b=c` overrides. Raises JobError with every problem in it."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(_LONGEST + 1)
-        raw = parse_yaml(data.decode("utf-8")) if len(data) <= _LONGEST else None
-    except (
-        yaml.MarkedYAMLError
-    ) as error:  # its text would quote the line, which may hold a secret, and so may the problem
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        problem = re.sub("'.*'|\".*\"", "'...'", error.problem or "", flags=re.DOTALL)
-        raise JobError(f"cannot read job {path}: line {line}: {problem}") from None
-    except (OSError, *NOT_YAML) as error:
-        raise JobError(f"cannot read job {path}: {type(error).__name__}") from None
-    if len(data) > _LONGEST:
-        raise JobError(f"cannot read job {path}: expected at most {_LONGEST} bytes")
-    if not isinstance(raw, dict):
-        raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
+    """The job in a YAML file, or in a JSON file if it ends in .json, with `a.b=c` overrides.
+
+    Raises JobError with every problem in it.
+    """
+    raw = read_job_file(Path(path))
     for override in overrides:
         override_key(raw, override)
     return parse_job(raw, str(path))
@@ -206,11 +184,20 @@ def parse_job(raw: dict[str, Any], where: str) -> Job:
 
 def parse_sink(uri: str, overrides: Iterable[str] = ()) -> Sink:
     """A sink by its address, with those of the overrides that are its storage options. Raises JobError."""
-    raw: dict[str, Any] = {"sink": {"uri": uri}}
+    return _place(Sink, "sink", uri, overrides)
+
+
+def parse_source(uri: str, overrides: Iterable[str] = ()) -> Source:
+    """The same of a source."""
+    return _place(Source, "source", uri, overrides)
+
+
+def _place(kind: type[_Model], name: str, uri: str, overrides: Iterable[str]) -> _Model:
+    raw: dict[str, Any] = {name: {"uri": uri}}
     for override in overrides:
-        if override.startswith("sink.storage_options"):
+        if override.startswith(f"{name}.storage_options"):
             override_key(raw, override)
-    return _parsed(Sink, raw["sink"], uri)
+    return _parsed(kind, raw[name], uri)
 
 
 def _parsed(kind: type[_Model], raw: dict[str, Any], where: str) -> _Model:

@@ -48,14 +48,17 @@ def list_shards(source: Source) -> Iterator[Shard]:
     return (shard for _, files in listed(source) for shard in files.values())
 
 
-def listed(source: Source) -> Iterator[tuple[Any, dict[str, Shard]]]:
-    """For each of the source's URIs its file system, and the shards by their path on it, not yet opened."""
+def listed(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tuple[Any, dict[str, Shard]]]:
+    """For each of the source's URIs its file system, and the shards by their path on it, not yet opened.
+
+    endings: of the files in folders that count.
+    """
     seen: set[str] = set()
     for uri in source.uris:
         try:
             fs, path = open_store(uri, source.storage_options)
             fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
-            infos = _find(fs, path, uri)
+            infos = _find(fs, path, uri, endings)
         except StoreError as error:
             raise StoreError(f"cannot list source {uri}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
@@ -71,7 +74,7 @@ def listed(source: Source) -> Iterator[tuple[Any, dict[str, Shard]]]:
         yield fs, files
 
 
-def _find(fs: Any, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
+def _find(fs: Any, path: str, uri: str, endings: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
     """Files under a folder, those a glob matches (or has under a folder it matches), or the one file."""
     try:
         info = fs.info(path)
@@ -79,13 +82,18 @@ def _find(fs: Any, path: str, uri: str) -> dict[str, Mapping[str, Any]]:
         if not any(mark in path for mark in _GLOB):
             raise FileNotFoundError(f"no such file, folder or bucket: {uri}") from None
     else:
-        return {path: info} if info["type"] == "file" else _files(fs, path)
-    fixed = path[: min(path.find(mark) for mark in _GLOB if mark in path)].rpartition("/")[0]
+        return {path: info} if info["type"] == "file" else _files(fs, path, endings)
+    fixed = fixed_part(path)
     matches = _matches(fs, path, fixed).items()
     seen = {name: info for name, info in matches if not _is_hidden(name.removeprefix(fixed))}
     files = {name: info for name, info in seen.items() if info["type"] == "file"}
     folders = (name for name, info in seen.items() if info["type"] != "file")
-    return files | {name: info for folder in folders for name, info in _files(fs, folder).items()}
+    return files | {name: info for folder in folders for name, info in _files(fs, folder, endings).items()}
+
+
+def fixed_part(pattern: str) -> str:
+    """The folder before the first mark of a glob."""
+    return pattern[: min(pattern.find(mark) for mark in _GLOB if mark in pattern)].rpartition("/")[0]
 
 
 def _matches(fs: Any, pattern: str, fixed: str) -> dict[str, Mapping[str, Any]]:
@@ -102,8 +110,8 @@ def _matches(fs: Any, pattern: str, fixed: str) -> dict[str, Mapping[str, Any]]:
     return level
 
 
-def _files(fs: Any, folder: str) -> dict[str, Mapping[str, Any]]:
-    found = {name: info for name, info in _below(fs, folder) if name.endswith(_ENDINGS)}
+def _files(fs: Any, folder: str, endings: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
+    found = {name: info for name, info in _below(fs, folder) if name.endswith(endings)}
     return {name: info for name, info in found.items() if not _is_hidden(name.removeprefix(folder))}
 
 

@@ -19,7 +19,8 @@ _UNIT_ROWS = 2**16  # however little text they hold on paper: a dictionary can h
 @dataclass(frozen=True)
 class Plan:
     """What a run has to do. read: how rows are read; units: in the order of the corpus; tokens_per_pack: the budget that
-    every run packs with, for scores may differ in the last digit with it, None: the device's default; forecast: of it all.
+    every run packs with, for scores may differ in the last digit with it, None: the device's default; forecast: of it all;
+    empty: URI and version of each shard without rows, which no unit names.
     """
 
     read: Read
@@ -29,6 +30,7 @@ class Plan:
     text_bytes: int
     tokens_per_pack: int | None = None
     forecast: Forecast | None = None
+    empty: tuple[tuple[str, str], ...] = ()
 
     @property
     def rows(self) -> int:
@@ -45,7 +47,10 @@ def cut(corpus: Corpus, unit_bytes: int) -> Plan:
     pieces = (unit for shard in corpus.shards for unit in _units(shard, corpus.read.partitions, unit_bytes))
     units = tuple(_named(unit, number) for number, unit in enumerate(pieces))
     text_bytes = sum(size for shard in corpus.shards for _, size in shard.groups)
-    return Plan(corpus.read, units, len(corpus.shards), sum(shard.size for shard in corpus.shards), text_bytes)
+    used = {unit.uri for unit in units}
+    empty = tuple((shard.uri, shard.version) for shard in corpus.shards if shard.uri not in used)
+    size = sum(shard.size for shard in corpus.shards)
+    return Plan(corpus.read, units, len(corpus.shards), size, text_bytes, empty=empty)
 
 
 def _units(shard: Shard, partitions: pa.Schema, unit_bytes: int) -> Iterator[Unit]:

@@ -12,7 +12,7 @@ import torch
 from distilray.model.attention import choose_attention
 from distilray.model.device import choose_dtype
 from distilray.model.store import explain
-from distilray.operators.guard import Guard
+from distilray.operators.guard import HOPELESS, Guard
 from distilray.operators.passes import Passes
 from distilray.operators.predict import Pace, Predict
 from distilray.operators.task import ComputeSpec, open_checkpoints
@@ -63,6 +63,8 @@ def find_site(compute: Compute, ahead: Forecast | None = None, *, start: bool = 
     joined = start or "RAY_ADDRESS" in os.environ
     here = (float(os.cpu_count() or 1), float(torch.cuda.device_count()), None)
     cpus, gpus, left = ray_engine().connect() if joined else here
+    if joined and compute.gpus:  # workers that wait for a place are what an autoscaler acts upon
+        gpus = max(gpus, compute.gpus)
     per_worker = ahead.tokenizers_per_device if ahead and ahead.is_for(gpus > 0) else None
     return Site(gpus > 0, size_pools(compute, cpus, gpus, per_worker, left), joined)
 
@@ -89,7 +91,8 @@ def _unit_bytes(site: Site, text_bytes: int) -> int:
 def guard_of(job: Job, site: Site) -> Guard:
     """How this job's workers outlive its rows."""
     run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
-    return Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None))
+    hopeless = HOPELESS if job.max_dead is None else None  # else the user has said how many may die
+    return Guard(run, job.compute.deadline or (_DEADLINE if site.pools else None), hopeless)
 
 
 def stall_of(compute: Compute) -> float:

@@ -23,7 +23,6 @@ from distilray.pipeline.job import parse_job, parse_sink
 from distilray.pipeline.overrides import overridden
 from distilray.pipeline.planning import find_site, fitted
 from distilray.pipeline.run import Start, Watch, actors_of, check_tasks, engine, versions
-from distilray.pipeline.stored import Stored
 
 _SETTABLE = r"compute\.|max_dead$|(source|sink|tasks\.\d+)\.storage_options\b"
 _READERS = 8
@@ -58,7 +57,7 @@ def retry(
     """
     output = open_output(parse_sink(uri, overrides))
     stored = output.plan_there()
-    said = _described(output, stored)
+    said = output.described(stored)
     said = {**said, "sink": {**said["sink"], "uri": uri}}
     where = f"the job of {uri}"
     job = parse_job(
@@ -104,14 +103,6 @@ def retry(
         about |= {name: value for name, value in former.items() if name in ("timing", "forecast")}
         output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return result
-
-
-def _described(output: Output, stored: Stored) -> dict[str, Any]:
-    """The job as plain data."""
-    said: dict[str, Any] | None = stored.about.get("job") or output.last_manifest().get("job")
-    if said is None:
-        raise JobError(f"{output.uri} does not say what its job was: finish it with distilray run first")
-    return said
 
 
 def _copied(said: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,11 +12,10 @@ import pyarrow as pa
 
 from distilray import __version__
 from distilray.model.store import StoreError
-from distilray.model.windows import WindowError
-from distilray.operators.passes import Passes, open_passes
+from distilray.operators.passes import Passes, check_passes, open_passes
 from distilray.operators.read import Unit
 from distilray.operators.schema import RESERVED, data_schema
-from distilray.operators.task import Task, TaskError, open_checkpoints, schema_of
+from distilray.operators.task import Task, open_checkpoints, schema_of
 from distilray.operators.work import Work
 from distilray.operators.write import Commit, Stats, Write
 from distilray.pipeline import local
@@ -173,12 +172,7 @@ def check_tasks(tasks: Sequence[Task]) -> Checked:
     """Raises CheckpointError or TaskError if a task cannot be done with its checkpoint."""
     checkpoints = open_checkpoints(tasks)
     passes, _ = open_passes(tasks, checkpoints)
-    for each in passes.tokenizings:
-        for i, tokenizer in each.tokenizers.items():
-            try:
-                tasks[i].check(passes.configs[i], tokenizer)
-            except (TaskError, WindowError) as error:
-                raise TaskError(f"tasks.{i} ({tasks[i].name}, {tasks[i].model}): {error}") from error
+    check_passes(passes)
     fields = [field for task, config in zip(tasks, passes.configs, strict=True) for field in schema_of(task, config)]
     names = [[tasks[i].name for i in each.tasks] for each in passes.passes]
     return Checked(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], passes, names)
@@ -223,7 +217,7 @@ def _check_inputs(job: Job, plan: Plan, finished: bool) -> None:
         if finished:  # a finished run needs its corpus no more
             return
         raise
-    planned = {unit.uri: unit.version for unit in plan.units}
+    planned = {**{unit.uri: unit.version for unit in plan.units}, **dict(plan.empty)}
     if len(listed) > plan.shards:
         new = sorted(listed.keys() - planned.keys())
         raise JobError(

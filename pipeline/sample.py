@@ -36,10 +36,10 @@ class Sample:
     tokenize_rate: float
 
 
-def spread(plan: Plan, units: int) -> list[Unit]:
-    """So many units whose shards can be read, spread evenly over the corpus."""
-    alive = [unit for unit in plan.units if unit.error is None]
-    picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(units, len(alive))).round().astype(int))
+def spread(units: Sequence[Unit], most: int) -> list[Unit]:
+    """So many of the units whose shards can be read, spread evenly over them."""
+    alive = [unit for unit in units if unit.error is None]
+    picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(most, len(alive))).round().astype(int))
     return [alive[i] for i in picks]
 
 
@@ -63,7 +63,7 @@ def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
 
 def take_sample(plan: Plan, passes: Passes) -> Sample | None:
     """Some rows of up to 16 places, about 2 MiB of text at most, tokenized; None for a corpus without rows."""
-    tables = [table for table in sample_rows(plan, spread(plan, _PLACES), _ROWS) if table.num_rows]
+    tables = [table for table in sample_rows(plan, spread(plan.units, _PLACES), _ROWS) if table.num_rows]
     tables = [_first_bytes(table, _BYTES // len(tables)) for table in tables]
     if not tables:
         return None

@@ -2,15 +2,16 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from distilray.model.store import StoreError
-from distilray.operators.columns import TEXT_TYPES, is_text, is_text_list, plain_type
+from distilray.operators.columns import columns_error, plain_type
 from distilray.operators.read import Read
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.footer_pool import parse_footers
@@ -31,23 +32,33 @@ class Corpus:
     shards: tuple[Shard, ...]
 
 
-def survey(source: Source, inputs: pa.Schema) -> Corpus:
-    """Lists the shards, reads their footers and checks their schemas; inputs: what tasks read beside the text.
+def survey(source: Source, inputs: pa.Schema, most: int | None = None) -> Corpus:
+    """Lists the shards, reads their footers and checks their schemas; inputs: what tasks read beside the text; most: of the
+    first so many shards, None: of all.
 
     Raises JobError if there are no shards, if none can be read, or if a column that the job names is in none of
     them. A single bad shard is no error: it becomes a dead letter.
     """
-    shards = [shard for fs, files in listed(source) for shard in _opened(fs, files, {source.text, *inputs.names})]
+    names = {source.text, *inputs.names}
+    shards = [shard for fs, files in _first(listed(source), most) for shard in _opened(fs, files, names)]
     if not shards:
         raise JobError(f"no .parquet files in {', '.join(source.uris)}")
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
     kept = _kept_schema(shards, source, inputs, partitions)
     read = Read(source.text, inputs, kept, partitions, source.storage_options)
     problems = {
-        schema: _schema_error(schema, source.text, inputs, kept.names) or _type_error(schema, kept)
+        schema: _columns_error(schema, source, inputs, kept.names) or _type_error(schema, kept)
         for schema in {shard.schema for shard in shards}
     }
     return Corpus(read, tuple(_checked(shard, problems[shard.schema]) for shard in shards))
+
+
+def _first(found: Iterable[tuple[Any, dict[str, Shard]]], most: int | None) -> Iterator[tuple[Any, dict[str, Shard]]]:
+    """The first `most` files of what `listed` gives."""
+    for fs, files in found:
+        yield fs, dict(islice(files.items(), most))
+        if most is not None and (most := most - len(files)) <= 0:
+            return
 
 
 def _opened(fs: Any, files: Mapping[str, Shard], texts: Collection[str]) -> Iterator[Shard]:
@@ -101,7 +112,7 @@ def _kept_schema(shards: Sequence[Shard], source: Source, inputs: pa.Schema, par
     """The kept columns, each with the type most shards have, widened where no value can change by it."""
     wanted = [name for name in source.keep if name not in partitions.names]
     schemas = Counter(shard.schema for shard in shards if not shard.error)
-    problems = {schema: _schema_error(schema, source.text, inputs, wanted) for schema in schemas}
+    problems = {schema: _columns_error(schema, source, inputs, wanted) for schema in schemas}
     usable = {schema: count for schema, count in schemas.items() if problems[schema] is None}
     if not usable:
         some = shards[:_PROBLEMS_SHOWN]
@@ -135,19 +146,8 @@ def _widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
     return None if whole_to_real else wide
 
 
-def _schema_error(schema: pa.Schema, text: str, inputs: pa.Schema, wanted: Sequence[str]) -> str | None:
-    names = list(dict.fromkeys([text, *inputs.names, *wanted]))
-    if missing := [name for name in names if name not in schema.names]:
-        return f"column {', '.join(missing)} is missing; the shard has {', '.join(schema.names)}"
-    if twice := [name for name in names if schema.names.count(name) > 1]:
-        return f"column {', '.join(twice)} is there more than once"
-    for column in [pa.field(text, pa.string()), *inputs]:
-        kind = schema.field(column.name).type
-        if pa.types.is_string(column.type) and not is_text(kind):
-            return f"column {column.name} must be one of {TEXT_TYPES}; it is {kind}"
-        if pa.types.is_list(column.type) and not is_text_list(kind):
-            return f"column {column.name} must be a list of one of {TEXT_TYPES}; it is {kind}"
-    return None
+def _columns_error(schema: pa.Schema, source: Source, inputs: pa.Schema, wanted: Sequence[str]) -> str | None:
+    return columns_error(schema, source.text, inputs, wanted, "the shard has")
 
 
 def _type_error(schema: pa.Schema, kept: pa.Schema) -> str | None:

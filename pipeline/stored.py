@@ -55,6 +55,7 @@ def written_plan(plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> b
         "job": job.description(),
         "schema": encoded(schema),
         "shards": plan.shards,
+        "empty": plan.empty,
         "bytes": plan.bytes,
         "text_bytes": plan.text_bytes,
         "tokens_per_pack": plan.tokens_per_pack,

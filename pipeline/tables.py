@@ -8,9 +8,9 @@ from rich.text import Text
 
 from distilray.model.inspect import Report
 from distilray.pipeline.forecast import Forecast
+from distilray.pipeline.harmless import one_line
 from distilray.pipeline.job import Job
 from distilray.pipeline.outlook import Outlook
-from distilray.pipeline.report import one_line
 from distilray.pipeline.retry import Retried
 from distilray.pipeline.verify import Verdict
 

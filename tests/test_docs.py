@@ -10,7 +10,7 @@ import duckdb
 import pytest
 import yaml
 
-from distilray.pipeline.cli import parser
+from distilray.pipeline.arguments import parser
 from distilray.pipeline.job import parse_job
 from tests.support import read_output
 
@@ -21,10 +21,14 @@ PAGES = [
     ROOT / "deploy/README.md",
     ROOT / "examples/README.md",
 ]
-# proven elsewhere: what CI runs, tests/test_submit.py, test_examples.py, test_examples_models.py and test_benchmark*.py;
-# what needs a GPU machine was run by hand
+TESTED_THEMSELVES = {"operators.md", "inputs.md"}  # tests/operators/test_plain_ray.py, tests/pipeline/test_delta.py
+# proven elsewhere: what CI runs, tests/test_submit.py, tests/deploy/test_remote.py, test_examples.py, test_examples_models.py,
+# test_benchmark*.py, tests/pipeline/test_job_schema.py, test_to_parquet.py and test_report_in_browser.py; what needs a GPU
+# machine was run by hand
 ELSEWHERE = {
     "make example",
+    ".venv/bin/distilray schema",
+    ".venv/bin/distilray to-parquet examples/questions.jsonl out/questions --columns context question id",
     "make test",
     "make test-slow",
     "make audit",
@@ -32,9 +36,16 @@ ELSEWHERE = {
     "python -m tests.chaos --kills 200",
     "ray job submit --working-dir . -- python examples/ner_corpus.py",
     "ray job submit examples/ner_corpus.py",
+    ".venv/bin/distilray submit examples/jobs/ner.yaml --address http://127.0.0.1:8265",
+    ".venv/bin/distilray status distilray-ner-yaml-0123456789ab --address http://127.0.0.1:8265",
+    ".venv/bin/distilray stop distilray-ner-yaml-0123456789ab --address http://127.0.0.1:8265",
     ".venv/bin/python examples/century_corpus.py",
     ".venv/bin/python examples/make_century assemble",
     ".venv/bin/distilray evaluate examples/jobs/century.yaml",
+    ".venv/bin/distilray preview examples/jobs/ner.yaml --rows 2",
+    ".venv/bin/distilray preview examples/jobs/ner.yaml --rows 2 --html preview.html",
+    ".venv/bin/distilray report out/ner-yaml",
+    ".venv/bin/distilray report out/ner-yaml --to ner.html --rows 20",
     ".venv/bin/python benchmarks/tokenization.py",
     ".venv/bin/python benchmarks/forward.py --threads 2",
     ".venv/bin/python benchmarks/tasks.py",
@@ -45,6 +56,10 @@ ELSEWHERE = {
     ".venv/bin/python benchmarks/on_gpu.py prepare build/wheels",
     ".venv/bin/python benchmarks/on_gpu.py run build/wheels figures",
 }
+
+
+# what needs a cluster, a registry or a cloud: the files and resources that it names are looked at
+AFAR = {"docker", "kubectl", "ray"}
 
 
 def blocks(language: str) -> list[tuple[Path, str]]:
@@ -58,7 +73,11 @@ def commands() -> list[str]:
     return list(dict.fromkeys(line for line in lines if line and line not in ELSEWHERE))
 
 
-@pytest.mark.parametrize("command", commands())
+def far(command: str) -> bool:
+    return shlex.split(command)[0] in AFAR
+
+
+@pytest.mark.parametrize("command", [command for command in commands() if not far(command)])
 def test_every_command_works(command: str, checkout: Path) -> None:
     program, *arguments = shlex.split(command)
     if program == "duckdb":  # the Python package has no program of that name
@@ -76,8 +95,27 @@ def test_every_command_works(command: str, checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("command", [command for command in commands() if far(command)])
+def test_what_a_command_from_afar_names_is_there(command: str) -> None:
+    """Files and folders of the repository, targets of the Dockerfile, resources of the manifests, and our own commands."""
+    arguments = shlex.split(command)[1:]
+    assert not [word for word in arguments if word.startswith(("deploy/", "examples/")) and not (ROOT / word).exists()]
+    if "--target" in arguments:
+        target = arguments[arguments.index("--target") + 1]
+        assert f" AS {target}\n" in (ROOT / "deploy/Dockerfile").read_text()
+        assert any(word.endswith(f"-{target}") for word in arguments)
+    manifests = [each for path in (ROOT / "deploy/kuberay").glob("*.yaml") for each in yaml.safe_load_all(path.open())]
+    names = {(each["kind"].lower(), each["metadata"]["name"]) for each in manifests}
+    named = [tuple(word.split("/")) for word in arguments if re.fullmatch(r"(job|rayjob|raycluster)/[a-z-]+", word)]
+    assert {("rayjob" if kind == "job" else kind, name) for kind, name in named} <= names  # KubeRay's Job has its name
+    if "--" in arguments:
+        program, *own = arguments[arguments.index("--") + 1 :]
+        assert program == "distilray"
+        parser().parse_args(own)
+
+
 @pytest.mark.cluster
-@pytest.mark.parametrize("program", [block for _, block in blocks("python")])
+@pytest.mark.parametrize("program", [block for page, block in blocks("python") if page.name not in TESTED_THEMSELVES])
 @pytest.mark.slow
 def test_every_program_works(program: str, checkout: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, check=False)
@@ -111,6 +149,29 @@ def cli_page() -> str:
     actions = [action for action in top._actions if action.dest == "command"]
     helps = [top.format_help(), *(command.format_help() for command in actions[0].choices.values())]
     return "# Command line\n\n" + "\n".join(f"```\n{text}```\n" for text in helps)
+
+
+def test_the_hours_of_the_sizing_table_are_its_tokens_over_its_rates() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    table = text[text.index("| text | tokens |") :].split("\n\n")[0].splitlines()
+    head, rows = table[0], table[2:]
+    rates = [
+        float(count) * float(rate.replace(",", ""))
+        for count, rate in re.findall(r"(\d+)(?: GPUs)?(?: x| of) ([\d,]+)", head)
+    ]
+    assert len(rates) == 5
+    seconds = {"h": 3600, "min": 60, "s": 1}
+    scales = {"GB": 1e9, "TB": 1e12}
+    assert len(rows) == 4
+    for row in rows:
+        size, tokens, *hours = (cell.strip() for cell in row.strip("|").split("|"))
+        amount, unit = size.split()
+        count = float(tokens.removesuffix(" G")) * 1e9
+        assert count == pytest.approx(float(amount) * scales[unit] / 100e6 * 21.2e6)  # as docs/performance.md measured
+        for rate, cell in zip(rates, hours, strict=True):
+            number, of = cell.replace(",", "").split()
+            step = 0.1 if "." in number else 1.0
+            assert abs(count / rate / seconds[of] - float(number)) <= step / 2
 
 
 def test_every_link_leads_somewhere() -> None:

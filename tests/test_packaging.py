@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("model", "operators", "pipeline")
+FOLDERS = ("model", "operators", "pipeline", "deploy")
 
 
 def imports(folder: str) -> set[str]:
@@ -38,6 +38,14 @@ def test_model_knows_neither_ray_nor_the_layers_above(module: str) -> None:
 @pytest.mark.parametrize("module", ["ray", "distilray.pipeline", "transformers"])
 def test_operators_know_neither_ray_nor_the_pipeline(module: str) -> None:
     assert not uses("operators", module)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["ray", "torch", "pyarrow", "pydantic", "distilray.pipeline", "distilray.operators", "distilray.model.store"],
+)
+def test_deploy_runs_where_only_airflow_is(module: str) -> None:
+    assert not uses("deploy", module)
 
 
 def test_only_one_file_of_the_pipeline_imports_ray() -> None:
@@ -97,4 +105,6 @@ def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     modules = {f"distilray/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
     packaged = {name for name in names if ".dist-info/" not in name}
-    assert packaged == modules | {"distilray/__init__.py", "distilray/py.typed"}
+    templates = {f"distilray/{path.relative_to(ROOT)}" for path in (ROOT / "pipeline/page").glob("*.[cj]*")}
+    assert len(templates) == 5
+    assert packaged == modules | templates | {"distilray/__init__.py", "distilray/py.typed"}

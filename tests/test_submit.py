@@ -1,50 +1,22 @@
 """`ray job submit`, as the README has it, against real clusters with and without distilray installed."""
 
-import os
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
-import sysconfig
-import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from distilray.deploy.errors import SubmitError
+from distilray.deploy.jobs_api import Cluster
+from tests.ray_head import head, make_bare_python
 from tests.support import read_output
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ROOT = Path(__file__).resolve().parent.parent
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@contextmanager
-def head(python: Path, folder: Path, cwd: Path, token: str | None = None) -> Iterator[dict[str, str]]:
-    """A Ray head whose `python` is the given one; yields the environment for `ray job submit`, with the token if it asks one."""
-    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-    environment = {**os.environ, "PATH": path, **asks}
-    port = free_port()
-    options = ["--head", "--block", "--port", str(free_port()), "--num-cpus=2", f"--dashboard-port={port}"]
-    options += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=200000000"]
-    command = [str(python), "-m", "ray.scripts.scripts", "start", *options]
-    with (folder / "head.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log)
-        try:
-            yield {**environment, "RAY_ADDRESS": f"http://127.0.0.1:{port}"}
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def submit(environment: dict[str, str], arguments: list[str], cwd: Path) -> str:
@@ -69,15 +41,7 @@ def submit(environment: dict[str, str], arguments: list[str], cwd: Path) -> str:
 
 @pytest.fixture
 def bare_python(tmp_path: Path) -> Path:
-    """A Python that has every dependency, but not distilray."""
-    venv.create(tmp_path / "bare", symlinks=True)
-    site = next((tmp_path / "bare/lib").glob("python*/site-packages"))
-    # the line makes the packages importable; .pth files inside them, such as an editable install's, are not read
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    python = tmp_path / "bare/bin/python"
-    missing = subprocess.run([python, "-c", "import distilray"], cwd=tmp_path, capture_output=True, check=False)
-    assert b"No module named 'distilray'" in missing.stderr
-    return python
+    return make_bare_python(tmp_path)
 
 
 def assert_answered(said: str, out: Path) -> None:
@@ -92,7 +56,7 @@ def assert_answered(said: str, out: Path) -> None:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """The repository as a user has it, without what is ignored."""
-    ignored = shutil.ignore_patterns(".venv", ".git", "out", ".*cache*", "*.egg-info")
+    ignored = shutil.ignore_patterns(".venv", ".airflow", ".git", "out", ".*cache*", "*.egg-info")
     return Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=ignored))
 
 
@@ -116,5 +80,10 @@ def test_a_cluster_that_asks_for_a_token(tmp_path: Path, checkout: Path) -> None
         said = submit(environment, ["examples/ner_corpus.py"], checkout)
         assert_answered(said, checkout / "out/ner")
         assert token not in said
+        assert [job.status for job in Cluster(environment["RAY_ADDRESS"], token).jobs()] == ["SUCCEEDED"]
+        for wrong in (secrets.token_hex(32), None):
+            with pytest.raises(SubmitError, match="token") as turned_away:
+                Cluster(environment["RAY_ADDRESS"], wrong).jobs()
+            assert str(wrong) not in str(turned_away.value)
         with pytest.raises(AssertionError, match="(?i)authenticat|unauthorized|token"):
             submit({**environment, "RAY_AUTH_TOKEN": secrets.token_hex(32)}, ["examples/ner_corpus.py"], checkout)

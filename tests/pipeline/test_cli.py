@@ -11,7 +11,6 @@ import pytest
 import yaml
 
 from distilray import __version__
-from distilray.pipeline import report
 from distilray.pipeline.cli import main
 from tests.support import make_checkpoint, random_texts, write_shard
 
@@ -92,18 +91,6 @@ def test_a_job_that_cannot_run_exits_with_2_and_one_line(
     assert said in output.err
     assert "Traceback" not in output.err
     assert not (job.parent / "out").exists()
-
-
-def test_the_summary_marks_the_entities_of_the_text(job: Path) -> None:
-    entities = [
-        {"start": 300, "end": 305, "label": "PER", "text": "Smith"},
-        {"start": 311, "end": 317, "label": "LOC", "text": "Berlin"},
-    ]
-    text = "x" * 199 + " " + "y" * 99 + " Smith and  Berlin\nend"
-    marked = report._marked(text, entities, {"PER": "red", "LOC": "blue"})
-    assert "[Smith PER]" in marked.plain
-    assert "[Berlin LOC] end" in marked.plain
-    assert {str(span.style) for span in marked.spans} == {"bold red", "red", "bold blue", "blue"}
 
 
 def test_the_program_is_installed() -> None:

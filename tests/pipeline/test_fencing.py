@@ -108,6 +108,20 @@ def test_what_was_put_first_is_ones_own_or_not(tmp_path: Path) -> None:
     assert (tmp_path / "x").read_bytes() == b"mine"
 
 
+def test_a_shard_without_rows_that_has_some_now_is_not_passed_by(folder: Path, tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_shard(corpus / "0.parquet", random_texts(20, 0))
+    empty = write_shard(corpus / "1.parquet", [])
+    job = job_of(folder, tmp_path / "out").model_copy(update={"source": Source(uri=str(corpus))})
+    execute(job)
+    (tmp_path / "out/_SUCCESS").unlink()
+    assert execute(job).manifest["rows"] == 20
+    (tmp_path / "out/_SUCCESS").unlink()
+    write_shard(empty, random_texts(5, 1))
+    with pytest.raises(JobError, match=r"1 of 2 shards changed .*1\.parquet had ETag or size \d+, now it has"):
+        execute(job)
+
+
 def test_a_corpus_that_changed_between_two_runs_is_not_mixed(folder: Path, tmp_path: Path) -> None:
     job = job_of(folder, tmp_path / "out")
     corpus = tmp_path / "corpus"

@@ -1,8 +1,10 @@
 """Jobs: the same from YAML and Python, and every mistake is named."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from distilray.operators.task import open_checkpoints
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, load_job
@@ -77,6 +79,31 @@ def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
             (tmp_path / "bad.yaml").write_bytes(content.encode("latin-1"))
         with pytest.raises(JobError, match="bad.yaml"):
             load_job(tmp_path / "bad.yaml")
+
+
+def test_a_json_file_is_the_same_job(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(yaml.safe_load(GOOD), indent="\t"))  # tabs are no YAML
+    assert load_job(tmp_path / "job.json", ["source.text=title"]) == load_job(path, ["source.text=title"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"source":\n {"secret": hunter2}}', "job.json: line 2: Expecting value"),
+        ('{"sink": {"uri": "hunter2", "uri": "b"}}', "job.json: a key is there twice"),
+        ('{"max_dead": NaN}', "job.json: NaN and Infinity are no JSON"),
+        ('["hunter2"]', "job.json: expected keys source, tasks, sink, compute; got list"),
+        ("[" * 100_000, "job.json: RecursionError"),
+        ('{"a": "\xff"}', "job.json: UnicodeDecodeError"),
+        (" " * 2**18 + "{}", "job.json: expected at most 262144 bytes"),
+        ("source: {uri: x}", "job.json: line 1: Expecting value"),
+    ],
+)
+def test_a_broken_json_file_is_one_error(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "job.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(JobError, match=said) as caught:
+        load_job(tmp_path / "job.json")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_all_mistakes_are_named_at_once() -> None:

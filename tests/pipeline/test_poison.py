@@ -111,6 +111,16 @@ def test_a_fault_that_is_not_the_rows_stops_the_run(
     assert not list(tmp_path.glob("out/data/*"))
 
 
+def test_rows_that_raise_one_after_another_do_not_stop_a_run_that_allows_them(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shard(tmp_path / "corpus.parquet", ["poison"] * 12 + clean_texts(5))
+    raise_at_poison(monkeypatch)
+    one_unit = {"unit_bytes": 10**6}
+    allowed = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute=one_unit, max_dead=12)
+    assert execute(allowed).manifest["dead"] == {"error": 12}
+
+
 def test_too_many_failures_stop_the_run_and_so_do_too_many_dead_letters(model: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [NAN_WORD] * 11 + [None] * 20 + clean_texts(200))
     whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out")

@@ -87,7 +87,7 @@ def test_json_lines_have_the_same_keys_always_and_end_with_the_outcome(
     assert (end["tokens"], end["computed_tokens"]) == (manifest["tokens"], manifest["computed_tokens"])
     assert end["timing"].keys() | {"bottleneck", "advice"} == manifest["timing"].keys()
     assert last["event"] == "result"
-    assert last["output"] == str(job.parent / "out")
+    assert last["sink"] == str(job.parent / "out")
     for name in ("fingerprint", "shards", "units", "rows", "dead", "tokens", "computed_tokens"):
         assert last[name] == manifest[name]
     assert last["this_run"]["rows"] == 79
@@ -126,7 +126,7 @@ def test_a_run_that_is_stopped_says_so_and_a_retry_shows_the_rows_that_it_tries(
     assert (start["rows_planned"], start["rows_done"], end["rows_done"]) == (1, 0, 1)
     assert last == {
         "event": "result",
-        "output": str(job.parent / "out"),
+        "sink": str(job.parent / "out"),
         "tried": 1,
         "units": 1,
         "answered": 0,

@@ -1,5 +1,6 @@
 """The same job with corpus, model and output on a real S3 server."""
 
+import gzip
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import yaml
 
 from distilray.model.config import CheckpointError
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
+from distilray.pipeline.cli import main
 from distilray.pipeline.run import execute
 from tests.s3 import S3Server, s3_server
 from tests.support import random_texts, read_output, write_shard
@@ -72,6 +74,21 @@ def test_credentials_from_storage_options(
     assert_like_local(bucket, "out/options", checkpoint, tmp_path)
     names = bucket.ls("out/options", detail=False)
     assert {name.rsplit("/", 1)[-1] for name in names} >= {"_SUCCESS", "_manifest.json", "_plan.parquet", "data"}
+
+
+def test_other_formats_become_shards_on_s3(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
+    bucket.pipe("corpus/lines/year=1/a.jsonl.gz", gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
+    command = ["to-parquet", "s3://corpus/lines/", "s3://out/lines/", "--columns", "text"]
+    for name, value in server.storage_options.items():
+        command += [f"--set={place}.storage_options.{name}={value}" for place in ("source", "sink")]
+    assert main(command) == 0
+    (info,) = bucket.find("out/lines", detail=True).values()
+    assert info["name"] == "out/lines/year=1/a.jsonl.gz.parquet"
+    assert pq.read_table(info["name"], filesystem=bucket, partitioning=None)["text"].to_pylist() == ["one", "two"]
+    assert main(command) == 0
+    assert bucket.find("out/lines", detail=True, refresh=True)[info["name"]]["ETag"] == info["ETag"]
+    bucket.pipe("corpus/lines/year=1/a.jsonl.gz", gzip.compress(b'{"text": "one"}\n{"text": "TWO"}\n'))
+    assert main(command) == 2
 
 
 def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3FileSystem) -> None:

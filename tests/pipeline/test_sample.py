@@ -54,4 +54,4 @@ def test_a_store_that_fails_is_one_clear_error(tmp_path: Path) -> None:
     plan = plan_of(write_shard(tmp_path / "a.parquet", ["a"]))
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(ShardError, match="a.parquet is gone since it was planned"):
-        sample_rows(plan, spread(plan, 1), 1)
+        sample_rows(plan, spread(plan.units, 1), 1)

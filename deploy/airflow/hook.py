@@ -1,0 +1,38 @@
+"""An Airflow connection as a cluster."""
+
+from typing import Any
+
+from airflow.sdk import BaseHook
+
+from distilray.deploy.errors import SubmitError
+from distilray.deploy.jobs_api import Cluster
+
+
+class RayJobsHook(BaseHook):
+    """A connection of type `http`: host and port of Ray's dashboard, `https` as schema or in the host for TLS, the
+    cluster's token as password. Extra: `verify`, false or a file of certificate authorities."""
+
+    conn_name_attr = "conn_id"
+    default_conn_name = "ray_default"
+    conn_type = "http"
+    hook_name = "Ray Jobs"
+
+    def __init__(self, conn_id: str = default_conn_name):
+        super().__init__()
+        self.conn_id = conn_id
+
+    def get_conn(self) -> Cluster:
+        """Raises SubmitError for a connection that names no dashboard."""
+        return _cluster(self.get_connection(self.conn_id))
+
+    async def aget_conn(self) -> Cluster:
+        """The same in a triggerer."""
+        return _cluster(await self.aget_connection(self.conn_id))
+
+
+def _cluster(connection: Any) -> Cluster:
+    if not connection.host:
+        raise SubmitError(f"the connection {connection.conn_id} has no host: expected that of a Ray dashboard")
+    host = connection.host if "://" in connection.host else f"{connection.schema or 'http'}://{connection.host}"
+    address = f"{host}:{connection.port}" if connection.port else host
+    return Cluster(address, connection.password or None, connection.extra_dejson.get("verify", True))

@@ -1,0 +1,85 @@
+"""Dead letters by reason, with examples."""
+
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from distilray.operators import schema as s
+from distilray.pipeline.commit import Output
+from distilray.pipeline.stored import broken
+
+_OBJECTS, _EXAMPLES, _CHARACTERS = 16, 3, 300
+
+
+@dataclass(frozen=True)
+class Letter:
+    """row: None for a whole shard; text: None if it is not kept."""
+
+    shard: str
+    row: int | None
+    stage: str
+    reason: str
+    message: str
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why rows are dead, and some of them."""
+
+    name: str
+    rows: int
+    share: float
+    examples: tuple[Letter, ...]
+
+
+@dataclass(frozen=True)
+class Letters:
+    """read: objects of dead/ that the examples are from; objects: that there are."""
+
+    reasons: tuple[Reason, ...]
+    read: int
+    objects: int
+
+
+def read_letters(output: Output, dead: Mapping[str, int], committed: Collection[str]) -> Letters:
+    """dead: rows by reason; committed: the units whose letters count. Raises JobError for objects that are none of ours."""
+    names = sorted(output.objects("dead").keys() & set(committed)) if dead else []
+    picks = np.unique(np.linspace(0, len(names) - 1, min(_OBJECTS, len(names))).round().astype(int))
+    tables = [_read(output, names[i]) for i in picks]
+    table = pa.concat_tables(tables) if tables else s.DEAD.empty_table()
+    total = max(sum(dead.values()), 1)
+    ordered = sorted(dead.items(), key=lambda item: (-item[1], item[0]))
+    reasons = (Reason(name, rows, rows / total, _examples(table, name)) for name, rows in ordered)
+    return Letters(tuple(reasons), len(picks), len(names))
+
+
+def _read(output: Output, name: str) -> pa.Table:
+    with broken(f"{output.uri}/dead/{name}.parquet"):
+        data = output.fs.cat_file(f"{output.root}/dead/{name}.parquet")
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True).replace_schema_metadata(None)
+        return table if "text" in table.column_names else table.append_column("text", pa.nulls(len(table), pa.string()))
+
+
+def _examples(table: pa.Table, reason: str) -> tuple[Letter, ...]:
+    return tuple(letters_of(table.filter(pc.equal(table[s.REASON], reason)).slice(0, _EXAMPLES)))
+
+
+def letters_of(table: pa.Table) -> list[Letter]:
+    """Every row of a table as dead/ has it, long texts cut."""
+    return [Letter(**{**row, **_short(row)}) for row in table.to_pylist()]
+
+
+def _short(row: Mapping[str, str | None]) -> dict[str, str | None]:
+    return {name: _cut(row[name]) for name in (s.MESSAGE, "text")}
+
+
+def _cut(text: str | None) -> str | None:
+    if text is None or len(text) <= _CHARACTERS:
+        return text
+    return f"{text[:_CHARACTERS]}\u2026 (of {len(text):,} characters)"

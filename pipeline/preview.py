@@ -1,0 +1,108 @@
+"""`distilray preview`: the first rows of a corpus answered here and now, and nothing written."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distilray.model.store import StoreError, explain
+from distilray.operators import schema as s
+from distilray.operators.predict import Predict
+from distilray.operators.read import ShardError
+from distilray.operators.tokenize import Tokenize
+from distilray.pipeline.documents import Document, documents
+from distilray.pipeline.errors import JobError
+from distilray.pipeline.job import Job
+from distilray.pipeline.letters import Letter, letters_of
+from distilray.pipeline.plan import Plan
+from distilray.pipeline.planning import find_site, make_plan
+from distilray.pipeline.run import check_tasks, work_of
+from distilray.pipeline.shards import survey
+
+_SHARDS = 16  # whose footers are read
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The first rows of a corpus, answered or dead. asked: rows that were wanted; shards: that were looked at;
+    tokens: of the texts; seconds: with the loading of models."""
+
+    job: Job
+    documents: list[Document]
+    dead: list[Letter]
+    asked: int
+    shards: int
+    tokens: int
+    seconds: float
+    backend: str
+
+    @property
+    def scope(self) -> str:
+        """Which rows these are."""
+        rows = len(self.documents) + len(self.dead)
+        if rows == self.asked:
+            return f"The first {rows:,} rows"
+        if self.shards < _SHARDS:
+            return f"All {rows:,} rows"
+        return f"The {rows:,} rows of the first {self.shards} shards, which have no more"
+
+
+def preview(job: Job, rows: int = 20) -> Preview:
+    """Answers the first `rows` rows of the job's corpus in this process, on a GPU if there is one, and writes nothing.
+
+    Raises what a run of the job raises before it starts, and JobError for less than one row.
+    """
+    if rows < 1:
+        raise JobError(f"--rows: expected 1 or more, got {rows}")
+    begun = time.monotonic()
+    check_tasks(job.tasks)
+    job = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local", "parity": None})})
+    site = find_site(job.compute)
+    plan = make_plan(job, survey(job.source, job.inputs, _SHARDS), site)
+    work = work_of(job, plan, site)
+    read = _first(plan, rows)
+    predict = Predict(job.tasks, work.compute, work.guard)
+    answered = predict(Tokenize(job.tasks, work.guard)(read))
+    alive = pc.is_null(answered[s.DEAD_REASON])
+    return Preview(
+        job,
+        list(documents(answered.filter(alive), read.filter(alive), job.tasks)),
+        _dead(answered.filter(pc.invert(alive)), read.filter(pc.invert(alive))),
+        rows,
+        plan.shards,
+        pc.sum(answered[s.TOKENS]).as_py() or 0,
+        time.monotonic() - begun,
+        predict.backend,
+    )
+
+
+def _first(plan: Plan, rows: int) -> pa.Table:
+    """The first rows of a corpus. Raises JobError if there are none, or if they cannot be read, StoreError, ShardError."""
+    tables = list(_heads(plan, rows))
+    if not sum(table.num_rows for table in tables):
+        raise JobError("the corpus has no rows to preview")
+    return pa.concat_tables(tables).combine_chunks()
+
+
+def _heads(plan: Plan, rows: int) -> Iterator[pa.Table]:
+    """Row group by row group."""
+    for unit in plan.units:
+        try:
+            for part in [unit] if unit.error else plan.read.parts(unit):
+                if rows <= 0:
+                    return
+                table = plan.read.head(part, rows)
+                rows -= table.num_rows
+                yield table
+        except (ShardError, StoreError):
+            raise
+        except Exception as error:  # every store has its own exceptions; all of them mean "cannot be read"
+            raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
+
+
+def _dead(answered: pa.Table, read: pa.Table) -> list[Letter]:
+    """Rows without an answer, with their texts if they have one."""
+    said = [answered[name] for name in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
+    return letters_of(pa.table([*said, read[s.TEXT]], schema=s.DEAD))

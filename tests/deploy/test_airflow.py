@@ -1,0 +1,117 @@
+"""The operator in a real Airflow on SQLite, against a real Ray head; neither Ray nor torch is where Airflow is."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distilray.deploy.jobs_api import Cluster
+from tests.deploy.airflow_site import PYTHON, ROOT, Site, hold, make_site, release
+from tests.support import make_checkpoint, random_texts, slow_job, write_shard
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return make_site(tmp_path_factory.mktemp("airflow"), ROOT / "examples/airflow", cluster.address)
+
+
+def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, site: Site, tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "model")
+    write_shard(tmp_path / "corpus/day=2026-11-22/a.parquet", [*random_texts(40, 1), None], id=list(range(41)))
+    (tmp_path / "corpus/day=2026-11-22/_SUCCESS").touch()
+    places = {name: str(tmp_path / name) for name in ("corpus", "model", "answers")}
+    command = ("dags", "test", "answers", "2026-11-22", "--conf", json.dumps(places))
+
+    first = site.start(*command, log=tmp_path / "first.log")
+    while not (held := hold(tmp_path, "run")):
+        assert first.poll() is None, (tmp_path / "first.log").read_text()
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+
+    second = site.start(*command, log=tmp_path / "second.log")
+    while "attached to distilray-day-2026-11-22-" not in (tmp_path / "second.log").read_text():
+        assert second.poll() is None, (tmp_path / "second.log").read_text()
+        time.sleep(0.1)
+    release(held)
+    assert second.wait() == 0, (tmp_path / "second.log").read_text()
+    assert "40 answered in" in (tmp_path / "second.log").read_text()  # the job's own log
+
+    jobs = [job for job in cluster.jobs() if job.metadata["sink"] == f"{tmp_path}/answers/day=2026-11-22"]
+    assert sorted((job.status, job.entrypoint.split()[3]) for job in jobs) == [
+        ("SUCCEEDED", "run"),
+        ("SUCCEEDED", "verify"),
+    ]
+    manifest = json.loads((tmp_path / "answers/day=2026-11-22/_manifest.json").read_text())
+    told = site.xcoms("run")
+    figures = told["return_value"]
+    assert {name: figures[name] for name in ("rows", "dead", "tokens")} == {
+        "rows": 40,
+        "dead": {"null_text": 1},
+        "tokens": manifest["tokens"],
+    }
+    (page,) = {told["ray_dashboard"], told["_link_RayDashboardLink"]}
+    assert page == f"{cluster.address}/#/jobs/{next(job.id for job in jobs if '-verify-' not in job.id)}"
+    events = site.rows("SELECT extra FROM asset_event WHERE source_task_id = 'publish'")
+    assert [json.loads(extra)["rows"] for (extra,) in events] == [40]
+
+
+# defers as in Airflow, then does what a triggerer does when a person ends the task, or when it takes too long
+_ENDED = """
+import asyncio, importlib.util, sys, time
+from airflow.sdk.exceptions import TaskDeferred
+from distilray.deploy.airflow import DistilrayOperator, DistilrayTrigger
+
+assert not [name for name in ("ray", "torch", "pyarrow") if importlib.util.find_spec(name)]
+job = open(sys.argv[1]).read()
+
+class TI:
+    xcom_push = staticmethod(lambda key, value: print(key, value))
+
+def deferred():
+    operator = DistilrayOperator(task_id="run", job=job, poll_interval=1)
+    try:
+        operator.execute({"ti": TI})
+    except TaskDeferred as deferral:
+        name, kwargs = deferral.trigger.serialize()
+        assert name == f"{DistilrayTrigger.__module__}.{DistilrayTrigger.__qualname__}"
+        return operator, kwargs
+
+async def first(trigger):
+    async for event in trigger.run():
+        return event.payload
+
+async def killed(trigger):
+    waiting = asyncio.create_task(first(trigger))
+    await asyncio.sleep(2)
+    await trigger.on_kill()
+    return await waiting
+
+print(asyncio.run(killed(DistilrayTrigger(**deferred()[1]))))
+print(asyncio.run(first(DistilrayTrigger(**{**deferred()[1], "deadline": time.time()}))))
+operator, kwargs = deferred()
+operator.on_kill()
+print(asyncio.run(first(DistilrayTrigger(**kwargs))))
+"""
+
+
+def test_who_ends_the_task_ends_the_job(cluster: Cluster, site: Site, tmp_path: Path) -> None:
+    job = slow_job(tmp_path, 20_000)
+    done = subprocess.run(
+        [PYTHON, "-c", _ENDED, str(job)], env=site.environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert [line.split("'")[3] for line in lines if line.startswith("{")] == ["STOPPED", "TIMEOUT", "STOPPED"]
+    sink = yaml.safe_load(job.read_text())["sink"]["uri"]
+    jobs = sorted((each for each in cluster.jobs() if each.metadata["sink"] == sink), key=lambda each: each.id)
+    assert [each.id.partition("-try")[2] for each in jobs] == ["", "2", "3"]
+    while not all(cluster.job(each.id).ended for each in jobs):
+        time.sleep(0.1)
+    assert {cluster.job(each.id).status for each in jobs} == {"STOPPED"}

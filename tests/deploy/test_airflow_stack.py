@@ -1,0 +1,159 @@
+"""The operator under a real scheduler, API server and triggerer, whose processes are killed."""
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from distilray.deploy.jobs_api import Cluster
+from tests.deploy.airflow_site import ROOT, Site, hold, make_site, processes, release
+from tests.ray_head import free_port
+from tests.support import make_checkpoint, random_texts, write_shard
+
+pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
+
+
+@dataclass
+class Stack:
+    """Every process of an Airflow, and its API."""
+
+    site: Site
+    url: str
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def start(self, name: str, *options: str) -> None:
+        self.running[name] = self.site.start(name, *options, log=self.site.home / f"{name}.log")
+
+    def kill(self, name: str) -> None:
+        os.killpg(self.running.pop(name).pid, signal.SIGKILL)
+
+    def ask(self, method: str, path: str, **content: Any) -> Any:
+        token = requests.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        response = requests.request(method, f"{self.url}/api/v2{path}", headers=headers, timeout=60, **content)
+        assert response.ok, response.text
+        return response.json()
+
+    def trigger(self, dag: str, folder: Path) -> None:
+        places = {name: str(folder / name) for name in ("corpus", "model", "answers")}
+        self.ask("POST", f"/dags/{dag}/dagRuns", json={"dag_run_id": "it", "logical_date": None, "conf": places})
+
+    def task(self, dag: str) -> tuple[str, int]:
+        """Its state, and the number of its try."""
+        ((state, number),) = self.site.rows(f"SELECT state, try_number FROM task_instance WHERE dag_id = '{dag}'")
+        return state, number
+
+    def log(self, dag: str, number: int) -> str:
+        """Of a try of the task."""
+        return json.dumps(self.ask("GET", f"/dags/{dag}/dagRuns/it/taskInstances/run/logs/{number}?full_content=true"))
+
+
+def wait(ready: Callable[[], Any], stack: Stack) -> Any:
+    """What comes of it, as soon as there is something."""
+    while not (found := ready()):
+        ended = [name for name, process in stack.running.items() if process.poll() is not None]
+        assert not ended, (stack.site.home / f"{ended[0]}.log").read_text()[-5000:]
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    port = free_port()
+    settings = {
+        "AIRFLOW__API__PORT": str(port),
+        "AIRFLOW__API__BASE_URL": f"http://127.0.0.1:{port}",
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_hex(32),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__PARALLELISM": "2",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+        "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+        "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+    }
+    site = make_site(tmp_path_factory.mktemp("airflow"), ROOT / "tests/deploy/dags", cluster.address)
+    stack = Stack(replace(site, environment={**site.environment, **settings}), f"http://127.0.0.1:{port}")
+    with ExitStack() as ends:
+        ends.callback(lambda: [stack.kill(name) for name in list(stack.running)])
+        for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
+            stack.start(name, *(["--port", str(port)] if name == "api-server" else []))
+        wait(lambda: len(site.rows("SELECT dag_id FROM serialized_dag")) == 3, stack)
+        wait(lambda: _answers(stack.url), stack)
+        yield stack
+
+
+def _answers(url: str) -> bool:
+    try:
+        return requests.get(f"{url}/auth/token", timeout=5).ok
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_checkpoint(tmp_path / "model")
+    write_shard(tmp_path / "corpus/a.parquet", random_texts(40, 1))
+    return tmp_path
+
+
+def of(folder: Path, cluster: Cluster) -> list[str]:
+    return [job.status for job in cluster.jobs() if job.metadata["sink"] == f"{folder}/answers"]
+
+
+def test_the_retry_of_a_worker_that_was_killed_attaches(stack: Stack, cluster: Cluster, folder: Path) -> None:
+    stack.trigger("in_worker", folder)
+    held = wait(lambda: hold(folder, "run"), stack)
+    home = f"AIRFLOW_HOME={stack.site.home}".encode()
+    workers = [
+        number
+        for number, words, _ in processes()
+        if words.startswith("airflow worker -- ")
+        and "LocalExecutor" not in words
+        and home in Path(f"/proc/{number}/environ").read_bytes()
+    ]
+    assert workers
+    for number in workers:
+        os.kill(number, signal.SIGKILL)
+    wait(lambda: stack.task("in_worker") == ("running", 2), stack)
+    wait(lambda: "attached to" in stack.log("in_worker", 2), stack)
+    release(held)
+    wait(lambda: stack.task("in_worker")[0] == "success", stack)
+    assert of(folder, cluster) == ["SUCCEEDED"]
+    assert stack.site.rows(f"SELECT uri FROM asset WHERE uri LIKE '%{folder.name}%'") == [(f"file://{folder}/answers",)]
+
+
+def test_another_triggerer_goes_on_waiting(stack: Stack, cluster: Cluster, folder: Path) -> None:
+    stack.trigger("in_triggerer", folder)
+    held = wait(lambda: hold(folder, "run"), stack)
+    wait(lambda: stack.task("in_triggerer")[0] == "deferred", stack)
+    wait(lambda: stack.site.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
+    stack.kill("triggerer")
+    stack.start("triggerer")
+    release(held)
+    wait(lambda: stack.task("in_triggerer")[0] == "success", stack)
+    assert stack.task("in_triggerer")[1] == 1
+    assert of(folder, cluster) == ["SUCCEEDED"]
+    assert "40 answered in" in stack.log("in_triggerer", 1)
+
+
+def test_a_task_that_a_person_fails_stops_its_job(stack: Stack, cluster: Cluster, folder: Path) -> None:
+    stack.trigger("failed_by_hand", folder)
+    held = wait(lambda: hold(folder, "run"), stack)
+    wait(lambda: stack.task("failed_by_hand")[0] == "deferred", stack)
+    wait(lambda: stack.site.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
+    stack.ask("PATCH", "/dags/failed_by_hand/dagRuns/it/taskInstances/run", json={"new_state": "failed"})
+    wait(lambda: of(folder, cluster) == ["STOPPED"], stack)
+    release(held)

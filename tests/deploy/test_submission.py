@@ -1,0 +1,162 @@
+"""What is sent to a cluster, and what never is."""
+
+import io
+import shlex
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distilray.deploy.errors import SubmitError, UnreachableError
+from distilray.deploy.jobs_api import Cluster, RayJob
+from distilray.deploy.package import own_code, packed
+from distilray.deploy.result import read_result, result_line
+from distilray.deploy.submission import prepare
+from distilray.pipeline.cli import main
+from distilray.pipeline.job import load_job, parse_sink
+from distilray.pipeline.remote import plain
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def job(**sink: Any) -> dict[str, Any]:
+    return {
+        "source": {"uri": "s3://lake/day=7/"},
+        "tasks": [{"task": "token-classification", "model": "s3://models/ner/"}],
+        "sink": {"uri": "s3://lake/Answers day=7/", **sink},
+    }
+
+
+def test_the_id_tells_job_and_code_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = prepare(job())
+    assert first.id.startswith("distilray-answers-day-7-")
+    assert prepare(job()).id == first.id
+    assert prepare(job() | {"max_dead": 1}).id != first.id
+    assert prepare(job(), "verify").id != first.id
+    assert prepare(job(), submission_id="mine").id == "mine"
+    monkeypatch.setattr("distilray.deploy.submission.own_code", lambda: packed({"distilray/x.py": b"changed"}))
+    assert prepare(job()).id != first.id
+
+
+def test_the_code_is_all_of_distilray_and_nothing_else() -> None:
+    names = set(zipfile.ZipFile(io.BytesIO(own_code().data)).namelist())
+    folders = ("model", "operators", "pipeline", "deploy")
+    modules = {f"distilray/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*.py")}
+    assert modules | {"distilray/__init__.py"} <= names
+    assert not [name for name in names if "__pycache__" in name or "tests" in name]
+    assert packed({"a": b"1", "b": b""}) == packed({"b": b"", "a": b"1"})
+    assert len({packed(files).name for files in ({"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": b"", "1": b""})}) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "place"),
+    [
+        ({"key": "AKIA", "secret": "hidden"}, "key"),
+        ({"client_kwargs": {"aws_session_token": "hidden"}}, "aws_session_token"),
+        ({"connection_string": "hidden"}, "connection_string"),
+        ({"accountKey": "hidden"}, "accountKey"),
+        ({"token": "/secrets/hidden.json"}, "token"),
+        ({"endpoint_url": "https://me:hidden@store/"}, "endpoint_url"),
+    ],
+)
+def test_secrets_are_not_sent(options: dict[str, Any], place: str) -> None:
+    with pytest.raises(SubmitError, match=f"{place} (is a secret|has a password)") as refused:
+        prepare(job(storage_options=options))
+    assert "hidden" not in str(refused.value)
+
+
+def test_what_is_no_secret_is_sent() -> None:
+    options = {
+        "endpoint_url": "http://store:8333",
+        "anon": True,
+        "token": "anon",
+        "client_kwargs": {"region_name": "x"},
+    }
+    sent = prepare(job(storage_options=options))
+    text = zipfile.ZipFile(io.BytesIO(sent.job.data)).read("job.yaml")
+    assert yaml.safe_load(text) == job(storage_options=options)
+    command = shlex.split(prepare(job(storage_options=options), "verify").entrypoint)
+    assert command[3:5] == ["verify", "s3://lake/Answers day=7/"]
+    assert parse_sink(command[4], [command[5].removeprefix("--set=")]).storage_options == options
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        ({**job(), "source": {"uri": ["s3://a/", "corpus"]}}, "'corpus': expected a URI or an absolute path"),
+        ({"source": {"uri": "/x"}, "sink": {"uri": "/y"}}, "expected source.uri, tasks with a model each"),
+        ("- a\n- b", "expected keys source, tasks, sink, compute; got list"),
+        ("a: [hidden", "the job is no YAML: line 1"),
+    ],
+)
+def test_what_no_cluster_could_run_is_refused(raw: Any, said: str) -> None:
+    with pytest.raises(SubmitError) as refused:
+        prepare(raw)
+    assert said in str(refused.value)
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_job_from_the_command_line_is_sent_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its relative paths are those of the folder it is submitted from."""
+    monkeypatch.chdir(ROOT)
+    told = load_job("examples/jobs/ner.yaml", ["sink.storage_options.auto_mkdir=true"])
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(plain(told)))
+    monkeypatch.chdir(tmp_path)
+    again = load_job("job.yaml")
+    assert again == told
+    assert again.sink.storage_options == {"auto_mkdir": True}
+    assert again.sink.uri == str(ROOT / "out/ner-yaml")
+
+
+@pytest.mark.parametrize(
+    ("told", "code"),
+    [
+        (RayJob("x", "SUCCEEDED", driver_exit_code=0), 0),
+        (RayJob("x", "FAILED", driver_exit_code=2), 2),
+        (RayJob("x", "FAILED", driver_exit_code=-9), 137),
+        (RayJob("x", "FAILED"), 1),
+        (RayJob("x", "STOPPED", driver_exit_code=-15), 130),
+    ],
+)
+def test_exit_codes_are_those_of_a_shell(told: RayJob, code: int) -> None:
+    assert told.exit_code == code
+
+
+@pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "https://user:hidden@head", "http://"])
+def test_an_address_is_that_of_a_dashboard(address: str) -> None:
+    with pytest.raises(SubmitError) as refused:
+        Cluster(address)
+    assert "hidden" not in str(refused.value)
+    assert "hidden" not in repr(Cluster("https://head:8265/", token="hidden"))
+
+
+def test_a_cluster_that_does_not_answer_is_given_up(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    with pytest.raises(UnreachableError, match="http://127.0.0.1:9 does not answer GET"):
+        Cluster("http://127.0.0.1:9", patience=0).jobs()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert main(["status", "x"]) == 2
+    assert "--address http://HEAD:8265" in capsys.readouterr().err
+
+
+def test_figures_come_back_through_the_log() -> None:
+    figures = {"rows": 7, "labels": {"entities": {"P\u00c9R\n": 2}}}
+    assert read_result(result_line(figures)) == figures
+    assert "\n" not in result_line(figures)
+    assert read_result("distilray-result: of another kind") is None
+    assert read_result("something") is None
+
+
+def test_deploy_needs_nothing_but_a_client_of_http() -> None:
+    """An Airflow worker has neither."""
+    heavy = ("ray", "torch", "pyarrow", "pydantic", "numpy", "fsspec", "tokenizers", "rich", "airflow")
+    modules = ("follow", "jobs_api", "package", "submission", "result")
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules.update(dict.fromkeys({heavy})); "
+    code += "; ".join(f"import distilray.deploy.{module}" for module in modules)
+    code += "; print(len(distilray.deploy.package.own_code().data))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50_000

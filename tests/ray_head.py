@@ -1,0 +1,49 @@
+"""A real Ray head, with a dashboard, started and stopped by the tests."""
+
+import os
+import subprocess
+import sysconfig
+import venv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.clusters import free_port
+
+
+@contextmanager
+def head(python: Path, folder: Path, cwd: Path, token: str | None = None) -> Iterator[dict[str, str]]:
+    """A Ray head whose `python` is the given one; yields the environment for `ray job submit`, with the token if it asks one."""
+    path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
+    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
+    environment = {**_without_path(), "PATH": path, **asks}
+    port = free_port()
+    options = ["--head", "--block", "--port", str(free_port()), "--num-cpus=2", f"--dashboard-port={port}"]
+    options += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=200000000"]
+    command = [str(python), "-m", "ray.scripts.scripts", "start", *options]
+    with (folder / "head.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=cwd, env=environment, stdout=log, stderr=log)
+        try:
+            yield {**environment, "RAY_ADDRESS": f"http://127.0.0.1:{port}"}
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _without_path() -> dict[str, str]:
+    """What is on the tests' own path is not on the head's."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def make_bare_python(folder: Path) -> Path:
+    """A Python that has every dependency, but not distilray."""
+    venv.create(folder / "bare", symlinks=True)
+    site = next((folder / "bare/lib").glob("python*/site-packages"))
+    # the line makes the packages importable; .pth files inside them, such as an editable install's, are not read
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    python = folder / "bare/bin/python"
+    missing = subprocess.run(
+        [python, "-c", "import distilray"], cwd=folder, env=_without_path(), capture_output=True, check=False
+    )
+    assert b"No module named 'distilray'" in missing.stderr
+    return python
