@@ -18,8 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from distilray.pipeline.metrics import COUNTERS, GAUGES
+from tests.ray_head import head
 from tests.support import slow_job
-from tests.test_submit import head, submit
+from tests.test_submit import submit
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {f"ray_{name}_total" for name in COUNTERS} | {f"ray_{name}" for name in GAUGES}
