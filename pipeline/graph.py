@@ -137,11 +137,11 @@ class Seen(ExecutionCallback):
         self.stages.clear()
 
     def on_execution_step(self, executor: Any) -> None:
-        for stage in executor._topology:
-            if isinstance(stage, ActorPoolMapOperator):
-                now, busy = stage.get_actor_info(), stage._actor_pool.num_active_actors()
-                name = stage.name.removeprefix("MapBatches(").removesuffix(")").lower()
-                self.stages[name] = Actors(busy, now.running, now.restarting + now.pending, stage.num_active_tasks())
+        for stage in (each for each in executor._topology if isinstance(each, ActorPoolMapOperator)):
+            now = stage.get_actor_info()
+            busy = min(stage._actor_pool.num_active_actors(), now.running)  # one that starts again is not
+            name = stage.name.removeprefix("MapBatches(").removesuffix(")").lower()
+            self.stages[name] = Actors(busy, now.running, now.restarting + now.pending, stage.num_active_tasks())
         if Seen.at_step:
             Seen.at_step()
 

@@ -6,7 +6,6 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from distilray.pipeline.metrics import COUNTERS, GAUGES
+from tests.ray_head import head
 from tests.support import slow_job
-from tests.test_submit import head, submit
+from tests.test_submit import submit
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = {f"ray_{name}_total" for name in COUNTERS} | {f"ray_{name}" for name in GAUGES}
@@ -41,7 +41,7 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     folder = tmp_path_factory.mktemp("watched")
     job = slow_job(folder, 200)
     command = ["python", "-m", "distilray.pipeline.cli", "run", str(job), "--progress", "json"]
@@ -54,7 +54,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             running = _in_the_middle(address, run)
             os.kill(_worker("MapBatches(Predict)"), signal.SIGKILL)
             said = run.result()
-            ended = scrape(address)
+            ended = _at_the_end(address, json.loads((folder / "alone/_manifest.json").read_text())["units"])
     result = json.loads(next(line for line in said.splitlines() if line.startswith('{"event": "result"')))
     return Watched(running, ended, result, json.loads((folder / "alone/_manifest.json").read_text()), said)
 
@@ -68,6 +68,16 @@ def _in_the_middle(address: str, run: Future[str]) -> Scrape:
                 return found
         time.sleep(0.2)
     raise AssertionError(f"it was never seen at work: {run.result()}")
+
+
+def _at_the_end(address: str, units: int) -> Scrape:
+    """The driver's last report may still be on its way."""
+    for _ in range(20):
+        found = scrape(address)
+        if total(found, "ray_distilray_units_total") >= units:
+            break
+        time.sleep(1)
+    return found
 
 
 def _worker(title: str) -> int:
@@ -167,7 +177,7 @@ def names(expression: str) -> set[str]:
         if isinstance(part, promql_parser.MatrixSelector):
             found.add(part.vector_selector.name)
 
-    promql_parser.walk(promql_parser.parse(expression), visit)
+    promql_parser.walk(promql_parser.parse(expression.replace("$window", "2m")), visit)
     return found
 
 
@@ -191,6 +201,9 @@ def test_the_dashboard_shows_all_metrics_by_the_data_source_that_is_chosen() -> 
     assert {name for name in asked() if "distilray" in name} == OURS
     variables = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
+    assert {option["value"] for option in variables["window"]["options"]} == set(
+        variables["window"]["query"].split(",")
+    )
     (named,) = re.findall(r"label_values\((\w+), fingerprint\)", variables["fingerprint"]["definition"])
     assert named in OURS
     for panel in panels():
