@@ -8,11 +8,21 @@ import re
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
 
-from distilray.pipeline import Compute, Converted, Job, JobError, Sink, Source, TokenClassification, run, to_parquet
+from distilray.pipeline import (
+    Compute,
+    Converted,
+    Job,
+    JobError,
+    Sink,
+    Source,
+    TokenClassification,
+    formats,
+    run,
+    to_parquet,
+)
 from distilray.pipeline.cli import main
 from tests.support import read_output
 
@@ -81,6 +91,22 @@ def test_every_row_is_there_at_its_number(kind: str, tmp_path: Path) -> None:
     write(tmp_path, **{name: data})
     assert converted(tmp_path, *columns) == Converted(1, len(EXPECTED[kind]), 1)
     assert shards(tmp_path) == {f"year=1800/a.{ENDING[kind]}.parquet": EXPECTED[kind]}
+
+
+def test_rows_may_lie_across_the_ends_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "_BLOCK", 64)
+    texts = [f"{i:03}\n" + "x" * (i % 7) for i in range(100)]
+    rows = [{"text": text} for text in texts]
+    files = {
+        "csv": b"text\n" + "".join(f'"{text}"\n' for text in texts).encode(),
+        "jsonl": lines(rows),
+        "txt": "".join(f"{text.replace(chr(10), chr(13))}\r\n" for text in texts).encode(),
+    }
+    expected = {"csv": rows, "jsonl": rows, "txt": [{"text": text.replace("\n", "\r")} for text in texts]}
+    for kind, data in files.items():
+        write(tmp_path / kind, **{f"a_{kind}": data})
+        converted(tmp_path / kind, *([] if kind == "txt" else ["text"]))
+        assert shards(tmp_path / kind) == {f"a.{kind}.parquet": expected[kind]}
 
 
 @pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("zst", None)])
