@@ -6,7 +6,7 @@ distilray.pipeline, distilray.operators, distilray.model and distilray.deploy. I
 
 from pathlib import Path
 
-__version__ = "0.4.0"
+__version__ = "0.5.0"
 
 _root = Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "pipeline" / "__init__.py").is_file():
