@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -84,7 +84,7 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
     return Converted(len(made), rows, sum(each.new for each in made))
 
 
-def _all(make: Any, paths: Sequence[str]) -> Iterator[_Made]:
+def _all(make: Callable[[str], _Made], paths: Sequence[str]) -> Iterator[_Made]:
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         yield from pool.map(make, paths)
