@@ -1,6 +1,7 @@
 """The log of a job as it grows, until the job is at its real end."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 from distilray.deploy.errors import UnreachableError
@@ -8,6 +9,7 @@ from distilray.deploy.jobs_api import Cluster, RayJob
 from distilray.deploy.result import read_result
 
 _RATE = 200_000  # characters a second: the API gives a log as a whole only, so a long one is asked for less often
+_PATIENCE = 3  # seconds for one answer: what takes longer is waited for between two reads, which a triggerer can do
 _LAST_TRIES = 5
 
 
@@ -21,7 +23,12 @@ class Tail:
     def __init__(self, cluster: Cluster, job_id: str, interval: float = 2, patience: float = 600):
         self.result: dict[str, Any] | None = None
         self.pause = interval
-        self._cluster, self._id, self._interval, self._patience = cluster.impatient(), job_id, interval, patience
+        self._cluster, self._id, self._interval, self._patience = (
+            replace(cluster, patience=_PATIENCE),
+            job_id,
+            interval,
+            patience,
+        )
         self._seen = 0
         self._heard = time.monotonic()
         self._failed = 0

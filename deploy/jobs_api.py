@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -81,10 +81,6 @@ class Cluster:
             )
         object.__setattr__(self, "address", self.address.rstrip("/"))
 
-    def impatient(self) -> "Cluster":
-        """The same, which tries once."""
-        return replace(self, patience=0)
-
     def jobs(self) -> list[RayJob]:
         """Everything that was ever submitted to it."""
         return [_job(each) for each in self._json("GET", "/api/jobs/") if each.get("submission_id")]
@@ -143,7 +139,7 @@ class Cluster:
 
     def _ask(self, method: str, path: str, **content: Any) -> requests.Response:
         """What a server that works answers. A head that has just started says 500 "No available agent" for a while."""
-        end, pause, told = time.monotonic() + self.patience, 0.5, False
+        end, pause = time.monotonic() + self.patience, 0.5
         while True:
             try:
                 response = requests.request(
@@ -166,9 +162,8 @@ class Cluster:
                 raise SubmitError(f"{self.address}: {redacted(str(error))}") from None
             if time.monotonic() + pause > end:
                 raise UnreachableError(f"{self.address} does not answer {method} {path}: {problem}")
-            if not told:
+            if pause == 1:  # it was no hiccup
                 _log.warning("waiting up to %.0f s for %s: %s", self.patience, self.address, problem)
-            told = True
             time.sleep(pause)
             pause = min(2 * pause, 5)
 

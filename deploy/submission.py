@@ -59,8 +59,7 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
     Raises SubmitError for secrets, for paths that are not absolute, and for what is no job at all; all else is checked
     on the cluster.
     """
-    text = job if isinstance(job, str) else yaml.safe_dump(dict(job))
-    raw = _parsed(text)
+    text, raw = _read(job)
     sink = _checked(raw)
     arguments = ["run", _FILE, "--result-line"]
     if command == "verify":
@@ -74,6 +73,11 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
         filter(None, ["distilray", slug, command if command != "run" else "", digest[:12]])
     )
     return Submission(name, digest, entrypoint, sink, code, file)
+
+
+def sink_of(job: str | Mapping[str, Any]) -> str:
+    """Where a job puts its answers. Raises SubmitError as `prepare` does."""
+    return _checked(_read(job)[1])
 
 
 def start(cluster: Cluster, submission: Submission) -> Started:
@@ -110,7 +114,9 @@ def _last_attempt(jobs: list[RayJob], name: str) -> tuple[int, RayJob | None]:
     return max(found, key=lambda each: each[0], default=(0, None))
 
 
-def _parsed(text: str) -> dict[str, Any]:
+def _read(job: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """As YAML, and as plain data."""
+    text = job if isinstance(job, str) else yaml.safe_dump(dict(job))
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as error:  # its text would quote the line
@@ -118,7 +124,7 @@ def _parsed(text: str) -> dict[str, Any]:
         raise SubmitError(f"the job is no YAML: line {mark.line + 1 if mark else '?'}") from None
     if not isinstance(raw, dict):
         raise SubmitError(f"the job: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
-    return raw
+    return text, raw
 
 
 def _checked(raw: dict[str, Any]) -> str:

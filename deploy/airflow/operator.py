@@ -15,7 +15,7 @@ from distilray.deploy.airflow.trigger import DistilrayTrigger
 from distilray.deploy.errors import SubmitError
 from distilray.deploy.follow import Tail
 from distilray.deploy.jobs_api import Cluster
-from distilray.deploy.submission import Command, prepare, start
+from distilray.deploy.submission import Command, prepare, sink_of, start
 
 _WRONG_AS_WRITTEN = 2  # exit code of distilray
 
@@ -79,7 +79,7 @@ class DistilrayOperator(BaseOperator):
         if self.deferrable:
             deadline = time.time() + self.execution_timeout.total_seconds() if self.execution_timeout else None
             trigger = DistilrayTrigger(self.conn_id, started.job_id, self.poll_interval, deadline)
-            self.defer(trigger=trigger, method_name="execute_complete", kwargs={"sink": submission.sink})
+            self.defer(trigger=trigger, method_name="execute_complete")
         tail, job = Tail(cluster, started.job_id, self.poll_interval), None
         while job is None:
             text, job = tail.read()
@@ -88,9 +88,9 @@ class DistilrayOperator(BaseOperator):
             if job is None:
                 time.sleep(tail.pause)
         event = {"status": job.status, "exit_code": job.exit_code, "message": job.message, "result": tail.result}
-        return self.execute_complete(context, event, submission.sink)
+        return self.execute_complete(context, event)
 
-    def execute_complete(self, context: Any, event: dict[str, Any], sink: str) -> dict[str, Any] | None:
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any] | None:
         """The figures of the run. Raises AirflowException; AirflowFailException, which ends the retries, for a job that can
         never run as it is written."""
         if event["status"] != "SUCCEEDED":
@@ -100,6 +100,7 @@ class DistilrayOperator(BaseOperator):
         for outlet in self.outlets:
             said = context["outlet_events"][outlet]
             if isinstance(outlet, AssetAlias):
+                sink = sink_of(self.job)
                 said.add(Asset(sink if "://" in sink else f"file://{sink}"), extra=figures or {})
             elif isinstance(outlet, Asset):
                 said.extra = figures or {}

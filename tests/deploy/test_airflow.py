@@ -12,7 +12,7 @@ import yaml
 
 from distilray.deploy.jobs_api import Cluster
 from tests.deploy.airflow_site import PYTHON, ROOT, Site, hold, make_site, release
-from tests.support import make_checkpoint, random_texts, slow_job, write_shard
+from tests.support import make_checkpoint, random_texts, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -63,6 +63,20 @@ def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, si
     assert [json.loads(extra)["rows"] for (extra,) in events] == [40]
 
 
+def long_job(folder: Path) -> Path:
+    """A job file; the job takes many minutes."""
+    make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
+    write_shard(folder / "corpus/a.parquet", random_texts(100, 1, words=(40, 60)) * 5000, row_group_size=1000)
+    raw = {
+        "source": {"uri": str(folder / "corpus")},
+        "tasks": [{"task": "token-classification", "model": str(folder / "model")}],
+        "sink": {"uri": str(folder / "answers")},
+        "compute": {"engine": "local", "dtype": "float32"},
+    }
+    (folder / "job.yaml").write_text(yaml.safe_dump(raw))
+    return folder / "job.yaml"
+
+
 # defers as in Airflow, then does what a triggerer does when a person ends the task, or when it takes too long
 _ENDED = """
 import asyncio, importlib.util, sys, time
@@ -103,7 +117,7 @@ print(asyncio.run(first(DistilrayTrigger(**kwargs))))
 
 
 def test_who_ends_the_task_ends_the_job(cluster: Cluster, site: Site, tmp_path: Path) -> None:
-    job = slow_job(tmp_path, 20_000)
+    job = long_job(tmp_path)
     done = subprocess.run(
         [PYTHON, "-c", _ENDED, str(job)], env=site.environment, capture_output=True, text=True, check=False
     )

@@ -22,7 +22,8 @@ import yaml
 from distilray.deploy.jobs_api import Cluster
 from distilray.deploy.submission import Started, prepare, start
 from distilray.pipeline.cli import main
-from tests.support import make_checkpoint, random_texts, read_output, slow_job, write_shard
+from tests.deploy.airflow_site import hold
+from tests.support import make_checkpoint, random_texts, read_output, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -79,29 +80,26 @@ def test_a_cluster_gets_the_code_it_lacks_and_never_older_code(cluster: Cluster,
 def test_a_job_is_attached_to_stopped_and_tried_again(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = slow_job(tmp_path, 20_000)  # minutes: it does not end on its own here
-    arguments = ["submit", str(job), "--address", cluster.address, "--no-wait"]
-    assert main(arguments) == 0
-    (name,) = re.findall("submitted (distilray-alone-[0-9a-f]{12})\n", capsys.readouterr().err)
-    while not list(tmp_path.glob("alone/data/*")):
-        assert not cluster.job(name).ended, cluster.logs(name)
-        time.sleep(0.2)
-    assert main(arguments) == 0
+    arguments = ["submit", str(make_job(tmp_path, engine="local")), "--address", cluster.address]
+    assert main([*arguments, "--no-wait"]) == 0
+    (name,) = re.findall("submitted (distilray-out-[0-9a-f]{12})\n", capsys.readouterr().err)
+    while not hold(tmp_path, "run"):  # it goes no further
+        time.sleep(0.05)
+    assert main([*arguments, "--no-wait"]) == 0
     assert f"attached to {name}\n" in capsys.readouterr().err
     assert [each.status for each in cluster.jobs() if each.id.startswith(name)] == ["RUNNING"]
 
     assert main(["stop", name, "--address", cluster.address]) == 0
+    assert main(["stop", name, "--address", cluster.address]) == 0  # it has ended: nothing to do
+    capsys.readouterr()
     assert main(["status", name, "--address", cluster.address, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["status"], said["exit_code"]) == ("STOPPED", 130)
-    committed = len(list(tmp_path.glob("alone/data/*")))
-    assert main(arguments) == 0
-    assert f"submitted {name}-try2\n" in capsys.readouterr().err  # an attempt that ended does not block the next
-    while len(list(tmp_path.glob("alone/data/*"))) <= committed:
-        assert not cluster.job(f"{name}-try2").ended, cluster.logs(f"{name}-try2")
-        time.sleep(0.2)
-    assert main(["stop", f"{name}-try2", "--address", cluster.address]) == 0
-    assert main(["stop", f"{name}-try2", "--address", cluster.address]) == 0  # it has ended: nothing to do
+    for number, shows in ((2, "40 answered"), (3, "nothing left to compute")):  # what ended does not block the next
+        assert main(arguments) == 0
+        told = capsys.readouterr()
+        assert f"submitted {name}-try{number}\n" in told.err
+        assert shows in told.out
 
 
 @contextmanager
