@@ -6,12 +6,17 @@ import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from distilray.operators.guard import CRASH
+from distilray.operators.write import STATS_KEY, parquet
 from distilray.pipeline.cli import main
+from distilray.pipeline.documents import safe_heads
 from distilray.pipeline.job import Job
 from distilray.pipeline.page import preview_page, report_page
+from distilray.pipeline.page.facts import read_facts
 from distilray.pipeline.page.throughput import throughput
 from distilray.pipeline.preview import preview
 from tests.pages import ATTRIBUTES, ELEMENTS, HOSTILE, Page, hostile_job
@@ -124,6 +129,18 @@ def test_a_corpus_that_is_gone_is_said(job: Job, tmp_path: Path, html: str) -> N
     assert page.text.count("the corpus cannot be read from here") == 2
     assert page.figures == Page(html).figures
     assert page.elements <= ELEMENTS
+
+
+def test_a_unit_in_which_a_row_killed_its_worker_is_not_read_here(job: Job, tmp_path: Path) -> None:
+    shutil.copytree(job.sink.uri, tmp_path / "out")
+    bad, *_ = files = sorted((tmp_path / "out/data").glob("*.parquet"))
+    table = pq.read_table(bad)
+    stats = json.loads(table.schema.metadata[STATS_KEY]) | {"dead": {CRASH: 1}}
+    bad.write_bytes(parquet(table, {**table.schema.metadata, STATS_KEY: json.dumps(stats)}))
+    facts = read_facts(str(tmp_path / "out"))
+    found = safe_heads(facts.output, facts.committed, ["row"], 5)
+    assert bad.stem not in {unit.name for unit in found}
+    assert len(found) == len(files) - 2  # and one that has nothing but dead letters
 
 
 def test_rows_over_time_are_those_of_each_run_and_pauses_are_left_out() -> None:
