@@ -64,6 +64,7 @@ def autoscaling_cluster(folder: Path, cpus: int, groups: dict[str, Any]) -> Iter
         **os.environ,
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_FAKE_CLUSTER": "1",
+        "RAY_AUTH_MODE": "disabled",  # `ray start` turns tokens on
         "RAY_enable_autoscaler_v2": "1",
         "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
