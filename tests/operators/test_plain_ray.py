@@ -1,5 +1,6 @@
 """The operators in a plain script of Ray Data, as docs/operators.md has it."""
 
+import os
 import re
 import subprocess
 import sys
@@ -20,7 +21,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 def test_the_documented_script_gives_the_answers_of_a_job(checkout: Path) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
-    done = subprocess.run([sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "RAY_ADDRESS": "local"}  # else it joins whatever cluster is there
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = ds.dataset(checkout / "out/operators").to_table().sort_by("id")
     assert found["reason"].null_count == found.num_rows
