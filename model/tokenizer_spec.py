@@ -44,7 +44,12 @@ def read_spec(checkpoint: Checkpoint, special_tokens: SpecialTokens) -> Tokenize
     config = _config(checkpoint)
     description = _description(checkpoint, config)
     added = _added(description, config)
-    ids = {**description["model"]["vocab"], **{name: token["id"] for name, token in added.items()}}
+    vocabulary, more = description["model"]["vocab"], {name: token["id"] for name, token in added.items()}
+    if odd := sorted(name for name in more.keys() & vocabulary.keys() if more[name] != vocabulary[name]):
+        raise CheckpointError(
+            f"{checkpoint.uri}: {', '.join(odd)} has another id among added tokens than in the vocabulary"
+        )
+    ids = {**vocabulary, **more}
     special = {role: _content(token) for role, default in _ROLES.items() if (token := config.get(role, default))}
     _check(ids, special, checkpoint)
     model_part = description["model"]

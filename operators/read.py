@@ -127,6 +127,8 @@ class Read:
         names = list(dict.fromkeys([self.text, *self.inputs.names, *self.kept.names]))
         try:
             raw = take(names, group, skip, rows)
+            if raw.num_rows != rows:  # a column that says it has none
+                raise pa.ArrowInvalid(f"expected {rows} rows, got {raw.num_rows}")
             inputs, dead = inputs_of(raw, self.text, self.inputs)
             kept = []
             for column in self.kept:

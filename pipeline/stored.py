@@ -34,6 +34,8 @@ _UNIT = pa.schema(
     ]
 )
 
+_LISTS = 100_000  # row groups and the like: the memory of as many as a footer claims is asked for at once
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -74,7 +76,7 @@ def written_plan(plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> b
 def read_plan(data: bytes, where: str) -> Stored:
     """Raises JobError for a file that is not as it was written."""
     with broken(where):
-        table = pq.read_table(io.BytesIO(data))
+        table = pq.read_table(io.BytesIO(data), thrift_container_size_limit=_LISTS)
         about = json.loads(table.schema.metadata[_PLAN_KEY])
         _check_plan(table, about)
         return Stored(tuple(_unit(row) for row in table.to_pylist()), about)

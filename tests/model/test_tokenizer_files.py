@@ -101,6 +101,14 @@ def test_a_general_class_takes_the_file_as_it_is(
     assert rows(load(folder)(TEXTS)) == rows(load(cased)(TEXTS))
 
 
+def test_a_token_of_two_ids_is_refused(tmp_path: Path, tokenizer_json: Callable[..., str]) -> None:
+    """The library takes that of the vocabulary, whatever the other one is."""
+    description = json.loads(tokenizer_json())
+    description["model"]["vocab"]["[UNK]"] = 2**31
+    with pytest.raises(CheckpointError, match=r"\[UNK\] has another id among added tokens than in the vocabulary"):
+        load(write(tmp_path, {}, tokenizer_json=json.dumps(description)))
+
+
 def test_tokenizer_json_wins_over_vocab_txt(tmp_path: Path, tokenizer_json: Callable[..., str]) -> None:
     assert_equals_transformers(write(tmp_path, {}, tokenizer_json=tokenizer_json(), vocab_txt="\n".join(SPECIAL)))
 

@@ -14,6 +14,7 @@ from distilray.pipeline.plan import cut
 from distilray.pipeline.planning import find_site, make_plan
 from distilray.pipeline.run import check_tasks, execute
 from distilray.pipeline.shards import survey
+from tests.fuzz import thrift
 from tests.support import make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
 
@@ -138,6 +139,19 @@ def test_a_broken_page_kills_its_row_group_only(checkpoint: Path, tmp_path: Path
     execute(local_job(path, checkpoint, tmp_path / "out"))
     assert dead_letters(tmp_path / "out") == {("page.parquet", row): "unreadable_row_group" for row in range(20, 30)}
     assert read_output(tmp_path / "out")["row"].to_pylist() == [*range(20), *range(30, 40)]
+
+
+def test_a_column_that_says_it_has_no_rows_kills_its_row_group_only(checkpoint: Path, tmp_path: Path) -> None:
+    """Arrow reads none of a chunk without metadata, and says nothing."""
+    path = write_shard(tmp_path / "chunk.parquet", random_texts(30, 5), row_group_size=10)
+    data = path.read_bytes()
+    metadata = thrift.footer(data)
+    chunk = metadata.get(4).items[1].get(1).items[0]
+    chunk.fields[:] = [field for field in chunk.fields if field[0] != 3]
+    path.write_bytes(thrift.with_footer(data, metadata))
+    execute(local_job(path, checkpoint, tmp_path / "out"))
+    assert dead_letters(tmp_path / "out") == {("chunk.parquet", row): "unreadable_row_group" for row in range(10, 20)}
+    assert read_output(tmp_path / "out").num_rows == 20
 
 
 def test_an_empty_shard_has_nothing_to_answer(checkpoint: Path, tmp_path: Path) -> None:
