@@ -122,8 +122,10 @@ def test_what_is_required_is_the_projects() -> None:
 def test_a_wheel_is_made_of_what_is_copied(tmp_path: Path) -> None:
     for source in copied():
         (tmp_path / "src" / source).parent.mkdir(parents=True, exist_ok=True)
-        copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
-        copy(ROOT / source, tmp_path / "src" / source)
+        if (ROOT / source).is_dir():
+            shutil.copytree(ROOT / source, tmp_path / "src" / source, dirs_exist_ok=True)
+        else:
+            shutil.copy(ROOT / source, tmp_path / "src" / source)
     (command,) = [rest for word, rest in stages()["wheel"] if "pip wheel" in rest]
     arguments = command.replace("/wheel ", f"{tmp_path} ").split()
     subprocess.run([sys.executable, *arguments[1:]], cwd=tmp_path / "src", check=True, capture_output=True)
