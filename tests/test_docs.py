@@ -77,6 +77,7 @@ def far(command: str) -> bool:
     return shlex.split(command)[0] in AFAR
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [command for command in commands() if not far(command)])
 def test_every_command_works(command: str, checkout: Path) -> None:
     program, *arguments = shlex.split(command)

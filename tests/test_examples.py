@@ -20,6 +20,7 @@ from tests.support import make_checkpoint, read_output
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.slow
 def test_f1_on_the_hand_labelled_sentences(checkout: Path) -> None:
     answers = {row["id"]: row["entities"] for row in read_output(checkout / "out/ner-yaml").to_pylist()}
     found, gold = set(), set()

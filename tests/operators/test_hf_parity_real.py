@@ -11,6 +11,9 @@ from tests.support import make_checkpoint
 DOCUMENTS = 320
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
     """Passages of the example's corpus, of 1 to some 900 words, some longer than the model."""
@@ -26,7 +29,7 @@ def adversarial(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("trained", [pytest.param(True, marks=pytest.mark.slow), False], ids=["trained", "adversarial"])
+@pytest.mark.parametrize("trained", [True, False], ids=["trained", "adversarial"])
 def test_equals_the_pipeline_on_real_documents(
     documents: list[str], adversarial: Path, strategy: str, trained: bool
 ) -> None:
