@@ -73,6 +73,7 @@ def test_an_installed_distilray(tmp_path: Path, checkout: Path) -> None:
     assert_answered(said, checkout / "out/ner")
 
 
+@pytest.mark.chaos
 def test_a_cluster_that_asks_for_a_token(tmp_path: Path, checkout: Path) -> None:
     """The job's own driver and workers have it from the head; whoever lacks it is turned away."""
     token = secrets.token_hex(32)

@@ -19,6 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs/operators.md"
 pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
+@pytest.mark.chaos
 def test_the_documented_script_gives_the_answers_of_a_job(checkout: Path) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
     environment = {**os.environ, "RAY_ADDRESS": "local"}  # else it joins whatever cluster is there

@@ -195,7 +195,7 @@ def on_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield server.environment
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.cluster
 @pytest.mark.s3
 def test_two_drivers_on_ray_and_s3(

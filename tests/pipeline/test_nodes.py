@@ -14,7 +14,7 @@ from distilray.pipeline.run import execute
 from tests.clusters import cluster_of
 from tests.support import output_bytes, slow_job
 
-pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 
 UNITS, PATIENCE = 24, 400  # seconds
 

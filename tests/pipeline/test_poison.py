@@ -236,7 +236,7 @@ def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_pat
     assert dead_letters(tmp_path / "out") == expected
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.cluster
 def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
     in_both = [(stage, kind) for stage in ("predict", "tokenize") for kind in ("raises", "segfaults")]

@@ -95,7 +95,7 @@ def test_half_a_body_is_not_data(fs: Patient, proxy: Proxy, name: str, kind: str
     assert proxy.counts()[kind] == before + 2
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("kind", [*FAULTS, *IN_BODY])
 def test_every_call_survives_every_fault(fs: Patient, proxy: Proxy, name: str, kind: str) -> None:
