@@ -44,7 +44,7 @@ def whole(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dic
         begun = time.perf_counter()
         result = execute(
             job(corpus, model, f"{out}-{number}", cpus, pack, "ray"),
-            on_unit=lambda stats, commits=commits: commits.append((time.perf_counter(), stats.computed_tokens)),
+            on_unit=lambda done, commits=commits: commits.append((time.perf_counter(), done.stats.computed_tokens)),
         )
     seconds = time.perf_counter() - begun
     return {

@@ -66,7 +66,7 @@ def stream(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
     commits: list[tuple[float, int]] = []
     begun = time.perf_counter()
     result = execute(
-        job(corpus, model, out, "ray"), on_unit=lambda stats: commits.append((time.perf_counter(), stats.tokens))
+        job(corpus, model, out, "ray"), on_unit=lambda done: commits.append((time.perf_counter(), done.stats.tokens))
     )
     seconds, (first, first_tokens), (last, _) = time.perf_counter() - begun, commits[0], commits[-1]
     files = list(Path(out, "data").glob("*.parquet"))
