@@ -10,8 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilray.operators.write import LETTERS_KEY
-from distilray.pipeline import Compute, IncompleteError, Job, Sink, Source, TokenClassification
+from distilray.pipeline import Compute, IncompleteError, Job, JobError, Sink, Source, TokenClassification
 from distilray.pipeline.run import execute
+from tests.fuzz import thrift
 from tests.support import output_bytes, random_texts, read_output, write_shard
 
 
@@ -135,6 +136,17 @@ def test_dead_letters_that_were_lost_are_put_again(
     damage(folder)
     execute(job(finished, folder, checkpoint))
     assert output_bytes(folder / "out") == output_bytes(finished / "out")
+
+
+def test_a_plan_that_claims_a_million_row_groups_is_refused_before_there_is_memory_for_them(
+    finished: Path, folder: Path, checkpoint: Path
+) -> None:
+    plan = folder / "out/_plan.parquet"
+    metadata = thrift.footer(plan.read_bytes())
+    metadata.get(4).claims = 900_000
+    plan.write_bytes(thrift.with_footer(plan.read_bytes(), metadata))
+    with pytest.raises(JobError, match=r"_plan.parquet is not as distilray wrote it .*size limit"):
+        execute(job(finished, folder, checkpoint))
 
 
 def test_all_that_is_wrong_is_found_at_once_and_before_anything_is_computed(
