@@ -212,7 +212,7 @@ def _stage(
     most = min(workers.max, max(workers.min, units))
     # map_batches wants a batch size as soon as there are GPUs; a unit must stay whole, so its own internal it is
     return data.map_batches_internal(
-        operator,
+        _telling(operator),
         fn_constructor_args=arguments,
         batch_size=None,
         batch_format="pyarrow",
@@ -224,6 +224,28 @@ def _stage(
         max_restarts=-1,
         max_task_retries=_TRIES,
     )
+
+
+def _telling(operator: type) -> type:
+    """The operator, which says with its first table why it cannot be made: of an actor that fails in the making, Ray
+    only says that it died."""
+
+    class Telling(operator):  # type: ignore[misc]
+        error: Exception | None = None
+
+        def __post_init__(self) -> None:
+            try:
+                super().__post_init__()
+            except (*USER_ERRORS, *STOP_ERRORS) as error:
+                self.error = error
+
+        def __call__(self, table: pa.Table) -> pa.Table:
+            if self.error:
+                raise self.error
+            return super().__call__(table)
+
+    Telling.__name__ = Telling.__qualname__ = operator.__name__  # the stage's name
+    return Telling
 
 
 class UnitSource(Datasource):

@@ -116,13 +116,13 @@ def of(folder: Path, cluster: Cluster) -> list[str]:
 def test_the_retry_of_a_worker_that_was_killed_attaches(stack: Stack, cluster: Cluster, folder: Path) -> None:
     stack.trigger("in_worker", folder)
     held = wait(lambda: hold(folder, "run"), stack)
-    home = f"AIRFLOW_HOME={stack.site.home}".encode()
+    scheduler = stack.running["scheduler"].pid
     workers = [
         number
         for number, words, _ in processes()
         if words.startswith("airflow worker -- ")
-        and "LocalExecutor" not in words
-        and home in Path(f"/proc/{number}/environ").read_bytes()
+        and "LocalExecutor" not in words  # whose child it is
+        and os.getsid(number) == scheduler
     ]
     assert workers
     for number in workers:
