@@ -14,6 +14,8 @@ import transformers
 import yaml
 from safetensors.torch import load_file, save_file
 
+from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
+
 IOB2 = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC", "B-ORG", "I-ORG")
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _WORDS = (
@@ -190,3 +192,13 @@ def output_bytes(folder: Path | str) -> dict[str, bytes]:
     """Every object under data/ and dead/, by name."""
     files = [*Path(folder, "data").glob("*.parquet"), *Path(folder, "dead").glob("*.parquet")]
     return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
+
+
+def local_job(corpus: object, model: Path, out: Path, **source: object) -> Job:
+    """A job on the local engine with units of a few rows."""
+    return Job(
+        source=Source(uri=str(corpus), **source),
+        tasks=[TokenClassification(model=str(model))],
+        sink=Sink(uri=str(out)),
+        compute=Compute(engine="local", unit_bytes=4000, dtype="float32"),
+    )

@@ -1,12 +1,15 @@
 """The folders install as distilray.*, and the dependencies between them point one way."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import distilray
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("model", "operators", "pipeline", "deploy")
@@ -108,3 +111,12 @@ def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     templates = {f"distilray/{path.relative_to(ROOT)}" for path in (ROOT / "pipeline/page").glob("*.[cj]*")}
     assert len(templates) == 5
     assert packaged == modules | templates | {"distilray/__init__.py", "distilray/py.typed"}
+
+
+def test_the_images_are_named_after_this_version() -> None:
+    files = [ROOT / "docs/kubernetes.md", *(ROOT / "deploy").rglob("*.yaml")]
+    tags = [
+        tag for file in files for tag in re.findall(r"distilray:(\S+)-(?:cuda|cpu)\b", file.read_text(encoding="utf-8"))
+    ]
+    assert len(tags) > len(files)
+    assert set(tags) == {distilray.__version__}

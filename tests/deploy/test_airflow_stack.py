@@ -151,9 +151,8 @@ def test_another_triggerer_goes_on_waiting(stack: Stack, cluster: Cluster, folde
 
 def test_a_task_that_a_person_fails_stops_its_job(stack: Stack, cluster: Cluster, folder: Path) -> None:
     stack.trigger("failed_by_hand", folder)
-    held = wait(lambda: hold(folder, "run"), stack)
+    wait(lambda: hold(folder, "run"), stack)
     wait(lambda: stack.task("failed_by_hand")[0] == "deferred", stack)
     wait(lambda: stack.site.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
     stack.ask("PATCH", "/dags/failed_by_hand/dagRuns/it/taskInstances/run", json={"new_state": "failed"})
-    wait(lambda: of(folder, cluster) == ["STOPPED"], stack)
-    release(held)
+    wait(lambda: of(folder, cluster) == ["STOPPED"], stack)  # Ray has killed what was held
