@@ -1,6 +1,7 @@
 """Ray's Jobs API over HTTP."""
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _INTERRUPTED = 130
 _TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
 _SHOWN = 500  # characters of what a server says
+_NO_TRUST = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 _log = logging.getLogger(__name__)
 
 
@@ -72,8 +74,14 @@ class Cluster:
     patience: float = 60
 
     def __post_init__(self) -> None:
-        if holds_secret(self.address):
-            raise SubmitError(f"{redacted(self.address)}: an address must hold no password; give a token instead")
+        if holds_secret(self.address) or "@" in self.address:
+            raise SubmitError("an address must hold no user and no password; give a token instead")
+        if self.token is not None:
+            object.__setattr__(self, "token", self.token.strip())  # a file's or a secret's last line has its end
+            if not re.fullmatch("[!-~]+", self.token):
+                raise SubmitError(
+                    "the token is empty or has characters that no header can have (its text is not shown)"
+                )
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise SubmitError(
@@ -131,8 +139,12 @@ class Cluster:
     def _checked(self, response: requests.Response) -> requests.Response:
         code, said = response.status_code, response.text[-_SHOWN:].strip()
         if code in (401, 403):
-            problem = f"{self.address} turned us away (HTTP {code}): it asks for a token, or for another one"
-            raise SubmitError(f"{problem}; {said}")
+            problem = (
+                f"{self.address} turned us away (HTTP {code}): it asks for {'another' if self.token else 'a'} token"
+            )
+            raise SubmitError(
+                f"{problem} (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, or an Airflow connection's password); {said}"
+            )
         if code != 200:
             raise SubmitError(f"{self.address} answered HTTP {code}: {said}")
         return response
@@ -154,8 +166,12 @@ class Cluster:
                 if response.status_code < 500 or "already exists" in response.text:
                     return response
                 problem = f"HTTP {response.status_code}: {response.text[-_SHOWN:].strip()}"
-            except requests.exceptions.SSLError as error:
-                raise SubmitError(f"{self.address}: {redacted(str(error))}") from None
+            except (
+                requests.exceptions.SSLError
+            ) as error:  # of others, such as a balancer that restarts, another try is worth
+                problem = redacted(str(error))
+                if any(final in problem for final in _NO_TRUST):
+                    raise SubmitError(f"{self.address}: {problem}") from None
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 problem = redacted(str(error))
             except (OSError, requests.RequestException) as error:  # such as a file of certificates that is not there

@@ -11,7 +11,8 @@ from pathlib import Path
 import distilray
 from distilray.deploy.errors import SubmitError
 
-_FOLDERS = {"model": "*", "operators": "*", "pipeline": "*", "deploy": "*.py"}
+_FOLDERS = ("model", "operators", "pipeline", "deploy")
+_KINDS = (".py", ".j2", ".css")  # and nothing that happens to lie there, such as weights or keys
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day of a zip: when a file was written changes nothing
 
 
@@ -43,9 +44,9 @@ def own_code() -> Package:
     """The distilray that runs, from wherever it was imported: a checkout, an editable install or a wheel."""
     facade = Path(distilray.__file__).parent
     files = {f"distilray/{path.name}": path.read_bytes() for path in facade.glob("__init__.py")}
-    for folder, pattern in _FOLDERS.items():
+    for folder in _FOLDERS:
         root = _folder(folder)
-        for path in _files(root, pattern):
+        for path in _files(root):
             files[f"distilray/{folder}/{path.relative_to(root).as_posix()}"] = path.read_bytes()
     return packed(files)
 
@@ -58,9 +59,8 @@ def _folder(name: str) -> Path:
     return Path(next(iter(spec.submodule_search_locations)))
 
 
-def _files(root: Path, pattern: str) -> Iterator[Path]:
-    for path in root.rglob(pattern):
-        if path.is_file() and not any(
-            part == "__pycache__" or part.startswith(".") for part in path.parts[len(root.parts) :]
-        ):
+def _files(root: Path) -> Iterator[Path]:
+    for path in root.rglob("*"):
+        hidden = any(part.startswith(".") for part in path.parts[len(root.parts) :])
+        if path.suffix in _KINDS and path.is_file() and not hidden:
             yield path

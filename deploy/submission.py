@@ -13,12 +13,14 @@ import yaml
 from distilray.deploy.errors import SubmitError
 from distilray.deploy.jobs_api import Cluster, RayJob
 from distilray.deploy.package import Package, own_code, packed
+from distilray.model.plain_yaml import NOT_YAML, parse_yaml
 from distilray.model.redact import holds_secret
 
 Command = Literal["run", "verify"]
 _FILE = "job.yaml"
 _SECRET = re.compile(
-    r"(?i)(^|_)(key|sas)(_|$)|(access|account|api)_?key|secret|token|passw|credential|signature|connection_?string"
+    r"(?i)(^|[-_])(key|sas|auth|pwd)([-_]|$)|(access|account|api)[-_]?key|secret|token|passw|passphrase|credential|signature|"
+    r"cookie|authorization|connection_?string"
 )
 _NO_SECRETS = ("anon", "cloud", "google_default")  # words that gcsfs takes as a token
 _ELSEWHERE = (
@@ -59,14 +61,17 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
     Raises SubmitError for secrets, for paths that are not absolute, and for what is no job at all; all else is checked
     on the cluster.
     """
-    text, raw = _read(job)
+    raw = _read(job)
     sink = _checked(raw)
     arguments = ["run", _FILE, "--result-line"]
     if command == "verify":
         options = raw["sink"].get("storage_options") or {}
         arguments = ["verify", sink, *([f"--set=sink.storage_options={json.dumps(options)}"] if options else [])]
     entrypoint = shlex.join(["python", "-m", "distilray.pipeline.cli", *arguments])
-    code, file = own_code(), packed({_FILE: text.encode()})
+    code, file = (
+        own_code(),
+        packed({_FILE: yaml.safe_dump(raw).encode()}),
+    )  # as it was checked: a comment may hold anything
     digest = hashlib.sha256("\0".join([entrypoint, code.name, file.name]).encode()).hexdigest()
     slug = re.sub("[^a-z0-9]+", "-", sink.rstrip("/").rpartition("/")[2].lower()).strip("-")[:40]
     name = submission_id or "-".join(
@@ -77,7 +82,7 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
 
 def sink_of(job: str | Mapping[str, Any]) -> str:
     """Where a job puts its answers. Raises SubmitError as `prepare` does."""
-    return _checked(_read(job)[1])
+    return _checked(_read(job))
 
 
 def start(cluster: Cluster, submission: Submission) -> Started:
@@ -114,17 +119,19 @@ def _last_attempt(jobs: list[RayJob], name: str) -> tuple[int, RayJob | None]:
     return max(found, key=lambda each: each[0], default=(0, None))
 
 
-def _read(job: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """As YAML, and as plain data."""
-    text = job if isinstance(job, str) else yaml.safe_dump(dict(job))
+def _read(job: str | Mapping[str, Any]) -> dict[str, Any]:
+    """As plain data."""
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:  # its text would quote the line
+        raw = parse_yaml(job if isinstance(job, str) else yaml.safe_dump(dict(job)))
+    except NOT_YAML as error:  # its text would quote the line
         mark = getattr(error, "problem_mark", None)
-        raise SubmitError(f"the job is no YAML: line {mark.line + 1 if mark else '?'}") from None
+        where = f"line {mark.line + 1}" if mark else "a value is no plain data"
+        raise SubmitError(
+            f"the job is no YAML: {where}, {getattr(error, 'problem', None) or type(error).__name__}"
+        ) from None
     if not isinstance(raw, dict):
         raise SubmitError(f"the job: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
-    return text, raw
+    return raw
 
 
 def _checked(raw: dict[str, Any]) -> str:
@@ -140,7 +147,9 @@ def _checked(raw: dict[str, Any]) -> str:
     for path, value in _leaves(raw):
         if isinstance(value, str) and "://" in value and holds_secret(value):
             raise SubmitError(f"{path} has a password, a token or a signature: {_ELSEWHERE}")
-        if ".storage_options." in path and _SECRET.search(path.rpartition(".")[2]) and not _harmless(value):
+        options = path.partition("storage_options.")[2]
+        user = options and isinstance(value, str) and "@" in value  # such as a proxy's
+        if user or (any(map(_SECRET.search, options.split("."))) and not _harmless(value)):
             raise SubmitError(f"{path} is a secret: {_ELSEWHERE}")
     return str(sink)
 

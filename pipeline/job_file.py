@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from distilray.model.plain_yaml import NOT_YAML, parse_yaml
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.plain_yaml import NOT_YAML, parse_yaml
 
 _LONGEST = 2**18  # bytes
 

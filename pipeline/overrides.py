@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from distilray.model.plain_yaml import NOT_YAML, parse_yaml
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.plain_yaml import NOT_YAML, parse_yaml
 
 
 def overridden(raw: dict[str, Any], overrides: Iterable[str], allowed: str, says: str) -> dict[str, Any]:

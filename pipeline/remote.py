@@ -94,14 +94,16 @@ def _cluster(arguments: argparse.Namespace) -> Cluster:
 
 
 def _token() -> str | None:
-    """As Ray's own clients find it."""
+    """Where Ray's own clients find it, the last being where Ray puts the one it makes."""
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    given, made = os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray/auth_token"
+    if not given and not made.exists():
+        return None
     try:
-        return Path(path).read_text(encoding="utf-8").strip() if path else None
-    except OSError as error:
-        raise SubmitError(f"RAY_AUTH_TOKEN_PATH={path}: {type(error).__name__}") from None
+        return Path(given or made).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SubmitError(f"the token in {given or made}: {type(error).__name__}") from None
 
 
 def _say(text: str) -> None:

@@ -63,7 +63,7 @@ def test_no_source_evaluates_or_unpickles() -> None:
             assert keywords["weights_only"] == "True", where
         if said == "yaml.load":
             assert [ast.unparse(argument) for argument in call.args[1:]] == ["_Loader"], where
-    from distilray.pipeline.plain_yaml import _Loader
+    from distilray.model.plain_yaml import _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)
 

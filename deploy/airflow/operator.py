@@ -61,15 +61,19 @@ class DistilrayOperator(BaseOperator):
         self.job, self.command, self.conn_id = job, command, conn_id
         self.poll_interval, self.deferrable = poll_interval, deferrable
         self._running: tuple[Cluster, str] | None = None
+        self._killed = False
 
     def execute(self, context: Any) -> dict[str, Any] | None:
-        cluster = RayJobsHook(self.conn_id).get_conn()
         try:
+            cluster = RayJobsHook(self.conn_id).get_conn()
             submission = prepare(self.job, self.command)
             started = start(cluster, submission)
         except SubmitError as error:
             raise AirflowFailException(str(error)) from None
         self._running = (cluster, started.job_id)
+        if self._killed:  # while it was being submitted
+            self.on_kill()
+            raise AirflowFailException(f"{started.job_id} was stopped: the task was ended while it was submitted")
         self.log.info("%s %s", "attached to" if started.attached else "submitted", started.job_id)
         page = f"{cluster.address}/#/jobs/{started.job_id}"
         context["ti"].xcom_push(key=RayDashboardLink.key, value=page)
@@ -107,7 +111,8 @@ class DistilrayOperator(BaseOperator):
         return figures
 
     def on_kill(self) -> None:
-        """Stops the job, if it was submitted; a worker that dies does not come here, and its job runs on."""
+        """Stops the job, if it was submitted; a worker that dies at once does not come here, and its job runs on."""
+        self._killed = True
         if self._running:
             cluster, job_id = self._running
             cluster.stop(job_id)

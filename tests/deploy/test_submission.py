@@ -2,9 +2,15 @@
 
 import io
 import shlex
+import socket
 import subprocess
 import sys
+import threading
 import zipfile
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +58,16 @@ def test_the_code_is_all_of_distilray_and_nothing_else() -> None:
     assert len({packed(files).name for files in ({"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": b"", "1": b""})}) == 4
 
 
+def test_what_happens_to_lie_beside_the_code_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = ("a.py", "page/b.j2", "page/c.css")
+    for name in (*kept, "model.safetensors", "account.json", "a.py~", ".hidden.py", "__pycache__/a.pyc"):
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_text("x")
+    monkeypatch.setattr("distilray.deploy.package._folder", lambda name: tmp_path / name)
+    names = zipfile.ZipFile(io.BytesIO(own_code().data)).namelist()
+    assert set(names) == {"distilray/__init__.py", *(f"distilray/model/{name}" for name in kept)}
+
+
 @pytest.mark.parametrize(
     ("options", "place"),
     [
@@ -61,12 +77,32 @@ def test_the_code_is_all_of_distilray_and_nothing_else() -> None:
         ({"accountKey": "hidden"}, "accountKey"),
         ({"token": "/secrets/hidden.json"}, "token"),
         ({"endpoint_url": "https://me:hidden@store/"}, "endpoint_url"),
+        ({"client_kwargs": {"headers": {"Authorization": "Bearer hidden"}}}, "Authorization"),
+        ({"client_kwargs": {"proxies": {"https": "me:hidden@proxy:1"}}}, "https"),
+        ({"secret": {"value": "hidden"}}, "value"),
+        ({"auth": ["me", "hidden"]}, "auth.0"),
+        ({"passphrase": "hidden"}, "passphrase"),
     ],
 )
 def test_secrets_are_not_sent(options: dict[str, Any], place: str) -> None:
     with pytest.raises(SubmitError, match=f"{place} (is a secret|has a password)") as refused:
         prepare(job(storage_options=options))
     assert "hidden" not in str(refused.value)
+
+
+def test_what_is_sent_is_what_was_looked_at() -> None:
+    text = yaml.safe_dump(job())
+    noted = prepare(f"{text}# storage_options: {{secret: hidden}}\n")
+    assert noted.id == prepare(text).id == prepare(job()).id
+    assert b"hidden" not in noted.job.data
+    assert b"hidden" not in zipfile.ZipFile(io.BytesIO(noted.job.data)).read("job.yaml")
+    with pytest.raises(SubmitError, match="a key is there twice"):
+        prepare(f"sink: {{uri: s3://lake/x/, storage_options: {{secret: hidden}}}}\n{text}")
+    with pytest.raises(SubmitError, match="secret is a secret"):
+        prepare({**job(), "storage_options": {"secret": "hidden"}})
+    with pytest.raises(SubmitError, match="no plain data") as refused:
+        prepare({**job(), "max_dead": timedelta(1)})
+    assert "timedelta" not in str(refused.value)
 
 
 def test_what_is_no_secret_is_sent() -> None:
@@ -126,7 +162,9 @@ def test_exit_codes_are_those_of_a_shell(told: RayJob, code: int) -> None:
     assert told.exit_code == code
 
 
-@pytest.mark.parametrize("address", ["head:8265", "ray://head:10001", "https://user:hidden@head", "http://"])
+@pytest.mark.parametrize(
+    "address", ["head:8265", "ray://head:10001", "https://user:hidden@head", "user:hidden@head:8265", "http://"]
+)
 def test_an_address_is_that_of_a_dashboard(address: str) -> None:
     with pytest.raises(SubmitError) as refused:
         Cluster(address)
@@ -140,6 +178,68 @@ def test_a_cluster_that_does_not_answer_is_given_up(capsys: pytest.CaptureFixtur
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     assert main(["status", "x"]) == 2
     assert "--address http://HEAD:8265" in capsys.readouterr().err
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str | None]]]:
+    """A server that turns everybody away: its address, and the tokens that it was shown."""
+    shown = []
+
+    class Away(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers["Authorization"])
+            self.send_error(401)
+
+        def log_message(self, *_: Any) -> None:
+            """Nothing."""
+
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    with HTTPServer(("127.0.0.1", 0), Away) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", shown
+        server.shutdown()
+
+
+def test_the_token_is_found_where_ray_puts_it(
+    asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, shown = asked
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert main(["status", "x", "--address", address]) == 2
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray/auth_token").write_text("made\n")
+    assert main(["status", "x", "--address", address]) == 2
+    (tmp_path / "mine").write_text("given\n")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "mine"))
+    assert main(["status", "x", "--address", address]) == 2
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "said\n")
+    assert main(["status", "x", "--address", address]) == 2
+    assert shown == [None, "Bearer made", "Bearer given", "Bearer said"]
+    said = capsys.readouterr().err
+    assert "it asks for a token (RAY_AUTH_TOKEN" in said
+    assert not [token for token in ("made", "given", "said\n") if token in said]
+
+
+@pytest.mark.parametrize("token", ["", "hidden\nhidden", "hidden token", "hidden\u00e9"])
+def test_a_token_that_no_header_can_have_is_not_shown(token: str) -> None:
+    with pytest.raises(SubmitError, match="the token is empty or has characters") as refused:
+        Cluster("http://head:8265", token=token)
+    assert "hidden" not in str(refused.value)
+
+
+def test_a_connection_that_breaks_while_it_is_made_safe_is_tried_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def close() -> None:
+            with suppress(OSError):
+                while True:
+                    listener.accept()[0].close()
+
+        threading.Thread(target=close, daemon=True).start()
+        with pytest.raises(UnreachableError):
+            Cluster(f"https://127.0.0.1:{listener.getsockname()[1]}", patience=1).jobs()
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 def test_figures_come_back_through_the_log() -> None:
