@@ -124,7 +124,7 @@ def _peak() -> int:
 
 def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
     """Plans and resumes a corpus of copies of one shard, and of the one object that it became."""
-    from distilray.operators.write import UNIT_KEY  # noqa: PLC0415
+    from distilray.operators.write import UNIT_KEY, parquet  # noqa: PLC0415
     from distilray.pipeline.run import execute  # noqa: PLC0415
 
     one, corpus, out = folder / "one", folder / "shards", folder / "many"
@@ -136,10 +136,10 @@ def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
     execute(job(str(one), model, str(folder / "answered"), "local"))
     (answered,) = (folder / "answered/data").glob("*.parquet")
     table = pq.read_table(answered)
+    about = {key: value for key, value in pq.read_metadata(answered).metadata.items() if key != b"ARROW:schema"}
     (out / "data").mkdir()
     for name in pq.read_table(out / "_plan.parquet", columns=["name"])["name"].to_pylist():
-        own = table.replace_schema_metadata({**table.schema.metadata, UNIT_KEY: name})
-        pq.write_table(own, out / f"data/{name}.parquet")
+        (out / f"data/{name}.parquet").write_bytes(parquet(table, {**about, UNIT_KEY: name}))
     return {"plan": planned, "resume": watch(__file__, {"what": "resume", **arguments}).said}
 
 

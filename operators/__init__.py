@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from distilray.operators.columns import ColumnSizeError
     from distilray.operators.plain import Predict, TableError, Tokenize
     from distilray.operators.task import TaskError
     from distilray.operators.tasks import (
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "ColumnSizeError",
     "Embeddings",
     "FillMask",
     "MultipleChoice",
@@ -33,7 +35,13 @@ __all__ = [
     "ZeroShotClassification",
 ]
 
-_MODULES = {"Predict": "plain", "TableError": "plain", "Tokenize": "plain", "TaskError": "task"}
+_MODULES = {
+    "ColumnSizeError": "columns",
+    "Predict": "plain",
+    "TableError": "plain",
+    "TaskError": "task",
+    "Tokenize": "plain",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -44,10 +44,12 @@ class Tokenize:
     def __call__(self, table: pa.Table) -> pa.Table:
         """The rows, all columns as they were, and beside them columns that begin with an underscore.
 
-        A row whose text is null or not UTF-8 has no tokens. Raises TableError if a column is missing, of another type, or
-        called like one of those that are added.
+        A row whose text is null or not UTF-8 has no tokens. Raises TableError if a column is missing, there twice, of another
+        type, or called like one of those that are added, ColumnSizeError for more text than Arrow's lists can hold.
         """
         _check_arrow(table)
+        if twice := sorted({name for name in table.column_names if table.column_names.count(name) > 1}):
+            raise TableError(f"expected columns of different names, got {', '.join(twice)} more than once: rename them")
         if problem := columns_error(table.schema, self._text, self._inputs, (), "the table has"):
             raise TableError(problem)
         if taken := [name for name in table.column_names if _travels(name)]:
@@ -103,10 +105,11 @@ class Predict:
             raise TableError(f"rename column {', '.join(taken)}, or the task: the answers need the name")
         result = survived(self._predict.answered, table, "predict")
         alive = pc.is_null(one_chunk(result[s.DEAD_REASON]))
-        columns = {name: result[name] for name in own}
         for field in self._answers:
-            columns[field.name] = pc.if_else(alive, one_chunk(result[field.name]), pa.scalar(None, field.type))
-        return pa.table({**columns, s.REASON: result[s.DEAD_REASON], s.MESSAGE: result[s.DEAD_MESSAGE]})
+            answers = pc.if_else(alive, one_chunk(result[field.name]), pa.scalar(None, field.type))
+            result = result.set_column(result.column_names.index(field.name), field.name, answers)
+        result = result.append_column(s.REASON, result[s.DEAD_REASON]).append_column(s.MESSAGE, result[s.DEAD_MESSAGE])
+        return result.select([*own, *self._answers.names, s.REASON, s.MESSAGE])  # whose fields are as they were
 
 
 def _listed(tasks: Sequence[Task]) -> Sequence[Task]:

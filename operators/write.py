@@ -23,6 +23,7 @@ from distilray.operators.timing import Timing, timed, timing_of
 # in the footers of a unit's objects: its Stats, its name, which dead letters belong to it
 STATS_KEY, UNIT_KEY, DEAD_KEY = b"distilray.stats", b"distilray.unit", b"distilray.dead"
 LETTERS_KEY = b"distilray.letters"  # of a data object: the object of its dead letters, empty if a retry left none
+LETTERS_BYTES = 3 * 2**24  # 64 MiB in base64, half of what pipeline/footers.py reads
 
 
 class UnitError(RuntimeError):
@@ -101,8 +102,8 @@ class Write:
         about = footer(unit, dead, stats)
         if dead.num_rows:
             letters = parquet(dead, about)
-            put(fs, f"{root}/dead/{unit}.parquet", letters)
             about = with_letters(about, letters)
+            put(fs, f"{root}/dead/{unit}.parquet", letters)
         put(fs, f"{root}/data/{unit}.parquet", parquet(data, about))
 
 
@@ -150,7 +151,14 @@ def footer(unit: str, dead: pa.Table, stats: Stats) -> dict[bytes, str]:
 
 
 def with_letters(about: Mapping[bytes, str], letters: bytes) -> dict[bytes, str]:
-    """The footer of a data object that holds its dead letters' object too, so that it can be put again."""
+    """The footer of a data object that holds its dead letters' object too, so that it can be put again. Raises UnitError for
+    more of it than footers are read."""
+    if len(letters) > LETTERS_BYTES:
+        unit, found, most = about[UNIT_KEY], len(letters) >> 20, LETTERS_BYTES >> 20
+        todo = "lower compute.unit_bytes, or leave out their texts (sink.dead_text)"
+        raise UnitError(
+            f"unit {unit}: its dead letters have {found} MiB, more than {most}; {todo}; nothing was committed"
+        )
     return {**about, LETTERS_KEY: base64.b64encode(letters).decode()}
 
 
@@ -162,6 +170,8 @@ def digest(dead: pa.Table) -> str:
 
 def parquet(table: pa.Table, about: Mapping[bytes, str]) -> bytes:
     """The file in memory: it holds no time and no place, so that the same unit is the same bytes."""
-    buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(about), buffer, compression="zstd", write_page_checksum=True)
+    buffer, plain = io.BytesIO(), table.replace_schema_metadata(None)
+    with pq.ParquetWriter(buffer, plain.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(plain)
+        writer.add_key_value_metadata(dict(about))  # as the schema's metadata, all of it would be there twice
     return buffer.getvalue()

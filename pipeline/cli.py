@@ -21,6 +21,7 @@ from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.count import IncompleteError
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, FencedError, JobError
 from distilray.pipeline.evaluate import evaluate
+from distilray.pipeline.harmless import visible
 from distilray.pipeline.job import load_job, parse_sink, parse_source
 from distilray.pipeline.job_schema import job_schema
 from distilray.pipeline.outlook import look_ahead
@@ -52,21 +53,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS[arguments.command](arguments, Console(highlight=False)) or 0
     except (*USER_ERRORS, SubmitError) as error:
-        print(f"distilray: {error}", file=sys.stderr)
+        _complain(str(error))
         return USER_ERROR
     except (IncompleteError, DeadLettersError, ParityError, FencedError, UnreachableError) as error:
-        print(f"distilray: {error}", file=sys.stderr)
+        _complain(str(error))
         return UNFINISHED
     except STOP_ERRORS as error:
-        print(f"distilray: {error}" + (f"; {_AGAIN}" if arguments.command in _RESUMED else ""), file=sys.stderr)
+        _complain(f"{error}" + (f"; {_AGAIN}" if arguments.command in _RESUMED else ""))
         return UNFINISHED
     except KeyboardInterrupt:
-        print("distilray: stopped" + (f"; {_AGAIN}" if arguments.command in _RESUMED else ""), file=sys.stderr)
+        _complain("stopped" + (f"; {_AGAIN}" if arguments.command in _RESUMED else ""))
         return INTERRUPTED
     except Exception as error:
         if arguments.command in _RESUMED:
             error.add_note(f"distilray: {_AGAIN}")
         raise
+
+
+def _complain(text: str) -> None:
+    """An error may quote a stranger's row, column or file name."""
+    print(f"distilray: {visible(text)}", file=sys.stderr)
 
 
 def _run(arguments: argparse.Namespace, _: Console) -> None:

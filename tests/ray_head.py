@@ -13,10 +13,15 @@ from tests.clusters import free_port
 
 @contextmanager
 def head(python: Path, folder: Path, cwd: Path, token: str | None = None) -> Iterator[dict[str, str]]:
-    """A Ray head whose `python` is the given one; yields the environment for `ray job submit`, with the token if it asks one."""
+    """A Ray head whose `python` is the given one; yields the environment for `distilray submit`. It asks for a token if it
+    finds one, as a head does where Ray was before."""
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
-    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token} if token else {"RAY_AUTH_MODE": "disabled"}
-    environment = {**_without_path(), "PATH": path, **asks}
+    environment = {**_without_path(), "PATH": path, "RAY_AUTH_MODE": "disabled"}
+    if token:
+        del environment["RAY_AUTH_MODE"]
+        environment["HOME"] = str(folder)
+        (folder / ".ray").mkdir()
+        (folder / ".ray/auth_token").write_text(token)
     port = free_port()
     options = ["--head", "--block", "--port", str(free_port()), "--num-cpus=2", f"--dashboard-port={port}"]
     options += [f"--dashboard-agent-listen-port={free_port()}", "--object-store-memory=200000000"]

@@ -181,6 +181,11 @@ def slow_job(folder: Path, rows: int) -> Path:
     return folder / "job.yaml"
 
 
+def metadata_of(file: Path | str) -> dict[bytes, bytes]:
+    """What its footer says beside the schema."""
+    return {name: value for name, value in pq.read_metadata(file).metadata.items() if name != b"ARROW:schema"}
+
+
 def read_output(folder: Path | str, part: str = "data") -> pa.Table:
     """All rows of an output folder, in order of shard and row."""
     files = sorted(Path(folder, part).glob("*.parquet"))

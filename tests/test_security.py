@@ -302,7 +302,7 @@ def written(folder: Path) -> dict[str, list[str]]:
         data = file.read_bytes()
         if file.suffix == ".parquet" and data[-4:] == b"PAR1" and len(data) > 12:
             table = pq.read_table(file)
-            data += repr((table.to_pylist(), table.schema.metadata)).encode()
+            data += repr((table.to_pylist(), pq.read_metadata(file).metadata)).encode()
         found[file.name] = planted_in(data)
     return {name: secrets for name, secrets in found.items() if secrets}
 

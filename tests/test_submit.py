@@ -78,10 +78,15 @@ def test_a_cluster_that_asks_for_a_token(tmp_path: Path, checkout: Path) -> None
     """The job's own driver and workers have it from the head; whoever lacks it is turned away."""
     token = secrets.token_hex(32)
     with head(Path(sys.executable), tmp_path, checkout, token) as environment:
+        ours = [sys.executable, "-m", "distilray.pipeline.cli", "submit", "examples/jobs/ner.yaml"]
+        done = subprocess.run(ours, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert (checkout / "out/ner-yaml/_SUCCESS").exists()
+        environment["RAY_AUTH_MODE"] = "token"
         said = submit(environment, ["examples/ner_corpus.py"], checkout)
         assert_answered(said, checkout / "out/ner")
-        assert token not in said
-        assert [job.status for job in Cluster(environment["RAY_ADDRESS"], token).jobs()] == ["SUCCEEDED"]
+        assert token not in done.stdout + done.stderr + said
+        assert [job.status for job in Cluster(environment["RAY_ADDRESS"], token).jobs()] == ["SUCCEEDED"] * 2
         for wrong in (secrets.token_hex(32), None):
             with pytest.raises(SubmitError, match="token") as turned_away:
                 Cluster(environment["RAY_ADDRESS"], wrong).jobs()

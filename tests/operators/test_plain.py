@@ -40,6 +40,18 @@ def test_rows_come_back_with_the_answers_that_a_run_gives(task: TokenClassificat
     assert found["reason"].null_count == found["message"].null_count == len(TEXTS)
 
 
+def test_what_a_table_says_of_its_columns_stays(task: TokenClassification) -> None:
+    own = pa.schema(
+        [pa.field("text", pa.string(), nullable=False, metadata={"from": "us"}), pa.field("n", pa.int8())],
+        {"about": "all"},
+    )
+    found = answered(pa.table({"text": TEXTS, "n": [1] * len(TEXTS)}, schema=own), task)
+    assert pa.schema(list(found.schema)[:2], found.schema.metadata).equals(own, check_metadata=True)
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, ["text", "x", "x"])
+    with pytest.raises(TableError, match="got x more than once"):
+        Tokenize([task])(twice)
+
+
 def forms(texts: list[str]) -> dict[str, pa.Array | pa.ChunkedArray]:
     """The same texts as Arrow may hold them."""
     plain, half = pa.array(texts), len(texts) // 2

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +14,7 @@ from distilray.operators.timing import timing_of, waits
 from distilray.operators.tokenize import Tokenize
 from distilray.operators.write import DEAD_KEY, STATS_KEY, UNIT_KEY, Write, written
 from distilray.pipeline.run import check_tasks
-from tests.support import random_texts, write_shard
+from tests.support import metadata_of, random_texts, write_shard
 
 INSTANTS = st.floats(0, 100)
 
@@ -46,7 +45,7 @@ def test_the_seconds_of_all_stages_come_with_the_commit_and_not_into_the_file(ch
         answered = predict(Tokenize(tasks)(read(unit)))
         assert timing_of(answered).write == 0
         timings.append(written(write(answered)).timing)
-        assert pq.read_schema(tmp_path / f"out/data/{name}.parquet").metadata.keys() == {STATS_KEY, UNIT_KEY, DEAD_KEY}
+        assert metadata_of(tmp_path / f"out/data/{name}.parquet").keys() == {STATS_KEY, UNIT_KEY, DEAD_KEY}
     first, second = timings
     for timing in timings:
         assert min(timing.read, timing.tokenize, timing.predict, timing.write) > 0

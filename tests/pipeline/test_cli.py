@@ -50,6 +50,16 @@ def test_run_says_what_was_done(job: Path, capsys: pytest.CaptureFixture[str], m
     assert "no sample rows" in capsys.readouterr().out
 
 
+def test_an_error_that_quotes_a_stranger_commands_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "in.csv").write_text("id,text\n1,a,more\x1b]0;mine\x07\n")
+    assert main(["to-parquet", str(tmp_path / "in.csv"), str(tmp_path / "out"), "--columns", "id", "text"]) == 2
+    said = capsys.readouterr().err
+    assert "\u27e8U+001B\u27e9]0;mine\u27e8U+0007\u27e9" in said
+    assert "\x1b" not in said
+
+
 def test_plan_says_what_a_run_would_come_to_and_writes_nothing(
     job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

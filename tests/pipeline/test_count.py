@@ -1,6 +1,8 @@
 """The count check: an output that somebody changed by hand is no success."""
 
+import base64
 import json
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
-from distilray.operators.write import LETTERS_KEY
+from distilray.operators.write import LETTERS_BYTES, LETTERS_KEY, STATS_KEY, UNIT_KEY, UnitError, parquet, with_letters
 from distilray.pipeline import Compute, IncompleteError, Job, JobError, Sink, Source, TokenClassification
+from distilray.pipeline.footers import read_footers
 from distilray.pipeline.run import execute
 from tests.fuzz import thrift
-from tests.support import output_bytes, random_texts, read_output, write_shard
+from tests.support import metadata_of, output_bytes, random_texts, read_output, write_shard
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +50,7 @@ def folder(finished: Path, tmp_path: Path) -> Path:
 
 def edit(path: Path, change: Callable[[pa.Table], pa.Table]) -> None:
     """Rewrites a Parquet file; its metadata are kept."""
-    table = pq.read_table(path)
-    pq.write_table(change(table).replace_schema_metadata(table.schema.metadata), path)
+    path.write_bytes(parquet(change(pq.read_table(path)), metadata_of(path)))
 
 
 def objects(folder: Path, part: str) -> list[Path]:
@@ -83,25 +86,34 @@ def delete_dead_letters_of_an_old_version(folder: Path) -> Path:
     """Before version 0.4 the data object did not hold them, too."""
     delete_dead_letters(folder)
     path = objects(folder, "data")[3]
-    table = pq.read_table(path)
-    about = {key: value for key, value in table.schema.metadata.items() if key != LETTERS_KEY}
-    pq.write_table(table.replace_schema_metadata(about), path)
+    about = {key: value for key, value in metadata_of(path).items() if key != LETTERS_KEY}
+    path.write_bytes(parquet(pq.read_table(path), about))
     return path
 
 
 def forge_the_footer(folder: Path) -> Path:
-    table = pq.read_table(objects(folder, "data")[0])
-    said = json.loads(table.schema.metadata[b"distilray.stats"])
+    path = objects(folder, "data")[0]
+    said = json.loads(metadata_of(path)[STATS_KEY])
     said["rows"] = 9
-    edited = table.slice(1).replace_schema_metadata({**table.schema.metadata, b"distilray.stats": json.dumps(said)})
-    pq.write_table(edited, objects(folder, "data")[0])
-    return objects(folder, "data")[0]
+    path.write_bytes(parquet(pq.read_table(path).slice(1), {**metadata_of(path), STATS_KEY: json.dumps(said)}))
+    return path
 
 
 def cut_a_file_short(folder: Path) -> Path:
     path = objects(folder, "data")[0]
     path.write_bytes(path.read_bytes()[:-100])
     return path
+
+
+def test_dead_letters_are_held_once_and_a_footer_that_holds_the_most_can_be_read(tmp_path: Path) -> None:
+    letters = random.Random(1).randbytes(LETTERS_BYTES)
+    held = tmp_path / "held.parquet"
+    held.write_bytes(parquet(pa.table({"row": [1]}), with_letters({UNIT_KEY: "000000-a"}, letters)))
+    assert held.stat().st_size < 1.4 * len(letters)
+    (footer,) = read_footers(LocalFileSystem(), [(str(held), held.stat().st_size)])
+    assert base64.b64decode(footer.metadata[LETTERS_KEY]) == letters
+    with pytest.raises(UnitError, match=r"000000-a: its dead letters have 48 MiB, .* lower compute.unit_bytes"):
+        with_letters({UNIT_KEY: "000000-a"}, letters + b"x")
 
 
 DAMAGE = {

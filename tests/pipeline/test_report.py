@@ -20,7 +20,7 @@ from distilray.pipeline.page.facts import read_facts
 from distilray.pipeline.page.throughput import throughput
 from distilray.pipeline.preview import preview
 from tests.pages import ATTRIBUTES, ELEMENTS, HOSTILE, Page, hostile_job
-from tests.support import read_output, write_shard
+from tests.support import metadata_of, read_output, write_shard
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def test_a_unit_in_which_a_row_killed_its_worker_is_not_read_here(job: Job, tmp_
     shutil.copytree(job.sink.uri, tmp_path / "out")
     bad, *_ = files = sorted((tmp_path / "out/data").glob("*.parquet"))
     table = pq.read_table(bad)
-    stats = json.loads(table.schema.metadata[STATS_KEY]) | {"dead": {CRASH: 1}}
-    bad.write_bytes(parquet(table, {**table.schema.metadata, STATS_KEY: json.dumps(stats)}))
+    stats = json.loads(metadata_of(bad)[STATS_KEY]) | {"dead": {CRASH: 1}}
+    bad.write_bytes(parquet(table, {**metadata_of(bad), STATS_KEY: json.dumps(stats)}))
     facts = read_facts(str(tmp_path / "out"))
     found = safe_heads(facts.output, facts.committed, ["row"], 5)
     assert bad.stem not in {unit.name for unit in found}
