@@ -139,7 +139,7 @@ def _arrow(file: pa.NativeFile, _: pa.Schema) -> Batches:
         yield batch
     if stream and stream.ended:
         raise pa.ArrowInvalid(
-            "the stream ends without its end-of-stream marker: it is cut, or its writer was not closed"
+            "the stream ends without its end-of-stream marker: it is cut, or its writer was not closed; get it whole"
         )
     if stream and file.read(1):
         raise pa.ArrowInvalid("something comes after the end of the stream: a file may have one stream")
