@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -64,12 +64,7 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
     out = open_output(sink)
     targets = {path: f"{out.root}/{path.removeprefix(base).lstrip('/')}.parquet" for path in files}
     there = _there(out.fs, out.root)
-    if others := sorted(there.keys() - set(targets.values())):
-        more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
-        raise JobError(
-            f"{sink.uri} has shards of files that are not in {source.uri}: {', '.join(others[:_SHOWN])}{more}: remove them "
-            "if their files are gone, or choose another folder"
-        )
+    _check_others(there.keys() - set(targets.values()), source, sink)
 
     def make(path: str) -> _Made:
         file, target = files[path], targets[path]
@@ -166,6 +161,16 @@ def _there(fs: Any, root: str) -> dict[str, dict[str, Any]]:
             raise JobError(f"{path} was not made here: choose a folder of its own")
         said[path] = json.loads(about)
     return said
+
+
+def _check_others(others: Collection[str], source: Source, sink: Sink) -> None:
+    """Raises JobError for shards that no file of the source has: a job would read them, too."""
+    if others:
+        more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+        raise JobError(
+            f"{sink.uri} has shards of files that are not in {source.uri}: {', '.join(sorted(others)[:_SHOWN])}{more}: "
+            "remove them if their files are gone, or choose another folder"
+        )
 
 
 def _read(watched: WatchedFile, file: Shard, kind: str, schema: pa.Schema) -> Batches:
