@@ -82,6 +82,10 @@ class Patient:
             return found
         return lambda *args, **options: retried(str(args[0]) if args else name, found, *args, **options)
 
+    def put_file(self, file: str, path: str) -> None:
+        """A file of this machine to `path`. Raises what `retried` does."""
+        retried(path, self._fs.put_file, file, path)
+
     def cat_file(self, path: str) -> bytes:
         """All of a file. Raises StoreError, and what `retried` does."""
         self._fs.invalidate_cache(path)  # its length, of an older listing

@@ -129,7 +129,8 @@ def _to_parquet(arguments: argparse.Namespace, console: Console) -> None:
     overridden({"source": {}, "sink": {}}, given, r"(source|sink)\.storage_options\b", "storage_options")
     source, sink = parse_source(arguments.source, given), parse_sink(arguments.out, given)
     done = to_parquet(source, sink, arguments.columns, arguments.format)
-    console.print(f"{done.files} shards, {done.rows:,} rows in {sink.uri}; {done.new} shards are new")
+    said = f"{done.files} shards, {done.rows:,} rows in {sink.uri}; {done.new} shards are new"
+    console.print(said, markup=False, soft_wrap=True)
 
 
 def _schema(_: argparse.Namespace, __: Console) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
+from fsspec.implementations.local import LocalFileSystem
 
 from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.options import Limit
@@ -203,6 +204,8 @@ def open_output(sink: Sink) -> Output:
         fs, root = open_store(sink.uri, sink.storage_options)
         fs.invalidate_cache()
         fs.exists(f"{root}/{PLAN}")
+        if isinstance(fs, LocalFileSystem) and fs.isfile(root):
+            raise NotADirectoryError("expected a folder, got a file")
         if "s3" in fs.protocol:
             _check_bucket(fs, root.split("/")[0])
     except StoreError as error:

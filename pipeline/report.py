@@ -20,7 +20,7 @@ from distilray.pipeline.harmless import one_line
 from distilray.pipeline.job import Job
 from distilray.pipeline.progress import Mode, watching
 from distilray.pipeline.run import Result, execute
-from distilray.pipeline.terminal import highlighted
+from distilray.pipeline.terminal import highlighted, plainly
 
 _SNIPPET = 220  # characters
 _SAMPLES = 5
@@ -73,12 +73,12 @@ def summary(result: Result) -> Table:
     )
     table.add_row("tokens", f"{manifest['tokens']:,}; this run {computed.tokens:,} in {result.seconds:.1f} s, {speed}")
     for name, words in _account(result) if computed.units else ():
-        table.add_row(name, words)
-    table.add_row("backend", "; ".join(manifest["backends"]))
+        table.add_row(name, plainly(words))
+    table.add_row("backend", plainly("; ".join(manifest["backends"])))
     table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
     for name, counts in manifest["labels"].items():
-        table.add_row(name, Text(one_line(_counts(counts))))
-    table.add_row("dead letters", _counts(manifest["dead"]))
+        table.add_row(name, plainly(_counts(counts)))
+    table.add_row("dead letters", plainly(_counts(manifest["dead"])))
     for name, rows in manifest["truncated"].items():
         if rows:
             table.add_row("truncated", f"{name}: {rows:,} rows were cut, as the task asks for")

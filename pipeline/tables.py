@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from distilray.model.inspect import Report
 from distilray.pipeline.forecast import Forecast
-from distilray.pipeline.harmless import one_line
 from distilray.pipeline.job import Job
 from distilray.pipeline.outlook import Outlook
 from distilray.pipeline.retry import Retried
+from distilray.pipeline.terminal import plainly
 from distilray.pipeline.verify import Verdict
 
 
@@ -65,7 +64,7 @@ def evaluation_table(name: str, figures: Mapping[str, Any]) -> Table:
             table.add_row(key, _shown(value))
     for key, value in {**lines, **by_label}.items():
         if isinstance(value, Mapping):
-            table.add_row(_plainly(key), _plainly(", ".join(f"{part} {_shown(of)}" for part, of in value.items())))
+            table.add_row(plainly(key), plainly(", ".join(f"{part} {_shown(of)}" for part, of in value.items())))
     return table
 
 
@@ -77,7 +76,7 @@ def verdict_table(verdict: Verdict) -> Table:
     table.add_row("rows", f"{verdict.rows:,} answered, {verdict.dead_letters:,} dead letters")
     table.add_row("read", f"{verdict.bytes:,} bytes; {read}")
     more = [f"and {verdict.more:,} more"] if verdict.more else []
-    table.add_row("problems", _plainly("\n".join([*verdict.problems, *more]) or "none"))
+    table.add_row("problems", plainly("\n".join([*verdict.problems, *more]) or "none"))
     return table
 
 
@@ -85,7 +84,9 @@ def retried_table(retried: Retried) -> Table:
     """Dead letters by reason, before and after."""
     table = _plain("dead letters")
     for reason in sorted({*retried.before, *retried.after}):
-        table.add_row(reason, f"{retried.before.get(reason, 0):,} before, {retried.after.get(reason, 0):,} now")
+        table.add_row(
+            plainly(reason), f"{retried.before.get(reason, 0):,} before, {retried.after.get(reason, 0):,} now"
+        )
     table.add_row(
         "tried again", f"{retried.tried:,} rows of {retried.units:,} units, {retried.answered:,} answered now"
     )
@@ -97,26 +98,26 @@ def retried_table(retried: Retried) -> Table:
 def model_table(report: Report) -> Table:
     """What a checkpoint is."""
     table = _plain()
-    table.add_row("model", _plainly(report.uri))
+    table.add_row("model", plainly(report.uri))
     if config := report.config:
         size = f"{config.n_layers} layers, dim {config.dim}, {config.n_heads} heads, hidden_dim {config.hidden_dim}"
         table.add_row(
             "encoder", f"{size}, {config.max_position_embeddings} positions, vocabulary {config.vocab_size:,}"
         )
-        table.add_row("labels", _plainly(f"{len(config.labels)}: {', '.join(config.labels[:20])}"))
+        table.add_row("labels", plainly(f"{len(config.labels)}: {', '.join(config.labels[:20])}"))
         table.add_row("problem type", f"{config.problem}{'' if config.problem_type else ' (not written, so assumed)'}")
     if weights := report.weights:
         shards = f" in {weights.shards} shards" if weights.shards else ""
         size = f"{weights.parameters:,} parameters, {weights.size:,} bytes, {', '.join(weights.dtypes)}"
         table.add_row("weights", f"{weights.file} ({weights.format}{shards}): {size}")
         said = report.config.architecture if report.config else None
-        table.add_row("head", _plainly(f"{weights.architecture or 'none known'}; config.json says {said or 'nothing'}"))
+        table.add_row("head", plainly(f"{weights.architecture or 'none known'}; config.json says {said or 'nothing'}"))
     if tokenizer := report.tokenizer:
         case = {True: "lower-cased", False: "cased", None: "as tokenizer.json says"}[tokenizer.lower_case]
         kind = tokenizer.tokenizer_class or "no class named"
         held = f"{tokenizer.vocab_size:,} tokens, {tokenizer.max_length} at most"
-        table.add_row("tokenizer", _plainly(f"{kind}, {case}, {held}"))
-    table.add_row("problems", _plainly("\n".join(report.problems) or "none"))
+        table.add_row("tokenizer", plainly(f"{kind}, {case}, {held}"))
+    table.add_row("problems", plainly("\n".join(report.problems) or "none"))
     return table
 
 
@@ -125,11 +126,6 @@ def _plain(title: str | None = None) -> Table:
     table.add_column()
     table.add_column(overflow="fold")  # a path that does not fit is not cut
     return table
-
-
-def _plainly(words: str) -> Text:
-    """Words of a model or a corpus: what looks like markup in them is none."""
-    return Text("\n".join(one_line(line) for line in words.split("\n")))
 
 
 def _is_flat(value: Mapping[str, Any]) -> bool:

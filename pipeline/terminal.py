@@ -1,4 +1,4 @@
-"""Documents in a terminal: their spans in colour, with their labels."""
+"""Documents and strangers' words in a terminal: spans in colour with their labels, no markup."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -26,6 +26,11 @@ def highlighted(documents: Sequence[Document], size: int) -> Iterator[Text]:
         for said in document.said:
             _say(line, said)
         yield line
+
+
+def plainly(words: str) -> Text:
+    """Words of a model or a corpus: what looks like markup in them is none."""
+    return Text("\n".join(one_line(line) for line in words.split("\n")))
 
 
 def _append(line: Text, piece: Piece, colours: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +11,11 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distilray.model.store import explain, open_store
+from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.columns import CORRUPT
 from distilray.operators.read import WatchedFile
 from distilray.operators.storage import put_written
+from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.footers import read_footers
 from distilray.pipeline.formats import COMPRESSED, DECLARED, ENDINGS, Batches, parse_columns, read_batches
@@ -24,6 +25,7 @@ from distilray.pipeline.listing import Shard, fixed_part, listed
 _ABOUT = b"distilray.converted"  # in the footer of a shard: of what it was made
 _GROUP_BYTES, _GROUP_ROWS = 2**25, 2**16  # of a row group, about
 _AHEAD = 2**24  # bytes that are read at a time
+_SHOWN = 5  # shards that an error names
 _STATE = "state.json"  # of a folder that `save_to_disk` of Hugging Face datasets wrote
 
 
@@ -50,7 +52,8 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
 
     columns: what JSON lines and CSV hold, as NAME or NAME:TYPE; others are left out. kind: jsonl, csv, text or arrow; None: as
     the files' names say. Raises JobError for a file that cannot be converted, naming the row that a bad line comes after,
-    for a shard that was made of something else, and if a column has no value at all; StoreError.
+    for a shard that was made of something else or of no file of the source, for a sink that cannot be written, and if a column
+    has no value at all; StoreError.
     """
     fs, base, files = _found(source, kind)
     kind = kind or _kind_of(files)
@@ -58,9 +61,10 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
         needs = "name them, such as text and year:int64" if kind in DECLARED else "name none, its files tell them"
         raise JobError(f"the columns of {kind}: {needs}")
     schema = parse_columns(columns)
-    out, root = open_store(sink.uri, sink.storage_options)
-    targets = {path: f"{root}/{path.removeprefix(base).lstrip('/')}.parquet" for path in files}
-    there = _there(out, root)
+    out = open_output(sink)
+    targets = {path: f"{out.root}/{path.removeprefix(base).lstrip('/')}.parquet" for path in files}
+    there = _there(out.fs, out.root)
+    _check_others(there.keys() - set(targets.values()), source, sink)
 
     def make(path: str) -> _Made:
         file, target = files[path], targets[path]
@@ -69,10 +73,15 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
             if said["of"] != of:
                 raise JobError(f"{target} was made of {said['of']}, expected {of}: choose another folder")
             return _Made(said["rows"], said["nulls"], new=False)
-        with fs.open(path, "rb", cache_type="readahead", block_size=_AHEAD) as raw:
-            batches = _read(WatchedFile(raw, file.size, file.uri), file, kind, schema)
-            made: list[_Made] = []
-            put_written(out, target, partial(_write, batches, of, made))
+        made: list[_Made] = []
+        try:
+            with fs.open(path, "rb", cache_type="readahead", block_size=_AHEAD) as raw:
+                batches = _read(WatchedFile(raw, file.size, file.uri), file, kind, schema)
+                put_written(out.fs, target, partial(_write, batches, of, made))
+        except (JobError, StoreError):
+            raise
+        except Exception as error:  # every store has its own exceptions, and Parquet does not have all of Arrow's types
+            raise JobError(f"cannot convert {file.uri} to {target}: {explain(error)}") from error
         return made[0]
 
     made = list(_all(make, list(files)))
@@ -95,17 +104,17 @@ def _all(make: Callable[[str], _Made], paths: Sequence[str]) -> Iterator[_Made]:
 def _found(source: Source, kind: str | None) -> tuple[Any, str, dict[str, Shard]]:
     """The file system, the folder that the shards' names are relative to, and the files by their path."""
     if not isinstance(source.uri, str):
-        raise JobError("expected one folder, glob or file: convert several one after the other")
+        raise JobError("expected one folder, glob or file: convert each of several to a folder of its own")
     if kind is not None and kind not in ENDINGS:
         raise JobError(f"expected one of the formats {', '.join(ENDINGS)}, got {kind}")
     plain = ENDINGS[kind] if kind else tuple(ending for endings in ENDINGS.values() for ending in endings)
     ((fs, files),) = listed(source, (*plain, *(f"{ending}{packed}" for ending in plain for packed in COMPRESSED)))
-    files = _of_datasets(fs, files)
-    if not files:
-        raise JobError(f"no files that end in {', '.join(plain)} in {source.uri}")
     path = open_store(source.uri, source.storage_options)[1]
     if path in files:
         return fs, os.path.dirname(path), files
+    files = _of_datasets(fs, files)
+    if not files:
+        raise JobError(f"no files that end in {', '.join(plain)} in {source.uri}")
     return fs, fixed_part(path) if any(mark in path for mark in "*?[") else path, files
 
 
@@ -135,7 +144,7 @@ def _of_datasets(fs: Any, files: dict[str, Shard]) -> dict[str, Shard]:
             raise JobError(f"{folder}/{_STATE} is not that of a saved dataset: {explain(error)}") from error
         if state.get("_indices_data_files"):
             raise JobError(f"{folder} is a selection of rows of others: call flatten_indices() before save_to_disk")
-        if missing := sorted(data - files.keys()):
+        if missing := [path for path in sorted(data - files.keys()) if not fs.exists(path)]:
             raise JobError(f"{folder}/{_STATE} names files that are not there: {', '.join(missing)}")
         files = {path: file for path, file in files.items() if os.path.dirname(path) != folder or path in data}
     return files
@@ -152,6 +161,16 @@ def _there(fs: Any, root: str) -> dict[str, dict[str, Any]]:
             raise JobError(f"{path} was not made here: choose a folder of its own")
         said[path] = json.loads(about)
     return said
+
+
+def _check_others(others: Collection[str], source: Source, sink: Sink) -> None:
+    """Raises JobError for shards that no file of the source has: a job would read them, too."""
+    if others:
+        more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+        raise JobError(
+            f"{sink.uri} has shards of files that are not in {source.uri}: {', '.join(sorted(others)[:_SHOWN])}{more}: "
+            "remove them if their files are gone, or choose another folder"
+        )
 
 
 def _read(watched: WatchedFile, file: Shard, kind: str, schema: pa.Schema) -> Batches:

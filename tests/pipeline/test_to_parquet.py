@@ -6,11 +6,17 @@ import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from rich.console import Console
 
+from distilray.model import store
+from distilray.model.store import StoreError
+from distilray.operators.write import Stats
 from distilray.pipeline import (
     Compute,
     Converted,
@@ -24,6 +30,9 @@ from distilray.pipeline import (
     to_parquet,
 )
 from distilray.pipeline.cli import main
+from distilray.pipeline.report import summary
+from distilray.pipeline.retry import Retried
+from distilray.pipeline.tables import retried_table
 from tests.support import read_output
 
 ROWS = [{"text": f"Lincoln met Mary {i} \u00e9", "year": 1800 + i} for i in range(5)]
@@ -50,14 +59,15 @@ def shards(folder: Path) -> dict[str, list[dict]]:
     return {str(path.relative_to(folder / "out")): pq.read_table(path).to_pylist() for path in found if path.is_file()}
 
 
-def ipc(rows: list[dict], *, stream: bool) -> bytes:
-    table, sink = pa.Table.from_pylist(rows), pa.BufferOutputStream()
+def ipc(rows: list[dict] | pa.Table, *, stream: bool) -> bytes:
+    table, sink = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows), pa.BufferOutputStream()
     with (pa.ipc.new_stream if stream else pa.ipc.new_file)(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
     return sink.getvalue().to_pybytes()
 
 
-CSV = b'year,text\n1800,"two\nlines, ""quoted"""\n,NA\n1802,\n'
+CSV = b'year,x,text,x\n1800,,"two\nlines, ""quoted""",\n,,NA,\n1802,,,\n'  # what is not wanted may be there twice
+_END_OF_STREAM = 8  # bytes
 CASES = {
     "jsonl": (lines([*ROWS, {"year": 1}, {"text": None}, {"text": "", "other": 1}]), ["text", "year:int64"]),
     "csv": (CSV, ["text", "year:int64"]),
@@ -95,6 +105,7 @@ def test_every_row_is_there_at_its_number(kind: str, tmp_path: Path) -> None:
 
 def test_rows_may_lie_across_the_ends_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "_BLOCK", 64)
+    monkeypatch.setattr(formats, "_PIECE", 3)
     texts = [f"{i:03}\n" + "x" * (i % 7) for i in range(100)]
     rows = [{"text": text} for text in texts]
     files = {
@@ -136,9 +147,17 @@ BAD = {
         "a field too many": b"text,year\na,1\nb,2,3\n",
         "no number": b"text,year\na,x\n",
         "no such column": b"body,year\na,1\n",
+        "a column twice": b"text,year,text\na,1,b\n",
         "nothing": b"",
     },
-    "arrow": {"no Arrow": b"text", "cut": ipc(ROWS, stream=True)[:-300], "nothing": b""},
+    "arrow": {
+        "no Arrow": b"text",
+        "cut": ipc(ROWS, stream=True)[:-300],
+        "cut between batches": ipc(ROWS[:2], stream=True)[:-_END_OF_STREAM],
+        "two streams": ipc(ROWS, stream=True) * 2,
+        "a column twice": ipc(pa.table([["a"], ["b"]], ["text", "text"]), stream=False),
+        "nothing": b"",
+    },
 }
 
 
@@ -261,3 +280,69 @@ def test_of_a_saved_dataset_only_its_own_files_count(tmp_path: Path) -> None:
         (folder / "state.json").write_text(json.dumps(wrong))
         with pytest.raises(JobError, match=says):
             converted(tmp_path)
+    (folder / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "data-0.arrow"}, {"filename": "data-1.arrow"}]})
+    )
+    for number in (0, 1):
+        (folder / f"data-{number}.arrow").write_bytes(ipc(ROWS, stream=True))
+    for some in ("data-0.arrow", "data-[0]*", "cache.arrow"):
+        out = Sink(uri=str(tmp_path / f"some/{some}"))
+        assert to_parquet(Source(uri=str(folder / some)), out) == Converted(1, 1 if some == "cache.arrow" else 5, 1)
+
+
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("file", "cannot reach sink .*/file: NotADirectoryError: expected a folder, got a file"),
+        ("file/below", "cannot convert .*/in/a.txt to .*/file/below/a.txt.parquet: NotADirectoryError"),
+        ("foo://x/y", "cannot reach sink foo://x/y: ValueError: Protocol not known"),
+    ],
+)
+def test_a_sink_that_cannot_be_written_is_named(out: str, says: str, tmp_path: Path) -> None:
+    write(tmp_path, a_txt=b"one\n")
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(JobError, match=says):
+        to_parquet(Source(uri=str(tmp_path / "in")), Sink(uri=out if "://" in out else str(tmp_path / out)))
+
+
+def test_a_store_that_takes_no_shard_is_told_by_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("refused")
+
+    monkeypatch.setattr(store, "_PAUSE", 0)
+    monkeypatch.setattr(MemoryFileSystem, "put_file", refused)
+    write(tmp_path, a_txt=b"one\n")
+    with pytest.raises(StoreError, match="^/refusing/a.txt.parquet: OSError: refused"):
+        to_parquet(Source(uri=str(tmp_path / "in")), Sink(uri="memory://refusing"))
+
+
+def test_a_type_that_parquet_lacks_is_an_error_and_no_shard(tmp_path: Path) -> None:
+    table = pa.table({"a": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
+    write(tmp_path, a_arrow=ipc(table, stream=False))
+    with pytest.raises(JobError, match=r"cannot convert .*/a.arrow to .*/a.arrow.parquet: .*month_day_nano_interval"):
+        converted(tmp_path)
+    assert not shards(tmp_path)
+
+
+def test_a_shard_whose_file_is_gone_is_an_error(tmp_path: Path) -> None:
+    write(tmp_path, a_txt=b"one\n", b_txt=b"two\n")
+    converted(tmp_path)
+    (tmp_path / "in/b.txt").unlink()
+    with pytest.raises(JobError, match=r"not in .*/in: .*/out/b.txt.parquet: remove them .* or choose another folder"):
+        converted(tmp_path)
+    (tmp_path / "out/b.txt.parquet").unlink()
+    assert converted(tmp_path) == Converted(1, 1, 0)
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, a_txt=b"one\n")
+    out = str(tmp_path / "o [/b]")
+    assert main(["to-parquet", str(tmp_path / "in"), out]) == 0
+    assert f"1 rows in {out};" in capsys.readouterr().out
+    console, odd = Console(width=300), {"[/b]": 1}
+    manifest = {"rows": 1, "units": 1, "shards": 1, "tokens": 1, "computed_tokens": 1, "padding": 0}
+    manifest |= {"labels": {}, "truncated": {}, "dead": odd, "backends": odd}
+    with console.capture() as shown:
+        console.print(retried_table(Retried(odd, {}, 1, 1, 1, 0)))
+        console.print(summary(SimpleNamespace(manifest=manifest, computed=Stats(), seconds=1.0)))
+    assert shown.get().count("[/b]") == 3
