@@ -52,7 +52,7 @@ class Preview:
 def preview(job: Job, rows: int = 20) -> Preview:
     """Answers the first `rows` rows of the job's corpus in this process, on a GPU if there is one, and writes nothing.
 
-    Raises what a run of the job raises before it starts, and JobError for less than one row, asked for or there.
+    Raises what a run of the job raises before it starts, and JobError if no row is asked for or found.
     """
     if rows < 1:
         raise JobError(f"--rows: expected 1 or more, got {rows}")
