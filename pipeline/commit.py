@@ -17,7 +17,7 @@ from distilray.operators.read import Read, Unit
 from distilray.operators.storage import put, put_first, remove
 from distilray.operators.write import Stats
 from distilray.pipeline.budget import check_dead
-from distilray.pipeline.count import Count, IncompleteError, count, settle
+from distilray.pipeline.count import COMPUTE_ANEW, Count, IncompleteError, count, settle
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Job, Parity, Sink, Source
@@ -26,6 +26,7 @@ from distilray.pipeline.plan import Plan
 from distilray.pipeline.stored import Stored, broken, decoded, read_plan, written_plan
 
 PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
+_SUMS = {**asdict(Stats()), "padding": 0, "shards": 0, "passes": [], "versions": {}}  # of every manifest
 
 
 @dataclass(frozen=True)
@@ -120,17 +121,35 @@ class Output:
             if name.endswith(".parquet") and not name.startswith(".")
         }
 
-    def count(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> Stats:
-        """What committed units say of themselves. Raises IncompleteError for one that is not as it was planned, StoreError."""
-        return count(self.fs, self.root, units, sizes).agreed(self.uri).stats
+    def count(self, units: Sequence[Unit], sizes: Mapping[str, int], advice: str = COMPUTE_ANEW) -> Stats:
+        """What committed units say of themselves. Raises IncompleteError for one that is not as it was planned, StoreError.
+
+        advice: what to do with such units.
+        """
+        return self._counted(units, sizes).agreed(self.uri, advice).stats
+
+    def _counted(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> Count:
+        """Units with a problem are listed and read once more: a retry may have put their objects after `sizes` were listed."""
+        try:
+            found = count(self.fs, self.root, units, sizes)
+        except StoreError:  # what a shorter object gives, too
+            now = self.committed()
+            if all(now.get(unit.name) == sizes[unit.name] for unit in units):
+                raise
+            found = Count(problems={unit.name: "is gone" for unit in units})
+        if not found.problems:
+            return found
+        now = self.committed()
+        there = [unit for unit in units if unit.name in found.problems and unit.name in now]
+        again = count(self.fs, self.root, there, now)
+        gone = {name: problem for name, problem in found.problems.items() if name not in now}
+        return Count(found.stats + again.stats, gone | again.problems, found.dead | again.dead)
 
     def settle(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> Count:
         """The same of units that nobody works on, and dead/ is made to agree with it. Raises IncompleteError, StoreError."""
         names = {unit.name for unit in units}
         listed = {name: size for name, size in self.objects("dead").items() if name in names}
-        return settle(self.fs, self.root, count(self.fs, self.root, units, sizes).agreed(self.uri), listed).agreed(
-            self.uri
-        )
+        return settle(self.fs, self.root, self._counted(units, sizes).agreed(self.uri), listed).agreed(self.uri)
 
     def manifest(self) -> dict[str, Any] | None:
         """What `finish` wrote; None while success is not said."""
@@ -148,6 +167,9 @@ class Output:
             manifest: dict[str, Any] = json.loads(data)
             if not isinstance(manifest, dict):
                 raise TypeError(f"expected a JSON object, got {type(manifest).__name__}")
+            manifest.setdefault("parity", {})  # before version 0.4 there was none
+            if wrong := [name for name, sum_ in _SUMS.items() if not isinstance(manifest.get(name), type(sum_))]:
+                raise ValueError(f"missing, or of another type: {', '.join(wrong)}")
         return manifest
 
     def finished(self, plan: Plan) -> dict[str, Any] | None:

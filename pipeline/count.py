@@ -14,7 +14,7 @@ from distilray.operators.write import Stats
 from distilray.pipeline.footers import read_footers
 
 CORRUPT = (pa.ArrowException, OSError, ValueError)  # what a file raises that is not what it should be
-
+COMPUTE_ANEW = "Remove these objects of data/ and run the job again: it computes their units anew"
 
 _UNITS_SHOWN = 5
 
@@ -32,16 +32,15 @@ class Count:
     problems: dict[str, str] = field(default_factory=dict)
     dead: dict[str, Record] = field(default_factory=dict)
 
-    def agreed(self, uri: str) -> Self:
-        """Itself. Raises IncompleteError if any unit has a problem."""
+    def agreed(self, uri: str, advice: str = COMPUTE_ANEW) -> Self:
+        """Itself. Raises IncompleteError if any unit has a problem; advice: what to do then."""
         if not self.problems:
             return self
         some = sorted(self.problems)[:_UNITS_SHOWN]
         said = "; ".join(f"data/{name}.parquet {self.problems[name]}" for name in some)
         more = f"; and {len(self.problems) - len(some)} more" if len(self.problems) > len(some) else ""
         raise IncompleteError(
-            f"{len(self.problems)} units in {uri} are not as they were committed: {said}{more}. "
-            "Remove these objects of data/ and run the job again: it computes their units anew"
+            f"{len(self.problems)} units in {uri} are not as they were committed: {said}{more}. {advice}"
         )
 
 

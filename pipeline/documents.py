@@ -69,16 +69,21 @@ def labels_of(documents: Sequence[Document]) -> dict[str, int]:
     return {label: number for number, label in enumerate(labels)}
 
 
-def sample_documents(
-    output: Output, plan: Plan, units: Sequence[Unit], tasks: Sequence[Task], count: int
-) -> list[Document]:
-    """About `count` answered rows, spread over the committed `units`, with their texts from the corpus.
+def sample_heads(output: Output, units: Sequence[Unit], tasks: Sequence[Task], count: int) -> dict[Unit, pa.Table]:
+    """Answers that `sample_documents` needs for `count` documents, spread over the committed `units`.
 
-    Units in which a row brought its worker down are left out: reading them might do the same here. Raises StoreError,
-    JobError or ShardError if the corpus cannot be read.
+    Units in which a row brought its worker down are left out: reading them might do the same here. Raises StoreError or
+    JobError if the output cannot be read.
     """
     columns = [s.ROW, *(task.name for task in tasks), *(truncated_column(task) for task in tasks if task.truncates)]
-    heads = safe_heads(output, spread(units, count), columns, _REACH)
+    return safe_heads(output, spread(units, count), columns, _REACH)
+
+
+def sample_documents(heads: Mapping[Unit, pa.Table], plan: Plan, tasks: Sequence[Task], count: int) -> list[Document]:
+    """About `count` answered rows of `sample_heads`, with their texts from the corpus.
+
+    Raises StoreError, JobError or ShardError if the corpus cannot be read.
+    """
     texts = sample_rows(plan, list(heads), _REACH)
     each = math.ceil(count / max(len(heads), 1))
     found = [_documents(rows, read, tasks, each) for rows, read in zip(heads.values(), texts, strict=True)]

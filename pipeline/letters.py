@@ -48,22 +48,29 @@ class Letters:
 
 
 def read_letters(output: Output, dead: Mapping[str, int], committed: Collection[str]) -> Letters:
-    """dead: rows by reason; committed: the units whose letters count. Raises JobError for objects that are none of ours."""
+    """dead: rows by reason; committed: the units whose letters count. Raises JobError for objects that are none of ours,
+    StoreError if the store fails."""
     names = sorted(output.objects("dead").keys() & set(committed)) if dead else []
     picks = np.unique(np.linspace(0, len(names) - 1, min(_OBJECTS, len(names))).round().astype(int))
-    tables = [_read(output, names[i]) for i in picks]
+    tables = [table for i in picks if (table := _read(output, names[i])) is not None]
     table = pa.concat_tables(tables) if tables else s.DEAD.empty_table()
     total = max(sum(dead.values()), 1)
     ordered = sorted(dead.items(), key=lambda item: (-item[1], item[0]))
     reasons = (Reason(name, rows, rows / total, _examples(table, name)) for name, rows in ordered)
-    return Letters(tuple(reasons), len(picks), len(names))
+    return Letters(tuple(reasons), len(tables), len(names))
 
 
-def _read(output: Output, name: str) -> pa.Table:
-    with broken(f"{output.uri}/dead/{name}.parquet"):
+def _read(output: Output, name: str) -> pa.Table | None:
+    """None if it is gone since it was listed: a retry has answered all of it."""
+    try:
         data = output.fs.cat_file(f"{output.root}/dead/{name}.parquet")
-        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True).replace_schema_metadata(None)
-        return table if "text" in table.column_names else table.append_column("text", pa.nulls(len(table), pa.string()))
+    except FileNotFoundError:
+        return None
+    with broken(f"{output.uri}/dead/{name}.parquet"):
+        table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
+        if "text" not in table.column_names:  # before version 0.4
+            table = table.append_column("text", pa.nulls(len(table), pa.string()))
+        return table.select(s.DEAD.names).cast(s.DEAD)
 
 
 def _examples(table: pa.Table, reason: str) -> tuple[Letter, ...]:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -52,7 +52,7 @@ class Preview:
 def preview(job: Job, rows: int = 20) -> Preview:
     """Answers the first `rows` rows of the job's corpus in this process, on a GPU if there is one, and writes nothing.
 
-    Raises what a run of the job raises before it starts, and JobError for less than one row.
+    Raises what a run of the job raises before it starts, and JobError if no row is asked for or found.
     """
     if rows < 1:
         raise JobError(f"--rows: expected 1 or more, got {rows}")
@@ -62,9 +62,10 @@ def preview(job: Job, rows: int = 20) -> Preview:
     site = find_site(here.compute)
     plan = make_plan(here, survey(job.source, job.inputs, _SHARDS), site)
     work = work_of(here, plan, site)
+    guard = replace(work.guard, run=f"{work.guard.run}-preview")  # the marks of the run are for the run
     read = _first(plan, rows)
-    predict = Predict(job.tasks, work.compute, work.guard)
-    answered = predict(Tokenize(job.tasks, work.guard)(read))
+    predict = Predict(job.tasks, work.compute, guard)
+    answered = predict(Tokenize(job.tasks, guard)(read))
     alive = pc.is_null(answered[s.DEAD_REASON])
     return Preview(
         job,
@@ -82,7 +83,12 @@ def _first(plan: Plan, rows: int) -> pa.Table:
     """The first rows of a corpus. Raises JobError if there are none, or if they cannot be read, StoreError, ShardError."""
     tables = list(_heads(plan, rows))
     if not sum(table.num_rows for table in tables):
-        raise JobError("the corpus has no rows to preview")
+        if plan.shards < _SHARDS:
+            raise JobError("the corpus has no rows to preview")
+        raise JobError(
+            f"the first {plan.shards} shards of the corpus have no rows to preview, and a preview looks at no more: "
+            "name one that has some, --set source.uri=..."
+        )
     return pa.concat_tables(tables).combine_chunks()
 
 

@@ -56,6 +56,12 @@ class Tally:
             self._computed += commit.stats
             self._clock.add(commit.timing)
             self._steps.append((time.monotonic(), _rows(self._done), self._computed.tokens))
+            self._forget(self._steps[-1][0])
+
+    def _forget(self, now: float) -> None:
+        """What the present speed is not taken from; one step before it is its beginning."""
+        while len(self._steps) > 1 and self._steps[1][0] < now - _WINDOW:
+            self._steps.popleft()
 
     def figures(self, *, ended: bool = False) -> Figures | None:
         """The keys of JSON lines, but for `event`; None before `start`. Speed is the present one, of an ended run the mean."""
@@ -63,8 +69,7 @@ class Tally:
             if self._begun is None:
                 return None
             begun, now = self._begun, time.monotonic()
-            while len(self._steps) > 1 and self._steps[1][0] < now - _WINDOW:
-                self._steps.popleft()
+            self._forget(now)
             since, rows, tokens = self._first if ended else self._steps[0]
             seconds = max(now - since, 1e-9)
             pace = (_rows(self._done) - rows) / seconds

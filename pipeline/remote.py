@@ -75,7 +75,8 @@ def _follow(cluster: Cluster, job_id: str) -> RayJob:
 
 
 def plain(job: Job) -> dict[str, Any]:
-    """A job as data that gives the same job again: its paths are absolute, and nothing is left out."""
+    """A job as data that gives the same job again: its paths are absolute, and only `gold` is left
+    out, which a run does not read."""
     data = job.description()
     data["source"]["storage_options"] = job.source.storage_options
     data["sink"]["storage_options"] = job.sink.storage_options

@@ -14,7 +14,7 @@ from distilray.operators.read import ShardError
 from distilray.operators.task import Task
 from distilray.operators.tasks import QuestionAnswering, TokenClassification
 from distilray.pipeline.commit import open_output
-from distilray.pipeline.documents import sample_documents
+from distilray.pipeline.documents import sample_documents, sample_heads
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.harmless import one_line
 from distilray.pipeline.job import Job
@@ -121,7 +121,8 @@ def samples(result: Result) -> Iterator[Text]:
     """A few answered rows: a passage of each with its entities in colour, and the answers of other tasks."""
     job, plan = result.job, result.plan
     try:
-        found = sample_documents(open_output(job.sink), plan, plan.units, job.tasks, _SAMPLES)
+        heads = sample_heads(open_output(job.sink), plan.units, job.tasks, _SAMPLES)
+        found = sample_documents(heads, plan, job.tasks, _SAMPLES)
     except (JobError, ShardError, OSError) as error:  # the corpus may be gone by now; the answers are there
         yield Text(f"no sample rows: {one_line(explain(error))}", style="dim")
         return

@@ -82,7 +82,8 @@ def retry(
         dead.subtract(_reasons(todo, found))
         if on_start:
             on_start(Start(tried, len(todo), Stats(), actors_of(site)))
-        for commit in engine(job, fitted(plan, site), checked, todo, site, Merge):
+        done = len(committed) - len(todo)
+        for commit in engine(job, fitted(plan, site), checked, todo, site, fingerprint, done, Merge):
             fence.check()
             dead.update(commit.stats.dead)
             answered += commit.stats.rows

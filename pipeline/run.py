@@ -106,7 +106,7 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
     plan = fitted(plan, site) if site else plan
     if site and on_start:
         on_start(Start(planned, len(plan.units), before, actors_of(site)))
-    for commit in engine(job, plan, checked, todo, site) if site else ():
+    for commit in engine(job, plan, checked, todo, site, fingerprint, before.units) if site else ():
         computed += commit.stats
         if fence:
             fence.check()
@@ -185,16 +185,26 @@ def work_of(job: Job, plan: Plan, site: Site) -> Work:
 
 
 def engine(
-    job: Job, plan: Plan, checked: Checked, todo: Sequence[Unit], site: Site, kind: type[Write] = Write
+    job: Job,
+    plan: Plan,
+    checked: Checked,
+    todo: Sequence[Unit],
+    site: Site,
+    fingerprint: str,
+    done: int,
+    kind: type[Write] = Write,
 ) -> Iterator[Commit]:
-    """Answers the units and commits them by a `kind` of Write; yields each commit, which Ray's metrics have then."""
+    """Answers the units and commits them by a `kind` of Write; yields each commit, which Ray's metrics have then.
+
+    fingerprint: of the plan; done: units of it that are committed and not among those to do.
+    """
     work, columns = work_of(job, plan, site), plan.read.columns
     write = kind(job.sink.uri, job.tasks, columns, checked.answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)
-    ray, units = ray_engine(), len(plan.units)
-    tags = {"fingerprint": job.fingerprint(checked.digests), "tasks": ",".join(task.name for task in job.tasks)}
-    meters = Meters(ray.metrics, tags, planned=units, done=units - len(todo))
+    ray = ray_engine()
+    tags = {"fingerprint": fingerprint, "tasks": ",".join(task.name for task in job.tasks)}
+    meters = Meters(ray.metrics, tags, planned=len(plan.units), done=done)
     return meters.metered(ray.run_units(work, write, todo, site.pools, stall_of(job.compute), meters.set_gauges))
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from distilray.model.store import explain
+from distilray.model.store import StoreError, explain
 from distilray.operators.read import Unit
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job
@@ -84,9 +84,11 @@ def read_plan(data: bytes, where: str) -> Stored:
 
 @contextmanager
 def broken(where: str) -> Iterator[None]:
-    """A file of an output that is not as it was written is a JobError, whatever it is that raises."""
+    """A file of an output that is not as it was written is a JobError, whatever it is that raises but a failing store."""
     try:
         yield
+    except StoreError:
+        raise
     except Exception as error:
         raise JobError(
             f"{where} is not as distilray wrote it ({explain(error)}): choose another sink, or empty this one"

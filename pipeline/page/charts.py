@@ -78,8 +78,9 @@ def _top(value: float) -> float:
 
 
 def compact(value: float) -> str:
-    """A number of three digits at most, with k, M or G."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+    """A number of three digits at most, with k, M, G or T."""
+    value = float(f"{value:.3g}")  # first: 999.7 is 1k
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"

@@ -12,6 +12,7 @@ from distilray.pipeline.overrides import overridden
 from distilray.pipeline.parity import described
 from distilray.pipeline.plan import Plan
 
+_ADVICE = "If no run and no retry is at work there, distilray verify says what to do with them"
 _SETTABLE = r"(source|sink|tasks\.\d+)\.storage_options\b"
 
 
@@ -63,6 +64,6 @@ def read_facts(uri: str, overrides: Sequence[str] = ()) -> Facts:
 def _sums(output: Output, job: Job, plan: Plan, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """What a manifest would say of the units that are committed."""
     committed = [unit for unit in plan.units if unit.name in listed]
-    stats = output.count(committed, {name: info["size"] for name, info in listed.items()})
+    stats = output.count(committed, {name: info["size"] for name, info in listed.items()}, _ADVICE)
     parity = described(stats, plan, job.compute.parity)
     return {**asdict(stats), "padding": stats.padding, "shards": plan.shards, "parity": parity}

@@ -63,4 +63,6 @@ def _figure(value: float | str | None) -> str:
     """A number of any size, or a dash."""
     if value is None:
         return "\u2013"
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)

@@ -12,7 +12,7 @@ from distilray.operators import schema as s
 from distilray.operators.read import ShardError
 from distilray.pipeline.bottleneck import Spent, shares
 from distilray.pipeline.commit import MANIFEST
-from distilray.pipeline.documents import Document, safe_heads, sample_documents
+from distilray.pipeline.documents import Document, safe_heads, sample_documents, sample_heads
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import started
 from distilray.pipeline.heads import read_head
@@ -73,10 +73,12 @@ def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
 
 
 def _corpus(facts: Facts, rows: int) -> tuple[list[Document], Lengths | None, str | None]:
-    """What only the corpus knows, or why it cannot be read: it may be gone by now."""
+    """What only the corpus knows, or why it cannot be read: it may be gone by now. Raises as `report_page` does."""
+    tasks = facts.job.tasks
+    heads = sample_heads(facts.output, facts.committed, tasks, rows)
+    some = list(safe_heads(facts.output, spread(facts.committed, _PLACES), [s.ROW], 1))
     try:
-        documents = sample_documents(facts.output, facts.plan, facts.committed, facts.job.tasks, rows) if rows else []
-        some = list(safe_heads(facts.output, spread(facts.committed, _PLACES), [s.ROW], 1))
+        documents = sample_documents(heads, facts.plan, tasks, rows)
         return documents, lengths_of(sample_rows(facts.plan, some, _TEXTS)), None
     except (JobError, ShardError, OSError) as error:
         return [], None, explain(error)

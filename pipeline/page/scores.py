@@ -71,7 +71,12 @@ def _scores(task: Task, column: pa.ChunkedArray) -> tuple[str, pa.Array]:
     whole = one_chunk(column)
     match task:
         case Embeddings():
-            vectors = whole.flatten().to_numpy(zero_copy_only=False).astype(np.float32).reshape(len(whole), -1)
+            vectors = (
+                whole.flatten()
+                .to_numpy(zero_copy_only=False)
+                .astype(np.float32)
+                .reshape(len(whole), whole.type.list_size)
+            )
             return "the length of each vector", pa.array(np.linalg.norm(vectors, axis=1))
         case TokenClassification():
             return "the score of each entity", _score(pc.list_flatten(whole))

@@ -1,6 +1,7 @@
-"""A plan or a manifest that is not as it was written is one error, whatever is wrong with it."""
+"""A plan, a manifest or an object that is not as it was written is one error, whatever is wrong with it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,22 +9,35 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, run
+from distilray.model.store import StoreError
+from distilray.pipeline import Compute, IncompleteError, Job, JobError, Sink, Source, TokenClassification, run
+from distilray.pipeline.commit import Output, open_output
+from distilray.pipeline.letters import read_letters
+from distilray.pipeline.page import report_page
+from tests.pages import Page
 from tests.support import write_shard
 
 
-@pytest.fixture
-def job(tmp_path: Path, checkpoint: Path) -> Job:
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Job:
     """One that has been run."""
-    write_shard(tmp_path / "corpus/a.parquet", ["Mary met John.", "London"])
+    folder = tmp_path_factory.mktemp("finished")
+    write_shard(folder / "corpus/a.parquet", ["Mary met John.", "London"])
     job = Job(
-        source=Source(uri=str(tmp_path / "corpus")),
+        source=Source(uri=str(folder / "corpus")),
         tasks=[TokenClassification(model=str(checkpoint))],
-        sink=Sink(uri=str(tmp_path / "out")),
+        sink=Sink(uri=str(folder / "out")),
         compute=Compute(engine="local"),
     )
     run(job, quiet=True)
     return job
+
+
+@pytest.fixture
+def job(finished: Job, tmp_path: Path) -> Job:
+    """The same with a copy of its output."""
+    shutil.copytree(finished.sink.uri, tmp_path / "out")
+    return finished.model_copy(update={"sink": Sink(uri=str(tmp_path / "out"))})
 
 
 def with_column(file: Path, name: str, values: list[object]) -> None:
@@ -70,4 +84,75 @@ def test_a_plan_with_something_else_is_named(key: str, job: Job, tmp_path: Path)
 def test_a_broken_manifest_is_named(text: bytes, job: Job, tmp_path: Path) -> None:
     (tmp_path / "out/_manifest.json").write_bytes(text)
     with pytest.raises(JobError, match=r"out/_manifest.json is not as distilray wrote it \("):
+        run(job, quiet=True)
+
+
+@pytest.mark.parametrize("command", [lambda job: run(job, quiet=True), lambda job: report_page(job.sink.uri)])
+@pytest.mark.parametrize("key", ["labels", "dead", "passes"])
+def test_a_manifest_that_lacks_something_is_named(
+    key: str, command: Callable[[Job], object], job: Job, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "out/_manifest.json"
+    said = json.loads(manifest.read_text())
+    for broken in ({**said, key: 3}, {name: value for name, value in said.items() if name != key}):
+        manifest.write_text(json.dumps(broken))
+        with pytest.raises(
+            JobError, match=rf"_manifest.json is not as distilray wrote it \(.*of another type: {key}\)"
+        ):
+            command(job)
+
+
+def test_a_manifest_of_before_parity_has_a_report(job: Job, tmp_path: Path) -> None:
+    manifest = tmp_path / "out/_manifest.json"
+    said = json.loads(manifest.read_text())
+    del said["parity"]
+    manifest.write_text(json.dumps(said))
+    assert Page(report_page(job.sink.uri)).figures["rows"] == "2"
+
+
+def test_dead_letters_of_other_columns_are_named(job: Job, tmp_path: Path) -> None:
+    letters = read_letters(open_output(job.sink), {"null_text": 1}, {"000000"})
+    assert (letters.read, letters.objects) == (0, 0)
+    write_shard(tmp_path / "out/dead/000000.parquet", ["x"], shard=["a"], row=[1], reason=["null_text"])
+    with pytest.raises(JobError, match=r"dead/000000.parquet is not as distilray wrote it \(.*stage"):
+        read_letters(open_output(job.sink), {"null_text": 1}, {"000000"})
+
+
+def test_dead_letters_that_a_retry_takes_away_meanwhile_are_no_example(
+    job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Output, "objects", lambda *_: {"000000": 100})
+    letters = read_letters(open_output(job.sink), {"null_text": 1}, {"000000"})
+    assert (letters.read, letters.objects) == (0, 1)
+
+
+def test_a_failing_store_is_not_called_a_broken_output(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said of that one is to empty it."""
+
+    def fail(*_: object) -> None:
+        raise StoreError("503 Slow Down")
+
+    monkeypatch.setattr("distilray.pipeline.page.report.started", fail)
+    with pytest.raises(StoreError, match="503"):
+        report_page(job.sink.uri)
+
+
+def test_a_data_object_that_cannot_be_read_is_no_fault_of_the_corpus(job: Job, tmp_path: Path) -> None:
+    (path,) = (tmp_path / "out/data").iterdir()
+    table = pq.read_table(path)
+    renamed = table.rename_columns({"row": "number"}).replace_schema_metadata(table.schema.metadata)
+    pq.write_table(renamed, path)
+    with pytest.raises(JobError, match=rf"cannot read data/{path.name} of "):
+        report_page(job.sink.uri)
+
+
+def test_a_report_of_a_broken_object_does_not_say_to_remove_it(job: Job, tmp_path: Path) -> None:
+    """It may be that of a retry at work, which the report knows nothing of."""
+    (path,) = (tmp_path / "out/data").iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    (tmp_path / "out/_SUCCESS").unlink()
+    with pytest.raises(IncompleteError, match=f"data/{path.name} is no data object.*distilray verify says") as found:
+        report_page(job.sink.uri)
+    assert "emove" not in str(found.value)
+    with pytest.raises(IncompleteError, match="Remove these objects"):
         run(job, quiet=True)

@@ -153,6 +153,17 @@ def test_lines_go_on_while_no_unit_is_committed(monkeypatch: pytest.MonkeyPatch)
     assert "dead letters: null_text 10, timeout 1" in said[-1]
 
 
+def test_what_is_kept_of_commits_does_not_grow_though_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_WINDOW", 0.0)
+    with watching(Console(quiet=True), "none") as watch:
+        watch.start(START)
+        for _ in range(100):
+            watch.add(COMMIT)
+        assert len(watch._steps) < 50
+        figures = watch.figures()
+        assert (figures["units_done"], figures["tokens"]) == (101, 500_000)
+
+
 def test_a_terminal_has_a_live_view() -> None:
     ours, theirs = os.openpty()
     seen = bytearray()
