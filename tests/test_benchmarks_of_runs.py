@@ -20,6 +20,7 @@ def last_line(script: str, *arguments: str) -> dict[str, Any]:
     return said
 
 
+@pytest.mark.chaos
 def test_end_to_end_compares_equal_answers() -> None:
     said = last_line("end_to_end.py", "--model", "tiny", "--megabytes", "0.1", "--shards", "2", "--repeats", "1")
     assert said["agreement"]["spans"] > 0
@@ -37,6 +38,7 @@ def test_overhead_is_over_the_same_tokens() -> None:
     assert {"Read", "Tokenize", "Predict", "Predictor", "Write", "decoding"} == said["spent"].keys()
 
 
+@pytest.mark.chaos
 def test_scale_counts_every_row_and_plans_many_shards() -> None:
     said = last_line("scale.py", "--sizes", "0.1,0.3", "--shards", "500")
     small, large = said["sizes"].values()

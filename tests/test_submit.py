@@ -67,6 +67,7 @@ def test_a_cluster_without_distilray(tmp_path: Path, checkout: Path, bare_python
     assert_answered(said, tmp_path / "out")
 
 
+@pytest.mark.chaos
 def test_an_installed_distilray(tmp_path: Path, checkout: Path) -> None:
     with head(Path(sys.executable), tmp_path, checkout) as environment:
         said = submit(environment, ["examples/ner_corpus.py"], checkout)

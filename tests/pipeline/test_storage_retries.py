@@ -205,6 +205,7 @@ def test_exhausted_retries_are_one_line(
 
 @pytest.mark.slow
 @pytest.mark.cluster
+@pytest.mark.chaos
 def test_exhausted_retries_are_one_line_on_ray(
     proxy: Proxy, options: dict[str, Any], checkpoint: Path, tmp_path: Path
 ) -> None:
