@@ -43,6 +43,7 @@ lint: .venv/ready-dev
 	$(BIN)/mypy
 
 .venv/ready: pyproject.toml constraints.txt
+	@echo "Installing torch, Ray and what else is needed into .venv: 1.7 GB, some minutes"
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable .
 	touch $@

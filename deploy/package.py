@@ -43,7 +43,7 @@ def packed(files: Mapping[str, bytes]) -> Package:
 def own_code() -> Package:
     """The distilray that runs, from wherever it was imported: a checkout, an editable install or a wheel."""
     facade = Path(distilray.__file__).parent
-    files = {f"distilray/{path.name}": path.read_bytes() for path in facade.glob("__init__.py")}
+    files = {f"distilray/{path.name}": path.read_bytes() for path in facade.glob("*.py")}
     for folder in _FOLDERS:
         root = _folder(folder)
         for path in _files(root):

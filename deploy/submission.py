@@ -67,7 +67,7 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
     if command == "verify":
         options = raw["sink"].get("storage_options") or {}
         arguments = ["verify", sink, *([f"--set=sink.storage_options={json.dumps(options)}"] if options else [])]
-    entrypoint = shlex.join(["python", "-m", "distilray.pipeline.cli", *arguments])
+    entrypoint = shlex.join(["python", "-m", "distilray", *arguments])
     code, file = (
         own_code(),
         packed({_FILE: yaml.safe_dump(raw).encode()}),

@@ -60,7 +60,11 @@ def _csv(file: pa.NativeFile, columns: pa.Schema) -> Batches:
     """Nothing but an empty field is null, and of strings not even that; the texts' UTF-8 is checked when a job reads them."""
     yield _nothing(columns)
     ahead = io.BufferedReader(file, _HEADER)
-    _check_once(_header(ahead.peek()), columns.names)
+    names = _header(ahead.peek())
+    if missing := [name for name in columns.names if name not in names]:
+        has = ", ".join(names)
+        raise pa.ArrowInvalid(f"column {', '.join(missing)} is missing; the header has {has} (commas separate columns)")
+    _check_once(names, columns.names)
     yield from pa.csv.open_csv(
         ahead,
         pa.csv.ReadOptions(block_size=_BLOCK),

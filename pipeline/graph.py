@@ -80,7 +80,11 @@ def run_units(
     StalledError after `stall` seconds in which no stage took or gave anything."""
     Seen.at_step = at_step
     commits = _computed(work, units, pools, stall, Predict, work.guard, _actor).map_batches(
-        write, batch_size=None, batch_format="pyarrow", num_cpus=0, compute=TaskPoolStrategy(size=WRITERS)
+        write,
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=0,
+        compute=TaskPoolStrategy(size=min(WRITERS, len(units))),
     )
     yield from map(written, _tables(commits, stall))
 

@@ -46,7 +46,7 @@ def submit(arguments: argparse.Namespace) -> int:
 
 def status(arguments: argparse.Namespace) -> int:
     """Tells of a job; 0 whatever its status is."""
-    job = _cluster(arguments).job(arguments.id)
+    job = _cluster(arguments, patience=10).job(arguments.id)
     said = {**vars(job), "exit_code": job.exit_code if job.ended else None}
     del said["driver_exit_code"]
     if arguments.json:
@@ -85,13 +85,13 @@ def plain(job: Job) -> dict[str, Any]:
     return data
 
 
-def _cluster(arguments: argparse.Namespace) -> Cluster:
+def _cluster(arguments: argparse.Namespace, patience: float = 60) -> Cluster:
     found = [os.environ[name] for name in _ADDRESS if os.environ.get(name, "").startswith(("http://", "https://"))]
     address = arguments.address or next(iter(found), None)
     if not address:
         raise SubmitError(f"which cluster? expected --address http://HEAD:8265, or the like in {' or '.join(_ADDRESS)}")
     verify = {"true": True, "false": False}.get(arguments.verify, arguments.verify)
-    return Cluster(address, _token(), verify)
+    return Cluster(address, _token(), verify, patience)
 
 
 def _token() -> str | None:

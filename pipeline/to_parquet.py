@@ -58,7 +58,7 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
     fs, base, files = _found(source, kind)
     kind = kind or _kind_of(files)
     if (kind in DECLARED) != bool(columns):
-        needs = "name them, such as text and year:int64" if kind in DECLARED else "name none, its files tell them"
+        needs = "name them (--columns text year:int64)" if kind in DECLARED else "name none, its files tell them"
         raise JobError(f"the columns of {kind}: {needs}")
     schema = parse_columns(columns)
     out = open_output(sink)

@@ -36,9 +36,13 @@ ELSEWHERE = {
     "python -m tests.chaos --kills 200",
     "ray job submit --working-dir . -- python examples/ner_corpus.py",
     "ray job submit examples/ner_corpus.py",
-    ".venv/bin/ray start --head",
+    "PATH=$PWD/.venv/bin:$PATH ray start --head",
     ".venv/bin/ray stop",
     ".venv/bin/distilray submit examples/jobs/ner.yaml --address http://127.0.0.1:8265",
+    (
+        ".venv/bin/distilray submit examples/jobs/ner.yaml --set compute.engine=ray --set sink.uri=out/ner-ray "
+        "--address http://127.0.0.1:8265"
+    ),
     "distilray submit job.yaml --address http://localhost:8265",
     ".venv/bin/distilray status distilray-ner-yaml-0123456789ab --address http://127.0.0.1:8265",
     ".venv/bin/distilray stop distilray-ner-yaml-0123456789ab --address http://127.0.0.1:8265",

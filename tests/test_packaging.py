@@ -110,7 +110,7 @@ def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     packaged = {name for name in names if ".dist-info/" not in name}
     templates = {f"distilray/{path.relative_to(ROOT)}" for path in (ROOT / "pipeline/page").glob("*.[cj]*")}
     assert len(templates) == 5
-    assert packaged == modules | templates | {"distilray/__init__.py", "distilray/py.typed"}
+    assert packaged == modules | templates | {"distilray/__init__.py", "distilray/__main__.py", "distilray/py.typed"}
 
 
 def test_the_images_are_named_after_this_version() -> None:

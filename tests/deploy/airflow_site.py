@@ -81,7 +81,7 @@ def hold(folder: Path, job: str) -> list[int]:
     found = []
     for number, words, cwd in processes():
         file = Path(cwd, "job.yaml")
-        if f"distilray.pipeline.cli {job}" in words and file.exists() and str(folder) in file.read_text():
+        if f"-m distilray {job}" in words and file.exists() and str(folder) in file.read_text():
             os.kill(number, signal.SIGSTOP)
             found.append(number)
     return found

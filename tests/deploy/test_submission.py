@@ -52,7 +52,7 @@ def test_the_code_is_all_of_distilray_and_nothing_else() -> None:
     names = set(zipfile.ZipFile(io.BytesIO(own_code().data)).namelist())
     folders = ("model", "operators", "pipeline", "deploy")
     modules = {f"distilray/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*.py")}
-    assert modules | {"distilray/__init__.py"} <= names
+    assert modules | {"distilray/__init__.py", "distilray/__main__.py"} <= names
     assert not [name for name in names if "__pycache__" in name or "tests" in name]
     assert packed({"a": b"1", "b": b""}) == packed({"b": b"", "a": b"1"})
     assert len({packed(files).name for files in ({"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": b"", "1": b""})}) == 4
@@ -65,7 +65,11 @@ def test_what_happens_to_lie_beside_the_code_stays_here(tmp_path: Path, monkeypa
         (tmp_path / "model" / name).write_text("x")
     monkeypatch.setattr("distilray.deploy.package._folder", lambda name: tmp_path / name)
     names = zipfile.ZipFile(io.BytesIO(own_code().data)).namelist()
-    assert set(names) == {"distilray/__init__.py", *(f"distilray/model/{name}" for name in kept)}
+    assert set(names) == {
+        "distilray/__init__.py",
+        "distilray/__main__.py",
+        *(f"distilray/model/{name}" for name in kept),
+    }
 
 
 @pytest.mark.parametrize(
@@ -248,6 +252,13 @@ def test_figures_come_back_through_the_log() -> None:
     assert "\n" not in result_line(figures)
     assert read_result("distilray-result: of another kind") is None
     assert read_result("something") is None
+
+
+def test_a_cluster_whose_python_lacks_something_is_told_what_to_do() -> None:
+    code = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('distilray', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"distilray: {sys.executable} has no torch: run it with one that has")
 
 
 def test_deploy_needs_nothing_but_a_client_of_http() -> None:

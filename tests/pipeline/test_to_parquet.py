@@ -218,7 +218,7 @@ def test_rows_are_in_groups_that_suit_a_unit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "columns", "kind", "says"),
     [
-        ({"a_jsonl": b""}, [], None, "the columns of jsonl: name them, such as text"),
+        ({"a_jsonl": b""}, [], None, r"the columns of jsonl: name them \(--columns text"),
         ({"a_txt": b""}, ["text"], None, "the columns of text: name none"),
         ({"a_txt": b"", "b_csv": b""}, [], None, "of which format are .*a.txt, .*b.csv. say one of jsonl, csv"),
         ({"a_xml": b""}, [], None, "no files that end in .jsonl, .ndjson, .csv, .txt, .arrow"),
@@ -226,6 +226,7 @@ def test_rows_are_in_groups_that_suit_a_unit(tmp_path: Path) -> None:
         ({"a_txt": b""}, [], "xml", "expected one of the formats jsonl, csv, text, arrow, got xml"),
         ({"a_jsonl": b""}, ["year:number"], None, "expected NAME or NAME:TYPE, such as year:int64, got year:number"),
         ({"a_jsonl": b""}, ["a", "a:int64"], None, "expected names that differ, got a, a"),
+        ({"a_csv": b"a;b\n1;2\n"}, ["a"], None, "column a is missing; the header has a;b .commas separate columns"),
         ({"a_jsonl": lines(ROWS)}, ["text", "txet"], None, "column txet has no value in any of 5 rows"),
     ],
 )

@@ -1,0 +1,1 @@
+../../distilray/__main__.py
