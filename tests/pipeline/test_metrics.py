@@ -45,7 +45,7 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
     folder = tmp_path_factory.mktemp("watched")
-    job = slow_job(folder, 120)
+    job = slow_job(folder, 200)
     command = ["python", "-m", "distilray.pipeline.cli", "run", str(job), "--progress", "json"]
     command += ["--set", "compute.engine=ray", "--set", "compute.predict.max=1"]
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
