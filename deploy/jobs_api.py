@@ -166,10 +166,8 @@ class Cluster:
                 if response.status_code < 500 or "already exists" in response.text:
                     return response
                 problem = f"HTTP {response.status_code}: {response.text[-_SHOWN:].strip()}"
-            except (
-                requests.exceptions.SSLError
-            ) as error:  # of others, such as a balancer that restarts, another try is worth
-                problem = redacted(str(error))
+            except requests.exceptions.SSLError as error:
+                problem = redacted(str(error))  # such as of a balancer that restarts: another try is worth it
                 if any(final in problem for final in _NO_TRUST):
                     raise SubmitError(f"{self.address}: {problem}") from None
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:

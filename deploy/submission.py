@@ -68,10 +68,8 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
         options = raw["sink"].get("storage_options") or {}
         arguments = ["verify", sink, *([f"--set=sink.storage_options={json.dumps(options)}"] if options else [])]
     entrypoint = shlex.join(["python", "-m", "distilray", *arguments])
-    code, file = (
-        own_code(),
-        packed({_FILE: yaml.safe_dump(raw).encode()}),
-    )  # as it was checked: a comment may hold anything
+    # the job as it was checked: a comment may hold anything
+    code, file = own_code(), packed({_FILE: yaml.safe_dump(raw).encode()})
     digest = hashlib.sha256("\0".join([entrypoint, code.name, file.name]).encode()).hexdigest()
     slug = re.sub("[^a-z0-9]+", "-", sink.rstrip("/").rpartition("/")[2].lower()).strip("-")[:40]
     name = submission_id or "-".join(
