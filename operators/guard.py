@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
 from distilray.model.attention import BackendError
@@ -77,7 +76,7 @@ class Guard:
 def _is_dead(mark: Path) -> bool:
     """Whether who made the mark, if it is there, lives no more; this process has begun nothing else."""
     try:
-        maker = mark.read_text()
+        maker = mark.read_text(errors="replace")
     except FileNotFoundError:
         return False
     pid = maker.partition(" ")[0]
@@ -131,9 +130,14 @@ def survived(call: Call, table: pa.Table, stage: str, hopeless: int | None = HOP
             log.warning("a row raised in %s: %s", stage, type(error).__name__)
             yield call(buried(part, stage, _reason(error), explain(error)))
         else:
-            lived += int(pc.sum(pc.is_null(part[s.DEAD_REASON])).as_py() or 0)
+            lived += alive(part)
 
     return joined(list(attempt(table)))
+
+
+def alive(table: pa.Table) -> int:
+    """How many rows are not dead."""
+    return int(table[s.DEAD_REASON].null_count)
 
 
 def _reason(error: Exception) -> str:

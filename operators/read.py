@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from distilray.model.store import open_store, read_exactly
 from distilray.operators import schema as s
 from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, inputs_of, keep, living
+from distilray.operators.deadline import Deadline
 from distilray.operators.timing import timed
 
 _STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows at a time, of a row group that is only begun
@@ -50,13 +51,14 @@ class Unit:
 class Read:
     """A unit to its rows. text: the column to predict on; inputs: others that tasks read, strings or lists of strings;
     kept: the columns that go into the output, with their types; partitions: hive keys that come from the shard's path,
-    with their types."""
+    with their types; deadline: seconds that decoding may take, waits for the store not counted, None: any time."""
 
     text: str
     inputs: pa.Schema
     kept: pa.Schema
     partitions: pa.Schema
     storage_options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    deadline: float | None = None
 
     @property
     def columns(self) -> pa.Schema:
@@ -80,7 +82,7 @@ class Read:
         """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
             return self._dead_shard(unit, *unit.error)
-        with self._opened(unit, whole=whole) as (parquet, watched):
+        with self._opened(unit, whole=whole) as (parquet, watched), Deadline(self.deadline) as watched.deadline:
             take = partial(_whole if whole else _streamed, parquet)
             pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
         table = pa.concat_tables(pieces)
@@ -221,12 +223,14 @@ class WatchedFile:
     def __init__(self, file: Any, size: int, path: str) -> None:
         self._file, self._size, self._path = file, size, path
         self.error: Exception | None = None
+        self.deadline = Deadline(None)
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
         left = max(self._size - self._file.tell(), 0)
         try:
-            return read_exactly(self._file, left if size < 0 else min(size, left), self._path)
+            with self.deadline.paused():
+                return read_exactly(self._file, left if size < 0 else min(size, left), self._path)
         except Exception as error:
             self.error = error
             raise

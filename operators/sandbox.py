@@ -7,6 +7,7 @@ user's program, which might start a run.
 import ctypes
 import logging
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -31,17 +32,18 @@ from distilray.operators.guard import (
     TIMEOUT,
     Call,
     Guard,
+    alive,
     buried,
     joined,
     pieces,
     survived,
 )
+from distilray.operators.memory import free_memory, resident
 from distilray.operators.read import ShardError
 
 log = logging.getLogger(__name__)
 
 _ROWS = 64  # a part: one death finds it, the next ones the row
-_RAY_THRESHOLD = 0.95  # of all memory: what Ray allows by default before it kills workers
 _MEMORY = 0.5  # of what is free when the process starts
 _LEAST = 2.0**30  # bytes it may take in any case
 _LAST = 10  # seconds for a process to end that has closed its connection
@@ -84,22 +86,38 @@ def isolated(
 ) -> pa.Table:
     """What `call` gives for the rows, those that kill a process or raise being dead.
 
-    again: makes `call` in another process. Raises SandboxError if it cannot be made or raises for all rows.
+    again: makes `call` in another process. Raises SandboxError if it cannot be made, raises for all rows, or `hopeless` rows one
+    after another have ended their process: then it is not the rows that do.
     """
     with Sandbox(stage, partial(_surviving, stage, again, hopeless), deadline) as sandbox:
+        died = 0  # rows one after another
 
         def attempt(part: pa.Table) -> Iterator[pa.Table]:
+            nonlocal died
             one = part.num_rows == 1
             try:
-                yield sandbox.tried(part) if one else sandbox.ask(part)
+                result = sandbox.tried(part) if one else sandbox.ask(part)
             except DiedError as death:
-                if one:
-                    yield call(buried(part, stage, death.reason, str(death)))
-                else:
+                if not one:
                     for piece in pieces(part, 1):
                         yield from attempt(piece)
+                    return
+                died += 1
+                if hopeless and died >= hopeless:
+                    raise SandboxError(_not_of_rows(stage, died, death)) from None
+                yield call(buried(part, stage, death.reason, str(death)))
+            else:
+                died = 0 if alive(result) else died
+                yield result
 
         return joined([result for part in pieces(table, _ROWS) for result in attempt(part)])
+
+
+def _not_of_rows(stage: str, rows: int, death: DiedError) -> str:
+    return (
+        f"{stage}: {rows} rows one after another ended a process of their own on {platform.node()}, the last one so: {death}; "
+        "look at the memory and the devices of that machine, or, if it is the rows, set max_dead"
+    )
 
 
 def _surviving(stage: str, again: Callable[[], Call], hopeless: int | None) -> Call:
@@ -148,7 +166,7 @@ class Sandbox:
             self._asked(process, self._worker)
         except DiedError as death:
             raise SandboxError(f"a process of its own for {self._stage} could not start: {death}") from None
-        self._limit = _resident(process.pid) + max(_MEMORY * _free_memory(), _LEAST)
+        self._limit = resident(process.pid) + max(_MEMORY * free_memory(), _LEAST)
         return process
 
     def _asked(self, process: "subprocess.Popen[bytes]", question: Any) -> Any:
@@ -157,7 +175,9 @@ class Sandbox:
         try:
             self._connection.send(question)
             while not self._connection.poll(_LOOK):
-                if _resident(process.pid) > self._limit:
+                if process.poll() is not None and not self._connection.poll():
+                    raise EOFError  # nobody else says so, if a child of it holds the connection open
+                if resident(process.pid) > self._limit:
                     greedy = True
                     process.kill()
             answer, error = self._connection.recv()
@@ -187,32 +207,6 @@ def _death(code: int, *, greedy: bool, late: bool) -> DiedError:
         return DiedError(CRASH, "the device failed")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return DiedError(CRASH, f"ended the process: {name}")
-
-
-def _resident(pid: int) -> float:
-    """Bytes of memory; 0 where the system does not tell."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0.0
-
-
-def _free_memory() -> float:
-    """Bytes, of the machine or the container, that Ray's monitor would let us have; infinite where the system does not tell."""
-    kept = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))  # noqa: SIM112  Ray's spelling
-    free = [float("inf")]
-    try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-        total, available = (int(lines[name].split()[0]) * 1024 for name in ("MemTotal", "MemAvailable"))
-        free.append(available - kept * total)
-        group = Path("/sys/fs/cgroup")
-        most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        said = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
-        cached = int(said["active_file"]) + int(said["inactive_file"])  # given back when it is wanted
-        free.append((1 - kept) * most - (used - cached))
-    except (OSError, ValueError, KeyError):
-        pass  # "max", or no such group
-    return max(min(free), 0.0)
 
 
 def _serve(connection: Connection) -> None:

@@ -21,7 +21,7 @@ def read_safetensors(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]
 def _layout(data: bytes, tensors: dict[str, Tensor]) -> Layout:
     """As the header says ("pt", "tf", "flax", ...); a header that does not say leaves it to the names."""
     header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    said = header.get("__metadata__", {}).get("format")
+    said = (header.get("__metadata__") or {}).get("format")
     if said == "tf" or (said is None and any("/" in name for name in tensors)):
         return "tf"
     if said == "flax" or (said is None and any(name.endswith(".kernel") for name in tensors)):

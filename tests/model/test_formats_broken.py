@@ -1,5 +1,6 @@
 """Whatever is broken is a CheckpointError that names the file and the problem."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -86,3 +87,11 @@ def test_safetensors_that_do_not_name_their_framework_are_known_by_their_names(
     tensors = load_tensors(Checkpoint(str(tmp_path)))[1]
     assert tensors.keys() == expected.keys()
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def test_a_safetensors_header_may_say_that_it_says_nothing(tmp_path: Path) -> None:
+    data = make("safetensors", tmp_path).read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]) | {"__metadata__": None}).encode()
+    (tmp_path / FILES["safetensors"]).write_bytes(len(header).to_bytes(8, "little") + header + data[8 + size :])
+    assert load_tensors(Checkpoint(str(tmp_path)))[1]
