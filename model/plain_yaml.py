@@ -5,6 +5,10 @@ from typing import Any
 import yaml
 
 _MERGE = "tag:yaml.org,2002:merge"
+_MOST, _MERGED = (
+    100_000,
+    100,
+)  # values, those of an alias counted wherever it stands; keys of a mapping that takes in others
 # what the library raises for values that are not of the types they say they are, and for very deep ones
 NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 
@@ -21,7 +25,27 @@ class _Loader(yaml.SafeLoader):
                 seen.add(key.value)
         return super().construct_mapping(node, deep)
 
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        merges = any(key.tag == _MERGE for key, _ in node.value)
+        super().flatten_mapping(node)
+        if merges and len(node.value) > _MERGED:
+            raise yaml.constructor.ConstructorError(None, None, "too many keys are merged", node.start_mark)
+
 
 def parse_yaml(text: str) -> Any:
     """Raises one of NOT_YAML."""
-    return yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+    value = yaml.load(text, _Loader)  # noqa: S506  a SafeLoader
+    _check_size(value)
+    return value
+
+
+def _check_size(value: Any) -> None:
+    """ValueError if aliases of aliases make much of a short text: whoever writes the value out would need all that memory."""
+    left, count = [value], 0
+    while left:
+        each = left.pop()
+        if isinstance(each, dict | list | set):
+            count += len(each)
+            if count > _MOST:
+                raise ValueError(f"expected at most {_MOST} values")
+            left += each.values() if isinstance(each, dict) else each

@@ -26,6 +26,7 @@ from distilray.model.weights import read_weights
 from distilray.pipeline import JobError, load_job
 from distilray.pipeline.cli import main
 from distilray.pipeline.job import parse_job
+from distilray.pipeline.job_file import read_job_file
 from tests.support import edit_config, make_checkpoint, write_shard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -145,12 +146,21 @@ def test_a_job_makes_no_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         "source: {uri: a, uri: b}",
         "{? [1] : 2}",
         "x: " + "a" * 2**19,
+        "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40)),
+        "a0: &a0 {k: x}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40)),
     ],
 )
 def test_a_hostile_job_is_one_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(JobError):
-        load_job(tmp_path / "job.yaml")
+        read_job_file(tmp_path / "job.yaml")
+
+
+def test_what_a_job_says_once_may_be_meant_twice(tmp_path: Path) -> None:
+    """Aliases that do no harm."""
+    (tmp_path / "job.yaml").write_text("a: &s {key: k, list: [1, 2]}\nb: *s\nc: {<<: *s, key: other}\n")
+    same = {"key": "k", "list": [1, 2]}
+    assert read_job_file(tmp_path / "job.yaml") == {"a": same, "b": same, "c": same | {"key": "other"}}
 
 
 def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
