@@ -1,6 +1,7 @@
 """What a run's comparison with its float32 reference comes to."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from distilray.operators.parity import Compared
 from distilray.operators.write import Stats
@@ -28,12 +29,19 @@ def parity_problem(stats: Stats, plan: Plan, parity: Parity) -> str | None:
             f"{parity.max_label_flips:.4%} may: choose another compute.dtype in a new sink, or allow more"
         )
     expected, rows = stats.rows * share(parity, plan), min((each["rows"] for each in stats.parity.values()), default=0)
-    if 2 * rows < expected - _SLACK:
+    if 2 * rows < expected - _SLACK or (stats.rows and not rows):
         return (
             f"parity: {rows} rows were compared, about {expected:.0f} expected: the other units were committed by a run "
-            "without compute.parity; leave it out, or choose a new sink"
+            "without compute.parity; leave it out, ask for more rows if it is very few, or choose a new sink"
         )
     return None
+
+
+def check_finished(manifest: Mapping[str, Any], plan: Plan, parity: Parity | None) -> None:
+    """ParityError if a finished output was not compared, or not as closely as is asked for now."""
+    said = Stats(rows=manifest["rows"], parity=manifest.get("parity", {}).get("tasks", {}))
+    if parity and (problem := parity_problem(said, plan, parity)):
+        raise ParityError(problem)
 
 
 def _most(each: Compared, parity: Parity) -> float:

@@ -28,7 +28,7 @@ from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.job import Job
 from distilray.pipeline.listing import list_shards
 from distilray.pipeline.metrics import Meters
-from distilray.pipeline.parity import share
+from distilray.pipeline.parity import check_finished, share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import (
     Site,
@@ -75,9 +75,9 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
     """Answers every row of the job's corpus once, or continues an earlier run of the same job.
 
     on_start is called if there is something left to compute, on_unit with each commit. Raises JobError, CheckpointError or
-    BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost,
-    DeadLettersError if too many died, ParityError if the answers are too far from their reference, FencedError if a newer run
-    has taken over, StoreError or StalledError if the store or the cluster fails for too long.
+    BackendError before any work starts, if the job cannot run; IncompleteError if rows got lost, DeadLettersError if too many
+    died, ParityError if the answers are too far from their reference, FencedError if a newer run has taken over, StoreError or
+    StalledError if the store or the cluster fails for too long.
     """
     started = time.monotonic()
     checked = check_tasks(job.tasks)
@@ -93,6 +93,8 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
     manifest = output.finished(plan) or {}  # {}: there is something left to do
     if resumed:
         _check_inputs(job, plan, finished=bool(manifest))
+    if manifest:
+        check_finished(manifest, plan, job.compute.parity)
     fence = None if manifest else take_over(output.fs, output.root)
     done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
     todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
@@ -116,15 +118,11 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
         check_dead(before + computed, planned, job.max_dead)
     account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
     if fence:
-        about = {
-            "fingerprint": fingerprint,
-            "job": job.description(),
-            "versions": versions(),
-            "passes": checked.shared,
-            **account,
-        }
+        about = {"fingerprint": fingerprint, "job": job.description(), "versions": versions(), "passes": checked.shared}
         fence.check(now=True)
-        manifest = output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
+        manifest = output.finish(
+            plan, about | account, partial(fence.check, now=True), job.compute.parity, job.max_dead
+        )
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
 

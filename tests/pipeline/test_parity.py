@@ -104,9 +104,20 @@ def test_units_that_were_committed_without_it_are_not_called_compared(
     corpus: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     execute(job(corpus, checkpoint, tmp_path / "out", "float32"))
-    (tmp_path / "out/_SUCCESS").unlink()
-    with pytest.raises(ParityError, match="0 rows were compared, about 50 expected"):
-        execute(job(corpus, checkpoint, tmp_path / "out", "float32", rows=50))
+    for finished in (True, False):
+        for few in (50, 5):
+            with pytest.raises(ParityError, match=f"0 rows were compared, about {few} expected"):
+                execute(job(corpus, checkpoint, tmp_path / "out", "float32", rows=few))
+        (tmp_path / "out/_SUCCESS").unlink(missing_ok=not finished)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_finished_run_is_not_called_closer_than_it_is(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
+    execute(job(corpus, checkpoint, tmp_path / "out", "bfloat16", rows=ROWS, max_label_flips="10%"))
+    execute(job(corpus, checkpoint, tmp_path / "out", "bfloat16"))
+    with pytest.raises(ParityError, match="0.0100% may"):
+        execute(job(corpus, checkpoint, tmp_path / "out", "bfloat16", rows=ROWS, max_label_flips="0.01%"))
+    assert (tmp_path / "out/_SUCCESS").exists()
 
 
 def test_the_command_fails_with_1(corpus: Path, checkpoint: Path, tmp_path: Path, capsys) -> None:
