@@ -2,7 +2,7 @@
 
 import re
 
-_USER = re.compile(r"(\w://)(?:[^\s/@:\"']*:[^\s@\"']*|[^\s/@\"']*)@")  # a secret key may have slashes
+_USER = re.compile(r'(\w://)(?:[^\s/@:"]*:[^\s"]*|[^\s/"]*)@')  # a secret may have slashes, quotes, and an @ of its own
 _NAMES = r"[\w.-]*(?:token|secret|password|passwd|signature|credential|access_?key|api_?key)[\w.-]*|sig"
 _QUERY = re.compile(rf"(?i)([?&;](?:{_NAMES})=)[^\s&;\"'<>]*")
 _NETLOC = re.compile(r"://([^/?#]*)(.*)", re.DOTALL)

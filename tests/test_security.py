@@ -237,6 +237,9 @@ def test_addresses_in_errors_of_libraries_are_redacted() -> None:
     text = 'Could not connect to "http://me:hunter2@10.0.0.1:9000/bucket?X-Amz-Credential=a%2Fb&x=1&X-Amz-Signature=cd"'
     said = 'Could not connect to "http://***@10.0.0.1:9000/bucket?X-Amz-Credential=***&x=1&X-Amz-Signature=***"'
     assert redacted(text) == said
+    for secret in ("p@ss", "p'ss", "pa/ss@w", "a#b?c"):  # as the environment may have them
+        assert redacted(f"no route to http://me:{secret}@host:9/b") == "no route to http://***@host:9/b"
+    assert redacted("https://to@ken@host/x") == "https://***@host/x"
     for harmless in ("s3://bucket/a@b: gone", "at 10:30 a@b.c said x: y", "file.parquet?token"):
         assert redacted(harmless) == harmless
 
