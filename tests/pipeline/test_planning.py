@@ -198,3 +198,25 @@ def test_a_budget_and_a_price_do_not_make_another_job(tmp_path: Path) -> None:
         for compute in (Compute(), Compute(tokens_per_pack=999, price=2.5))
     ]
     assert jobs[0].fingerprint([]) == jobs[1].fingerprint([])
+
+
+def test_a_sample_that_ended_a_process_is_not_looked_at_again(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))
+    write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
+    job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)})
+    site = find_site(job.compute)
+    passes, _ = open_passes(job.tasks, open_checkpoints(job.tasks))
+    plan = make_plan(job, survey(job.source, job.inputs), site)
+    mark = tmp_path / "cache/begun" / planning.guard_of(job, site).run / "plan-sample"
+    mark.parent.mkdir(parents=True)
+    mark.write_text("1 0")  # of a process that is no more
+    assert planning.settle_safely(job, plan, passes, site).forecast is None
+    assert planning.settle_safely(job, plan, passes, site).forecast  # the mark is gone with it
+
+
+def test_rows_that_hang_are_found_before_the_run_is_called_stalled() -> None:
+    assert planning.stall_of(Compute()) == 1800
+    assert planning.stall_of(Compute(deadline=1000)) >= 6 * 1000  # a unit, a part of it, four rows
+    assert planning.stall_of(Compute(deadline=1000, stall=5)) == 5
