@@ -26,17 +26,18 @@ log = logging.getLogger(__name__)
 
 # tokens a pass: enough to keep the device busy, few enough for its memory; measured, see docs/performance.md
 _TOKENS_PER_PACK = {"cpu": 8192, "cuda": 65536}
+_HUGE = 1e17  # sums of larger outputs, or their squares, may be infinite in float32
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Reduce = Callable[[Tensor, Ints], tuple[Tensor, ...]]
 
 
 class NotFiniteError(FloatingPointError):
-    """Outputs that are NaN or infinite. sequences: which have such, by number, int64; outputs: of the whole call, as it
+    """Outputs that are NaN, infinite or huge. sequences: which have such, by number, int64; outputs: of the whole call, as it
     would have returned them, with zeros in their places."""
 
     def __init__(self, backend: str, sequences: Ints, outputs: list[Arrays]) -> None:
-        super().__init__(f"NaN or infinite logits on {backend}; try dtype bfloat16 or float32")
+        super().__init__(f"NaN, infinite or huge logits on {backend}; try dtype bfloat16 or float32")
         self.sequences, self.outputs = sequences, outputs
 
 
@@ -168,7 +169,7 @@ class Predictor:
         outputs: list[Tensor] = []
         for (i, _, numbers), at in zip(parts, positions, strict=True):
             logits = self.heads[i](hidden[self.depths[i]], at, sent).float()
-            finite = torch.isfinite(logits).flatten(1).all(1)
+            finite = (logits.abs() < _HUGE).flatten(1).all(1)  # NaN is not
             every = every & finite.all()  # no look at it here: that would wait for the device
             logits = logits.masked_fill(~finite.view(-1, *[1] * (logits.ndim - 1)), 0)  # decoding need not know of NaN
             reduce = reads[i].reduce

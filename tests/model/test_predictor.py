@@ -253,8 +253,17 @@ def test_logits_that_are_not_finite_are_an_error(tmp_path: Path) -> None:
     """As when fp16 overflows: never a silent answer."""
     folder = make_checkpoint(tmp_path, **TINY)
     edit_tensors(folder, lambda tensors: tensors["classifier.weight"].fill_(6e4))
-    with pytest.raises(FloatingPointError, match="NaN or infinite logits on .*float16.*; try dtype bfloat16"):
+    with pytest.raises(FloatingPointError, match="NaN, infinite or huge logits on .*float16.*; try dtype bfloat16"):
         logits_of(folder, POOL, np.array([5]), dtype="float16")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 3e38, -3e38])
+def test_every_output_that_no_sum_may_hold_is_an_error(tmp_path: Path, value: float) -> None:
+    """Two logits of 3e38 are finite, and a score made of both is NaN."""
+    folder = make_checkpoint(tmp_path, **TINY)
+    edit_tensors(folder, lambda tensors: tensors["classifier.bias"][1].fill_(value))
+    with pytest.raises(FloatingPointError, match="NaN, infinite or huge logits"):
+        logits_of(folder, POOL, np.array([5]), dtype="float32")
 
 
 def test_the_backend_is_said(tasks: Tasks) -> None:
