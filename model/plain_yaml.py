@@ -40,12 +40,14 @@ def parse_yaml(text: str) -> Any:
 
 
 def _check_size(value: Any) -> None:
-    """ValueError if aliases of aliases make much of a short text: whoever writes the value out would need all that memory."""
+    """MarkedYAMLError if aliases of aliases make much of a short text: whoever writes the value out would need all that memory."""
     left, count = [value], 0
     while left:
         each = left.pop()
         if isinstance(each, dict | list | set):
             count += len(each)
             if count > _MOST:
-                raise ValueError(f"expected at most {_MOST} values")
+                raise yaml.MarkedYAMLError(
+                    problem=f"expected at most {_MOST} values, aliases counted wherever they stand"
+                )
             left += each.values() if isinstance(each, dict) else each

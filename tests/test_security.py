@@ -146,13 +146,19 @@ def test_a_job_makes_no_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         "source: {uri: a, uri: b}",
         "{? [1] : 2}",
         "x: " + "a" * 2**19,
-        "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40)),
         "a0: &a0 {k: x}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 40)),
     ],
 )
 def test_a_hostile_job_is_one_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
     with pytest.raises(JobError):
+        read_job_file(tmp_path / "job.yaml")
+
+
+def test_aliases_that_make_much_of_little_are_named(tmp_path: Path) -> None:
+    aliases = "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
+    (tmp_path / "job.yaml").write_text(f"a0: &a0 [x, x]\n{aliases}")
+    with pytest.raises(JobError, match="expected at most 100000 values, aliases counted wherever they stand"):
         read_job_file(tmp_path / "job.yaml")
 
 
