@@ -15,6 +15,7 @@ from distilray.model.store import open_store, read_exactly
 from distilray.operators import schema as s
 from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, inputs_of, keep, living
 from distilray.operators.deadline import Deadline
+from distilray.operators.guard import MEMORY
 from distilray.operators.timing import timed
 
 _STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows at a time, of a row group that is only begun
@@ -139,8 +140,9 @@ class Read:
         except CORRUPT as error:
             if watched.error is not None:
                 raise
-            message = f"row group {group}: {error}"
-            return self._unread(rows, "unreadable_row_group", message)
+            # memory may be short for others' sake: such rows count among those that failed
+            reason = MEMORY if isinstance(error, MemoryError) else "unreadable_row_group"
+            return self._unread(rows, reason, f"row group {group}: {error}")
         return self._piece([*kept, *living(inputs, dead)], dead)
 
     def _piece(self, values: list[pa.Array], dead: Dead) -> pa.Table:

@@ -44,3 +44,14 @@ def test_what_comes_after_it_is_not_read(shard: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(read, "_STREAM", 2**12)
     READ.head(Unit("u", str(shard), str(size), (0, 1), 0, 0, 3000), 10)
     assert total[0] < size / 2
+
+
+def test_memory_that_ends_is_not_called_bad_bytes(shard: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read in vain because of others counts among the rows that failed, of which a run allows few."""
+
+    def whole(*_: Any) -> pa.Table:
+        raise pa.ArrowMemoryError("malloc of size 10000000000 failed")
+
+    monkeypatch.setattr(read, "_whole", whole)
+    table = READ(Unit("u", str(shard), str(shard.stat().st_size), (0, 1), 0, 0, 3000))
+    assert set(table["_reason"].to_pylist()) == {"out_of_memory"}
