@@ -26,7 +26,7 @@ from ray.data._internal.execution.operators.actor_pool_map_operator import Actor
 from ray.data.block import BlockMetadata  # noqa: E402
 from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 from ray.data.exceptions import ExecutionTimeoutError  # noqa: E402
-from ray.exceptions import GetTimeoutError, RayTaskError  # noqa: E402
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError  # noqa: E402
 from ray.util import metrics  # noqa: E402, F401  for pipeline/metrics.py
 
 from distilray.model.attention import BackendError  # noqa: E402
@@ -37,7 +37,7 @@ from distilray.operators.read_apart import read_guarded  # noqa: E402
 from distilray.operators.task import ComputeSpec, Task  # noqa: E402
 from distilray.operators.tokenize import Tokenize  # noqa: E402
 from distilray.operators.work import Work  # noqa: E402
-from distilray.operators.write import Commit, Write, written  # noqa: E402
+from distilray.operators.write import Commit, UnitError, Write, written  # noqa: E402
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, StalledError  # noqa: E402
 from distilray.pipeline.pools import Actors, Pools, Workers  # noqa: E402
 
@@ -129,6 +129,11 @@ def _own_errors(stall: float) -> Iterator[None]:
         raise
     except (ExecutionTimeoutError, GetTimeoutError):
         raise StalledError(_stalled(stall)) from None
+    except RayActorError as error:
+        raise UnitError(
+            f"the worker of a unit died {_TRIES + 1} times ({type(error).__name__}). If a row ends it, the folder that remembers "
+            "this (DISTILRAY_CACHE, else ~/.cache/distilray) must be writable on every node; else nodes were lost or memory ended"
+        ) from None
 
 
 class Seen(ExecutionCallback):

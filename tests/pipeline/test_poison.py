@@ -1,6 +1,7 @@
 """Rows that raise, give NaN, or bring their worker down are dead letters; every other row is answered."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -260,3 +261,17 @@ def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_p
     assert dead_letters(tmp_path / "out") == expected
     rows = pq.read_table(tmp_path / "out/data")["row"].to_pylist()
     assert sorted(rows) == [row for row in range(200) if row not in expected]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_worker_that_nobody_can_help_ends_the_run_with_a_line(model: Path, tmp_path: Path) -> None:
+    """Its cache folder cannot be written, so nobody remembers which unit kills it."""
+    texts, _ = poisoned_texts(("predict", "segfaults"))
+    write_shard(tmp_path / "corpus.parquet", texts)
+    (tmp_path / "cache").touch()
+    done = run(job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray"}), tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert re.match(r"distilray: the worker of a unit died 11 times .* must be writable on every node", last), last
+    assert not (tmp_path / "out/_SUCCESS").exists()
