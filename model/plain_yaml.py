@@ -5,10 +5,8 @@ from typing import Any
 import yaml
 
 _MERGE = "tag:yaml.org,2002:merge"
-_MOST, _MERGED = (
-    100_000,
-    100,
-)  # values, those of an alias counted wherever it stands; keys of a mapping that takes in others
+_MOST = 100_000  # values, those of an alias counted wherever it stands
+_MERGED = 100  # keys of a mapping that takes in others
 # what the library raises for values that are not of the types they say they are, and for very deep ones
 NOT_YAML = (yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError, RecursionError)
 
