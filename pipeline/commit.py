@@ -55,8 +55,9 @@ class Output:
         return stored
 
     def described(self, stored: Stored) -> dict[str, Any]:
-        """The job of an output as plain data, without secrets. Raises JobError if it says nothing of it."""
-        said: dict[str, Any] | None = stored.about.get("job") or self.last_manifest().get("job")
+        """The job of an output as plain data, without secrets: of the run that finished it, whose limits it has kept, else of
+        the first. Raises JobError if it says nothing of it."""
+        said: dict[str, Any] | None = self.last_manifest().get("job") or stored.about.get("job")
         if said is None:
             raise JobError(f"{self.uri} does not say what its job was: finish it with distilray run first")
         return said

@@ -19,9 +19,10 @@ from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.count import Count
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import take_over
+from distilray.pipeline.inputs import check_shards
 from distilray.pipeline.job import parse_job, parse_sink
 from distilray.pipeline.overrides import overridden
-from distilray.pipeline.planning import find_site, fitted
+from distilray.pipeline.planning import check_backend, find_site, fitted
 from distilray.pipeline.run import Start, Watch, actors_of, check_tasks, engine, versions
 
 _SETTABLE = r"compute\.|max_dead$|(source|sink|tasks\.\d+)\.storage_options\b"
@@ -52,7 +53,7 @@ def retry(
 
     overrides: keys of compute or of storage_options, as `a.b=value`. on_start is called if there are any, on_unit with what became of
     those of each unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises as `execute` does:
-    JobError, CheckpointError or BackendError before anything is changed, IncompleteError if units are missing, FencedError if
+    JobError, CheckpointError or BackendError before anything is changed (a GPU's is told by its workers), IncompleteError if units are missing, FencedError if
     another run has taken over.
     """
     output = open_output(parse_sink(uri, overrides))
@@ -77,8 +78,10 @@ def retry(
     tried = sum(len(unit.pick or ()) for unit in todo)
     dead, answered = Counter(found.stats.dead), 0
     if todo:
-        output.revoke()
+        check_shards(job, plan, todo)
         site = find_site(job.compute, plan.forecast)
+        check_backend(job, site)
+        output.revoke()
         dead.subtract(_reasons(todo, found))
         if on_start:
             on_start(Start(tried, len(todo), Stats(), actors_of(site)))
@@ -97,7 +100,7 @@ def retry(
     if todo or output.manifest() is None:
         about: dict[str, Any] = {
             "fingerprint": fingerprint,
-            "job": stored.about.get("job", former.get("job")),
+            "job": {**output.described(stored), "max_dead": job.max_dead},
             "versions": versions(),
         }
         about |= {"passes": checked.shared, "retried": {"rows": tried, "answered": answered}}

@@ -11,9 +11,8 @@ from typing import Any
 import pyarrow as pa
 
 from distilray import __version__
-from distilray.model.store import StoreError
 from distilray.operators.passes import Passes, check_passes, open_passes
-from distilray.operators.read import Unit
+from distilray.operators.read import Read, Unit
 from distilray.operators.schema import RESERVED, data_schema
 from distilray.operators.task import Task, open_checkpoints, schema_of
 from distilray.operators.work import Work
@@ -25,8 +24,8 @@ from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import take_over
 from distilray.pipeline.forecast import HOUR, cost
+from distilray.pipeline.inputs import check_corpus
 from distilray.pipeline.job import Job
-from distilray.pipeline.listing import list_shards
 from distilray.pipeline.metrics import Meters
 from distilray.pipeline.parity import share
 from distilray.pipeline.plan import Plan
@@ -92,13 +91,13 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
             plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
     manifest = output.finished(plan) or {}  # {}: there is something left to do
     if resumed:
-        _check_inputs(job, plan, finished=bool(manifest))
+        check_corpus(job, plan, finished=bool(manifest))
     fence = None if manifest else take_over(output.fs, output.root)
     done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
     todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
-    before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
     if todo:
         output.revoke()
+    before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
     planned = plan.rows + plan.dead_shards
     check_dead(before, planned, job.max_dead)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
@@ -130,10 +129,10 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
 
 def _first_plan(job: Job, passes: Passes) -> Plan:
     """The plan of a new sink."""
+    corpus = survey(job.source, job.inputs)  # before a cluster is started: a wrong path is told at once
+    _check_partitions(job, corpus.read)
     site = find_site(job.compute)
-    plan = make_plan(job, survey(job.source, job.inputs), site)
-    _check_partitions(job, plan)
-    return settle_safely(job, plan, passes, site)
+    return settle_safely(job, make_plan(job, corpus, site), passes, site)
 
 
 def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | None, seconds: float) -> dict[str, Any]:
@@ -213,34 +212,10 @@ def actors_of(site: Site) -> Callable[[], Mapping[str, Actors]]:
     return (lambda: dict(ray_engine().Seen.stages)) if site.pools else dict
 
 
-def _check_partitions(job: Job, plan: Plan) -> None:
+def _check_partitions(job: Job, read: Read) -> None:
     """JobError if hive keys of the corpus clash with the output's columns."""
-    if taken := {*RESERVED, *job.answer_columns} & set(plan.read.partitions.names):
+    if taken := {*RESERVED, *job.answer_columns} & set(read.partitions.names):
         raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
-
-
-def _check_inputs(job: Job, plan: Plan, finished: bool) -> None:
-    """JobError if the corpus is not what was planned: rows of two states of it would be mixed, or new ones not answered."""
-    try:
-        listed = {shard.uri: shard.version for shard in list_shards(job.source)}
-    except (JobError, StoreError):
-        if finished:  # a finished run needs its corpus no more
-            return
-        raise
-    planned = {**{unit.uri: unit.version for unit in plan.units}, **dict(plan.empty)}
-    if len(listed) > plan.shards:
-        new = sorted(listed.keys() - planned.keys())
-        raise JobError(
-            f"the corpus has {len(listed)} shards, the plan in {job.sink.uri} {plan.shards}; new is {', '.join(new[:3])}: "
-            "give new shards a sink of their own"
-        )
-    changed = [uri for uri, version in planned.items() if listed.get(uri) != version]
-    if changed and not finished:
-        now = f"has {listed[changed[0]]}" if changed[0] in listed else "is gone"
-        raise JobError(
-            f"{len(changed)} of {plan.shards} shards changed since the plan in {job.sink.uri} was made: {changed[0]} had "
-            f"ETag or size {planned[changed[0]]}, now it {now}; put it back, or choose another sink"
-        )
 
 
 def versions() -> dict[str, str]:

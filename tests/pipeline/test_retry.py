@@ -15,9 +15,11 @@ import pytest
 import s3fs
 import yaml
 
+from distilray.model.attention import BackendError
 from distilray.operators import merge
 from distilray.operators.write import Stats
 from distilray.pipeline import JobError, load_job
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.cli import main
 from distilray.pipeline.commit import Output
 from distilray.pipeline.count import IncompleteError
@@ -247,6 +249,27 @@ def test_another_dtype_is_allowed_and_said(job: Path) -> None:
     assert execute(load_job(job)).computed.units == 0
 
 
+def test_what_stops_a_retry_before_it_begins_takes_no_success_away(job: Path) -> None:
+    execute(load_job(job))
+    before = output_bytes(out(job))
+    with pytest.raises(BackendError, match="needs a CUDA device"):
+        retry(out(job), ["compute.attention=flash"])
+    shard = job.parent / "in/0.parquet"
+    shard.write_bytes(shard.read_bytes() + b"mended in place")
+    with pytest.raises(JobError, match=r"1 of 4 shards changed .*0\.parquet had ETag or size"):
+        retry(out(job))
+    assert output_bytes(out(job)) == before
+    assert (job.parent / "out/_SUCCESS").exists()
+
+
+def test_a_retry_keeps_the_limit_that_success_was_said_under(job: Path) -> None:
+    with pytest.raises(DeadLettersError, match="may die by max_dead: 22"):
+        execute(load_job(job, ["max_dead=22"]))
+    retry(out(job), ["max_dead=23"])
+    assert retry(out(job)).tried == 22
+    assert (job.parent / "out/_SUCCESS").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_on_ray(job: Path) -> None:
@@ -262,7 +285,9 @@ def test_on_ray(job: Path) -> None:
 
 DIES = """
 import os, signal, sys
+from distilray.model.attention import BackendError
 from distilray.operators import merge
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.cli import main
 merge.put_letters = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(main())
