@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilray.operators.read import Read
-from distilray.pipeline import Source
+from distilray.pipeline import JobError, Source
 from distilray.pipeline.listing import Shard
 from distilray.pipeline.plan import cut
 from distilray.pipeline.shards import Corpus, infer_partitions, partition_values, survey
@@ -88,3 +88,24 @@ def test_a_glob_of_folders_takes_what_is_in_them(tmp_path: Path) -> None:
         write_shard(tmp_path / f"{name}.parquet", ["x"])
     shards = survey(Source(uri=str(tmp_path / "year=202*")), pa.schema([])).shards
     assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]
+
+
+def test_links_to_shards_count_and_those_that_may_mislead_are_errors(tmp_path: Path) -> None:
+    write_shard(tmp_path / "elsewhere/a", ["x"])
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "one.parquet").symlink_to(tmp_path / "elsewhere/a")
+    (corpus / "note.txt").symlink_to(tmp_path / "nowhere")
+    (corpus / "_draft").symlink_to(tmp_path / "elsewhere")
+    shards = survey(Source(uri=str(corpus)), pa.schema([])).shards
+    assert [Path(shard.uri).name for shard in shards] == ["one.parquet"]
+    (tmp_path / "elsewhere/b").symlink_to(tmp_path / "elsewhere/a")
+    (corpus / "day").symlink_to(tmp_path / "elsewhere")
+    shards = survey(Source(uri=str(corpus / "*/[ab]")), pa.schema([])).shards
+    assert [shard.uri for shard in shards] == [str(corpus / "day/a"), str(corpus / "day/b")]
+    with pytest.raises(JobError, match=r"corpus/day is a link to a folder: name it in source.uri"):
+        survey(Source(uri=str(corpus)), pa.schema([]))
+    (corpus / "day").unlink()
+    (corpus / "two.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(JobError, match=r"corpus/two.parquet is a link to nothing"):
+        survey(Source(uri=str(corpus)), pa.schema([]))
