@@ -76,7 +76,8 @@ def written_plan(plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> b
 def read_plan(data: bytes, where: str) -> Stored:
     """Raises JobError for a file that is not as it was written."""
     with broken(where):
-        table = pq.read_table(io.BytesIO(data), thrift_container_size_limit=_LISTS)
+        limits = {"thrift_container_size_limit": _LISTS, "thrift_string_size_limit": len(data)}
+        table = pq.read_table(io.BytesIO(data), **limits)
         about = json.loads(table.schema.metadata[_PLAN_KEY])
         _check_plan(table, about)
         return Stored(tuple(_unit(row) for row in table.to_pylist()), about)

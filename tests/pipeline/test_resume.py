@@ -11,6 +11,7 @@ from distilray.pipeline.commit import IncompleteError, open_output
 from distilray.pipeline.planning import find_site, make_plan
 from distilray.pipeline.run import check_tasks, execute
 from distilray.pipeline.shards import survey
+from distilray.pipeline.stored import read_plan, written_plan
 from tests.support import local_job, make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
 
@@ -112,6 +113,16 @@ def test_a_second_run_takes_the_plan_of_the_first(checkpoint: Path, tmp_path: Pa
     assert not output.save_plan(make_plan(other, survey(job.source, job.inputs), find_site(other.compute)), *about)
     assert execute(other).manifest["units"] > 1
     assert read_output(tmp_path / "out")["row"].to_pylist() == list(range(60))
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_million_names_can_be_read_again(checkpoint: Path, tmp_path: Path) -> None:
+    corpus = write_shard(tmp_path / "corpus.parquet", ["x"])
+    job = local_job(corpus, checkpoint, tmp_path / "out")
+    plan = make_plan(job, survey(job.source, job.inputs), find_site(job.compute))
+    many = job.source.model_copy(update={"uri": [f"s3://bucket/{'x' * 10**6}"] * 80})
+    data = written_plan(plan, "fingerprint", job.model_copy(update={"source": many}), pa.schema([]))
+    assert read_plan(data, "plan").units == plan.units
 
 
 def test_an_object_of_no_unit_in_data_is_no_success(checkpoint: Path, tmp_path: Path) -> None:
