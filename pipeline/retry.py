@@ -23,7 +23,7 @@ from distilray.pipeline.inputs import check_shards
 from distilray.pipeline.job import parse_job, parse_sink
 from distilray.pipeline.overrides import overridden
 from distilray.pipeline.planning import check_backend, find_site, fitted
-from distilray.pipeline.run import Start, Watch, actors_of, check_tasks, engine, versions
+from distilray.pipeline.run import Start, Watch, actors_of, check_tasks, engine, versions_of, warn_of_versions
 
 _SETTABLE = r"compute\.|max_dead$|(source|sink|tasks\.\d+)\.storage_options\b"
 _READERS = 8
@@ -66,7 +66,7 @@ def retry(
     )
     checked = check_tasks(job.tasks)
     fingerprint = parse_job(said, where).fingerprint(checked.digests)
-    plan = output.load_plan(job.source, job.inputs, fingerprint)
+    plan = output.load_plan(job, fingerprint)
     if plan is None:
         raise JobError(f"the plan in {uri} is gone")
     fence = take_over(output.fs, output.root)
@@ -82,6 +82,7 @@ def retry(
         site = find_site(job.compute, plan.forecast)
         check_backend(job, site)
         output.revoke()
+        warn_of_versions(fence)
         dead.subtract(_reasons(todo, found))
         if on_start:
             on_start(Start(tried, len(todo), Stats(), actors_of(site)))
@@ -101,7 +102,7 @@ def retry(
         about: dict[str, Any] = {
             "fingerprint": fingerprint,
             "job": {**output.described(stored), "max_dead": job.max_dead},
-            "versions": versions(),
+            **versions_of(fence),
         }
         about |= {"passes": checked.shared, "retried": {"rows": tried, "answered": answered}}
         about |= {name: value for name, value in former.items() if name in ("timing", "forecast")}

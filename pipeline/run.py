@@ -1,16 +1,14 @@
 """The whole flow: check, plan, compute what is missing, count, say success."""
 
-import platform
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
 
-from distilray import __version__
 from distilray.operators.passes import Passes, check_passes, open_passes
 from distilray.operators.read import Read, Unit
 from distilray.operators.schema import RESERVED, data_schema
@@ -22,7 +20,7 @@ from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
 from distilray.pipeline.budget import check_dead
 from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.fencing import take_over
+from distilray.pipeline.fencing import Fence, take_over, versions
 from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.inputs import check_corpus
 from distilray.pipeline.job import Job
@@ -42,6 +40,8 @@ from distilray.pipeline.planning import (
 )
 from distilray.pipeline.pools import Actors
 from distilray.pipeline.shards import survey
+
+log = logging.getLogger(__name__)
 
 Watch = Callable[[Commit], None]
 
@@ -82,13 +82,13 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
     checked = check_tasks(job.tasks)
     fingerprint = job.fingerprint(checked.digests)
     output = open_output(job.sink)
-    plan = output.load_plan(job.source, job.inputs, fingerprint)
+    plan = output.load_plan(job, fingerprint)
     resumed = plan is not None
     if plan is None:
         plan = _first_plan(job, checked.passes)
         schema = data_schema(plan.read.columns, checked.answers)
         if not output.save_plan(plan, fingerprint, job, schema):  # another run was first: its units are the units
-            plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
+            plan = output.load_plan(job, fingerprint) or plan
     manifest = output.finished(plan) or {}  # {}: there is something left to do
     if resumed:
         check_corpus(job, plan, finished=bool(manifest))
@@ -98,6 +98,8 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
     if todo:
         output.revoke()
     before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
+    if fence and before.units:
+        warn_of_versions(fence)
     planned = plan.rows + plan.dead_shards
     check_dead(before, planned, job.max_dead)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
@@ -118,13 +120,28 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
         about = {
             "fingerprint": fingerprint,
             "job": job.description(),
-            "versions": versions(),
+            **versions_of(fence),
             "passes": checked.shared,
             **account,
         }
         fence.check(now=True)
         manifest = output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
+
+
+def versions_of(fence: Fence) -> dict[str, Any]:
+    """What the answers were made with, for the manifest: by this run, and by earlier ones that differed."""
+    return {"versions": versions(), "other_versions": list(fence.others)}
+
+
+def warn_of_versions(fence: Fence) -> None:
+    """If some units were, or may have been, made with others."""
+    ours = versions()
+    for others in fence.others:
+        said = ", ".join(
+            f"{name} {others.get(name)} (now {ours.get(name)})" for name in ours if others.get(name) != ours[name]
+        )
+        log.warning("an earlier run of this output had %s: answers of both will lie side by side", said)
 
 
 def _first_plan(job: Job, passes: Passes) -> Plan:
@@ -216,9 +233,3 @@ def _check_partitions(job: Job, read: Read) -> None:
     """JobError if hive keys of the corpus clash with the output's columns."""
     if taken := {*RESERVED, *job.answer_columns} & set(read.partitions.names):
         raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
-
-
-def versions() -> dict[str, str]:
-    """What the answers were made with."""
-    packages = ("ray", "torch", "tokenizers", "pyarrow")
-    return {"distilray": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from distilray.operators.storage import put_first
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, fencing
 from distilray.pipeline.errors import FencedError
 from distilray.pipeline.fencing import take_over
+from distilray.pipeline.page import report_page
 from distilray.pipeline.run import execute
 from tests.clusters import cluster_of
 from tests.s3 import s3_server
@@ -63,7 +65,7 @@ def test_a_newer_run_takes_over_and_the_older_says_so(
     assert execute(job).computed.units == 0
     assert len(list((tmp_path / "out/_runs").iterdir())) == 2  # a finished output is nobody's any more
     record = json.loads((tmp_path / "out/_runs/000001.json").read_text())
-    assert record.keys() == {"host", "pid", "started", "token"}
+    assert record.keys() == {"host", "pid", "started", "token", "versions"}
 
 
 def test_an_older_run_does_not_say_success_though_it_looks_only_now_and_then(folder: Path, tmp_path: Path) -> None:
@@ -79,6 +81,35 @@ def test_an_older_run_does_not_say_success_though_it_looks_only_now_and_then(fol
         execute(job, on_unit=another_comes)
     assert not (tmp_path / "out/_SUCCESS").exists()
     assert execute(job).manifest["rows"] == 78
+
+
+def test_a_run_that_is_continued_with_other_versions_says_so(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, ours = job_of(folder, tmp_path / "out"), fencing.versions()
+    older = {**ours, "torch": "1.0"}
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(job, on_unit=stop)
+    record = tmp_path / "out/_runs/000001.json"
+    said = json.loads(record.read_text())
+    record.write_text(json.dumps({**said, "versions": older}))
+    del said["versions"]
+    (tmp_path / "out/_runs/000002.json").write_text(json.dumps(said))  # of version 0.4
+    manifest = execute(job).manifest
+    assert (manifest["versions"], manifest["other_versions"]) == (ours, [older])
+    (warning,) = caplog.messages
+    assert f"had torch 1.0 (now {ours['torch']})" in warning
+    assert "torch 1.0" in report_page(str(tmp_path / "out"), rows=0)
+    assert execute(job).manifest == manifest
+
+
+def test_a_sink_that_was_emptied_stops_its_run(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FencedError, match="run 1 is gone from .*_runs: somebody has emptied the sink"):
+        execute(job_of(folder, tmp_path / "out"), on_unit=lambda _: shutil.rmtree(tmp_path / "out", ignore_errors=True))
 
 
 def test_numbers_are_given_once_each(tmp_path: Path) -> None:

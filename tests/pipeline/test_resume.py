@@ -59,13 +59,19 @@ def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_p
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     execute(job)
     other = make_checkpoint(tmp_path / "other", seed=9)
-    for changed in (
-        job.model_copy(update={"tasks": [job.tasks[0].model_copy(update={"aggregation": "max"})]}),
-        job.model_copy(update={"tasks": [job.tasks[0].model_copy(update={"model": str(other)})]}),
-        local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", text="text", keep=["text"]),
+    task = job.tasks[0]
+    kept = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", keep=["text"])
+    for changed, said in (
+        (task.model_copy(update={"aggregation": "max"}), 'tasks.0.aggregation was "first" and is "max"; put that back'),
+        (task.model_copy(update={"model": str(other)}), rf'tasks.0.model was ".*" and is "{other}"'),
     ):
-        with pytest.raises(JobError, match="different job"):
-            execute(changed)
+        with pytest.raises(JobError, match=f"the output of a different job: {said}"):
+            execute(job.model_copy(update={"tasks": [changed]}))
+    with pytest.raises(JobError, match=r"a different job: source.keep was \[\] and is \[\"text\"\]; put"):
+        execute(kept)
+    half = job.model_copy(update={"compute": job.compute.model_copy(update={"dtype": "bfloat16"})})
+    with pytest.raises(JobError, match='a different job: compute.dtype was "float32" and is "bfloat16"; put'):
+        execute(half)
     faster = job.compute.model_copy(update={"tokens_per_pack": 600, "attention": "eager"})
     assert execute(job.model_copy(update={"compute": faster})).computed.units == 0
 
