@@ -1,12 +1,13 @@
 """Two drivers of one sink: the newest owns it, the other says so, and nothing is lost or twice."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
-from distilray.operators.storage import put_first
+from distilray.model.store import StoreError
+from distilray.operators.storage import put, put_first
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, fencing
 from distilray.pipeline.errors import FencedError
 from distilray.pipeline.fencing import take_over
@@ -137,6 +139,35 @@ def test_what_was_put_first_is_ones_own_or_not(tmp_path: Path) -> None:
     assert put_first(fs, str(tmp_path / "x"), b"mine")  # again, for its answer got lost
     assert not put_first(fs, str(tmp_path / "x"), b"another's")
     assert (tmp_path / "x").read_bytes() == b"mine"
+
+
+def test_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    fs = fsspec.filesystem("file")
+    assert put_first(fs, str(tmp_path / "x"), b"mine")
+    assert not put_first(fs, str(tmp_path / "x"), b"another's")
+    assert (tmp_path / "x").read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    older, newer = (take_over(fs, str(tmp_path / "out")) for _ in range(2))
+    newer.check()
+    with pytest.raises(FencedError, match="run 2 of"):
+        older.check()
+
+
+@pytest.mark.parametrize("put_it", [put, put_first])
+def test_a_full_disk_is_named_and_no_part_of_an_object_stays(
+    put_it: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StoreError, match=r"cannot write .*/out/x: OSError: .*No space left"):
+        put_it(fsspec.filesystem("file"), str(tmp_path / "out/x"), b"data")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_shard_without_rows_that_has_some_now_is_not_passed_by(folder: Path, tmp_path: Path) -> None:
