@@ -121,7 +121,7 @@ def _objects(output: Output, stored: Stored, data: Mapping[str, int], dead: Mapp
     root = output.root.rstrip("/") + "/"
     for path in sorted(output.fs.find(output.root)):
         name = path.removeprefix(root)
-        if name.rstrip("/") == name and not _OURS.fullmatch(name):  # else what S3's console makes for a folder
+        if name and not name.endswith("/") and not _OURS.fullmatch(name):  # S3's console makes objects for folders
             draft = "a draft that was never finished" if name.rsplit("/", 1)[-1].startswith(".") else "no file of a run"
             yield f"{name} is {draft}: remove it, once no run is at work there"
 
