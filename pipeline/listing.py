@@ -71,6 +71,8 @@ def listed(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tupl
                 raise JobError(f"{shard} is named twice by source.uri: its rows would be answered twice")
             seen.add(shard)
             info = infos.pop(name)
+            if info["size"] is None:
+                raise JobError(f"{shard}: its store does not tell its size, without which no footer can be found")
             files[name] = Shard(shard, version(info), info["size"])
         yield fs, files
 

@@ -25,7 +25,7 @@ from distilray.pipeline.forecast import HOUR, cost
 from distilray.pipeline.inputs import check_corpus
 from distilray.pipeline.job import Job
 from distilray.pipeline.metrics import Meters
-from distilray.pipeline.parity import share
+from distilray.pipeline.parity import ParityError, parity_problem, share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import (
     Site,
@@ -92,6 +92,8 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
     manifest = output.finished(plan) or {}  # {}: there is something left to do
     if resumed:
         check_corpus(job, plan, finished=bool(manifest))
+    if manifest:
+        _check_limits(job, plan, manifest)
     fence = None if manifest else take_over(output.fs, output.root)
     done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
     todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
@@ -150,6 +152,14 @@ def _first_plan(job: Job, passes: Passes) -> Plan:
     _check_partitions(job, corpus.read)
     site = find_site(job.compute)
     return settle_safely(job, make_plan(job, corpus, site), passes, site)
+
+
+def _check_limits(job: Job, plan: Plan, manifest: Mapping[str, Any]) -> None:
+    """A finished output may have been finished under others than this job's. Raises DeadLettersError, ParityError."""
+    found = Stats(rows=manifest["rows"], dead=manifest["dead"], parity=manifest["parity"].get("tasks", {}))
+    check_dead(found, plan.rows + plan.dead_shards, job.max_dead)
+    if (parity := job.compute.parity) and (problem := parity_problem(found, plan, parity)):
+        raise ParityError(problem)
 
 
 def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | None, seconds: float) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,3 +110,12 @@ def test_links_to_shards_count_and_those_that_may_mislead_are_errors(tmp_path: P
     (corpus / "two.parquet").symlink_to(tmp_path / "nowhere")
     with pytest.raises(JobError, match=r"corpus/two.parquet is a link to nothing"):
         survey(Source(uri=str(corpus)), pa.schema([]))
+
+
+def test_a_store_that_tells_no_size_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryFileSystem()
+    store.pipe_file("/unsized/a.parquet", b"x")
+    info = store.info("/unsized/a.parquet")
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *_, **__: {**info, "size": None})
+    with pytest.raises(JobError, match=r"memory:///unsized/a.parquet: its store does not tell its size"):
+        survey(Source(uri="memory://unsized/a.parquet"), pa.schema([]))

@@ -7,7 +7,10 @@ import pytest
 
 from distilray.operators.schema import data_schema
 from distilray.pipeline import JobError
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.commit import IncompleteError, open_output
+from distilray.pipeline.job import Parity
+from distilray.pipeline.parity import ParityError
 from distilray.pipeline.planning import find_site, make_plan
 from distilray.pipeline.run import check_tasks, execute
 from distilray.pipeline.shards import survey
@@ -24,6 +27,20 @@ def test_the_same_job_again_computes_nothing(checkpoint: Path, tmp_path: Path) -
     assert again.computed.units == 0
     assert again.manifest == first.manifest
     assert output_bytes(tmp_path / "out") == before
+
+
+def test_a_finished_output_that_breaks_the_limits_of_a_job_is_no_success_of_it(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    write_shard(tmp_path / "corpus.parquet", [*random_texts(39, 6), None])
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    execute(job)
+    with pytest.raises(DeadLettersError, match="1 of 40 rows are dead letters .*may die by max_dead: 2%"):
+        execute(job.model_copy(update={"max_dead": "2%"}))
+    compared = job.compute.model_copy(update={"parity": Parity()})
+    with pytest.raises(ParityError, match="0 rows were compared, about 39 expected"):
+        execute(job.model_copy(update={"compute": compared}))
+    assert execute(job.model_copy(update={"max_dead": "2.5%"})).computed.units == 0
 
 
 def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
