@@ -42,7 +42,8 @@ class Output:
         if not self.fs.exists(path):
             if self.committed():
                 raise JobError(
-                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray; choose another sink"
+                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray, or has lost its plan; put a copy "
+                    "of that back, or choose another sink"
                 )
             return None
         return read_plan(self.fs.cat_file(path), f"{self.uri}/{PLAN}")

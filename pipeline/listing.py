@@ -18,7 +18,7 @@ from distilray.pipeline.job import Source
 
 _ENDINGS = (".parquet", ".parq", ".pq")
 _GLOB = "*?["
-_NOWHERE = "link"  # the type of one that leads to nothing
+_NOWHERE = "nowhere"  # the type of a link that leads to nothing
 
 
 @dataclass(frozen=True)
