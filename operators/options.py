@@ -1,6 +1,7 @@
 """The kinds of values that options of jobs and tasks have."""
 
 import os
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -55,7 +56,7 @@ def _limit(value: int | str) -> int | str:
 
 def limit_of(limit: int | str, rows: int) -> int:
     """How many of so many rows a Limit is."""
-    return int(rows * float(limit.removesuffix("%")) / 100) if isinstance(limit, str) else limit
+    return int(rows * Decimal(limit.removesuffix("%")) / 100) if isinstance(limit, str) else limit
 
 
 _Percentage = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"})]

@@ -1,5 +1,6 @@
 """Objects of a store, and files of a disk: written whole or not at all."""
 
+import errno
 import os
 import uuid
 from collections.abc import Callable
@@ -9,9 +10,14 @@ from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
 
+from distilray.model.store import StoreError, explain
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}  # what disks say that have no hard links
+
 
 def put(fs: Any, path: str, data: bytes) -> None:
-    """One object, whole or not at all: a single put on a store, a rename on a local disk."""
+    """One object, whole or not at all: a single put on a store, a rename on a local disk. Raises StoreError for a full disk."""
     if isinstance(fs, LocalFileSystem):
         os.replace(_draft(path, data), path)
     else:
@@ -39,15 +45,19 @@ def put_first(fs: Any, path: str, data: bytes) -> bool:
     """Like `put`, but only if nothing is there; whether what is there now is `data`.
 
     A put whose answer got lost is tried again, and finds its own object. A store that knows no conditional put lets the
-    last one win.
+    last one win, and so does a disk without hard links. Raises as `put` does.
     """
     try:
         if isinstance(fs, LocalFileSystem):
             draft = _draft(path, data)
             try:
                 os.link(draft, path)  # fails if the path is taken, unlike a rename
+            except OSError as error:
+                if error.errno not in _NO_LINKS or fs.exists(path):
+                    raise
+                os.replace(draft, path)
             finally:
-                os.remove(draft)
+                _drop(draft)
         else:
             fs.pipe_file(path, data, mode="create")
     except OSError:
@@ -69,8 +79,19 @@ def _draft(path: str, data: bytes) -> str:
     """The data under a hidden name beside `path`, safely on disk."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
     draft = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{uuid.uuid4().hex}"
-    with open(draft, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(draft, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException as error:
+        _drop(draft)  # it would take the place that lacks
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise StoreError(f"cannot write {path}: {explain(error)}") from error
+        raise
     return draft
+
+
+def _drop(draft: str) -> None:
+    with suppress(FileNotFoundError):
+        os.remove(draft)

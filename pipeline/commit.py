@@ -13,17 +13,16 @@ from fsspec.implementations.local import LocalFileSystem
 
 from distilray.model.store import StoreError, explain, open_store
 from distilray.operators.options import Limit
-from distilray.operators.read import Read, Unit
+from distilray.operators.read import Unit
 from distilray.operators.storage import put, put_first, remove
 from distilray.operators.write import Stats
 from distilray.pipeline.budget import check_dead
 from distilray.pipeline.count import COMPUTE_ANEW, Count, IncompleteError, count, settle
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.forecast import Forecast
-from distilray.pipeline.job import Job, Parity, Sink, Source
+from distilray.pipeline.job import Job, Parity, Sink
 from distilray.pipeline.parity import ParityError, described, parity_problem
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.stored import Stored, broken, decoded, read_plan, written_plan
+from distilray.pipeline.stored import MANIFEST_TODO, Stored, broken, check_same, plan_of, read_plan, written_plan
 
 PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _SUMS = {**asdict(Stats()), "padding": 0, "shards": 0, "passes": [], "versions": {}}  # of every manifest
@@ -43,7 +42,8 @@ class Output:
         if not self.fs.exists(path):
             if self.committed():
                 raise JobError(
-                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray; choose another sink"
+                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray, or has lost its plan; put a copy "
+                    "of that back, or choose another sink"
                 )
             return None
         return read_plan(self.fs.cat_file(path), f"{self.uri}/{PLAN}")
@@ -55,13 +55,14 @@ class Output:
         return stored
 
     def described(self, stored: Stored) -> dict[str, Any]:
-        """The job of an output as plain data, without secrets. Raises JobError if it says nothing of it."""
-        said: dict[str, Any] | None = stored.about.get("job") or self.last_manifest().get("job")
+        """The job of an output as plain data, without secrets: of the run that finished it, whose limits it has kept, else of
+        the first. Raises JobError if it says nothing of it."""
+        said: dict[str, Any] | None = self.last_manifest().get("job") or stored.about.get("job")
         if said is None:
             raise JobError(f"{self.uri} does not say what its job was: finish it with distilray run first")
         return said
 
-    def load_plan(self, source: Source, inputs: pa.Schema, fingerprint: str) -> Plan | None:
+    def load_plan(self, job: Job, fingerprint: str) -> Plan | None:
         """The plan of an earlier run of the same job; None in a new folder.
 
         Raises JobError if another job, or something else, has written here.
@@ -69,20 +70,8 @@ class Output:
         stored = self.stored()
         if stored is None:
             return None
-        about = stored.about
-        if about["fingerprint"] != fingerprint:
-            raise JobError(
-                f"{self.uri} holds the output of a different job (another source, task, model or dtype); "
-                "choose another sink, or empty this one"
-            )
-        with broken(f"{self.uri}/{PLAN}"):
-            kept, partitions = (decoded(about[name]) for name in ("kept", "partitions"))
-            read = Read(source.text, inputs, kept, partitions, source.storage_options)
-            counts = (about["shards"], about["bytes"], about["text_bytes"])
-            forecast = about.get("forecast")  # before version 0.3 a plan had none
-            forecast = forecast and Forecast(**forecast)
-            empty = tuple((uri, version) for uri, version in about.get("empty", []))  # before version 0.4 none was told
-            return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast, empty)
+        check_same(stored, job, fingerprint, self.uri)
+        return plan_of(stored, job, f"{self.uri}/{PLAN}")
 
     def save_plan(self, plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bool:
         """Put by the first run, so that every other has the same units; False if another run was first.
@@ -163,7 +152,7 @@ class Output:
             data = self.fs.cat_file(f"{self.root}/{MANIFEST}")
         except FileNotFoundError:
             return {}
-        with broken(f"{self.uri}/{MANIFEST}"):
+        with broken(f"{self.uri}/{MANIFEST}", MANIFEST_TODO):
             manifest: dict[str, Any] = json.loads(data)
             if not isinstance(manifest, dict):
                 raise TypeError(f"expected a JSON object, got {type(manifest).__name__}")

@@ -28,8 +28,9 @@ def evaluate(job: Job) -> dict[str, Any]:
     check_tasks(tasks)
     gold = list(dict.fromkeys(task.gold or "" for task in tasks))
     judged = job.model_copy(update={"tasks": tasks, "source": job.source.model_copy(update={"keep": gold})})
+    corpus = survey(judged.source, judged.inputs)
     site = find_site(judged.compute)
-    plan = make_plan(judged, survey(judged.source, judged.inputs), site)
+    plan = make_plan(judged, corpus, site)
     if not plan.rows:
         raise JobError(f"no rows to judge in {', '.join(job.source.uris)}{_unread(plan)}")
     counts: dict[str, Any] = reduce(merge, _counts(judged, plan, site), {})

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import pyarrow as pa
+from fsspec.utils import glob_translate
 from pydantic import Field, ValidationError, model_validator
 
 from distilray.model.attention import AttentionName
@@ -124,8 +127,7 @@ class Job(Frozen):
 
     @model_validator(mode="after")
     def _sink_is_outside(self) -> Self:
-        inside = [uri for uri in self.source.uris if f"{self.sink.uri.rstrip('/')}/".startswith(f"{uri.rstrip('/')}/")]
-        if inside:
+        if inside := [uri for uri in self.source.uris if _takes(uri, f"{self.sink.uri.rstrip('/')}/data")]:
             raise ValueError(f"the sink must not lie in the source {inside[0]}: the next run would read its answers")
         return self
 
@@ -161,6 +163,17 @@ class Job(Frozen):
         said = self.description()
         answers = [said["source"], said["tasks"], said["compute"]["dtype"], *digests]
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
+
+
+def _takes(uri: str, folder: str) -> bool:
+    """Whether a source has the files of a folder among its own: those below it, or below what its glob matches."""
+    uri, folder = (each.removeprefix("file://").rstrip("/") for each in (uri, folder))
+    above = list(accumulate(f"{folder}/0.parquet".split("/"), "{}/{}".format))
+    fixed, *glob = re.split(r"[*?[]", uri, maxsplit=1)
+    if uri in above or not glob:
+        return uri in above
+    hidden = re.search("/[_.]", folder.removeprefix(fixed.rpartition("/")[0]))  # what a glob passes by
+    return not hidden and any(map(re.compile(glob_translate(uri)).match, above))
 
 
 _TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args(get_args(AnyTask)[0])]

@@ -18,6 +18,7 @@ from distilray.pipeline.job import Source
 
 _ENDINGS = (".parquet", ".parq", ".pq")
 _GLOB = "*?["
+_NOWHERE = "nowhere"  # the type of a link that leads to nothing
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,8 @@ def listed(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tupl
                 raise JobError(f"{shard} is named twice by source.uri: its rows would be answered twice")
             seen.add(shard)
             info = infos.pop(name)
+            if info["size"] is None:
+                raise JobError(f"{shard}: its store does not tell its size, without which no footer can be found")
             files[name] = Shard(shard, version(info), info["size"])
         yield fs, files
 
@@ -105,14 +108,17 @@ def _matches(fs: Any, pattern: str, fixed: str) -> dict[str, Mapping[str, Any]]:
     level: dict[str, Mapping[str, Any]] = {fixed: {"type": "directory"}}
     for part in pattern.removeprefix(fixed).strip("/").split("/"):
         fits = re.compile(fnmatch.translate(part)).match
-        below = [info for name, of in level.items() if of["type"] == "directory" for info in fs.ls(name, detail=True)]
+        below = [info for name, of in level.items() if of["type"] == "directory" for info in _entries(fs, name)]
         level = {info["name"]: info for info in below if fits(info["name"].rstrip("/").rsplit("/", 1)[-1])}
     return level
 
 
 def _files(fs: Any, folder: str, endings: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
     found = {name: info for name, info in _below(fs, folder) if name.endswith(endings)}
-    return {name: info for name, info in found.items() if not _is_hidden(name.removeprefix(folder))}
+    files = {name: info for name, info in found.items() if not _is_hidden(name.removeprefix(folder))}
+    if lost := [name for name, info in files.items() if info["type"] == _NOWHERE]:
+        raise FileNotFoundError(f"{lost[0]} is a link to nothing")
+    return files
 
 
 def _below(fs: Any, folder: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
@@ -124,11 +130,22 @@ def _below(fs: Any, folder: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
 
 
 def _tree(fs: Any, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for info in fs.ls(folder, detail=True):
+    for info in _entries(fs, folder):
         if info["type"] != "directory":
             yield info["name"], info
         elif not _is_hidden(info["name"].rsplit("/", 1)[-1]):
+            if info["islink"]:  # it may lead back, or to shards that are in the corpus anyway
+                raise OSError(f"{info['name']} is a link to a folder: name it in source.uri, or let a glob match it")
             yield from _tree(fs, info["name"])
+
+
+def _entries(fs: Any, folder: str) -> Iterator[Mapping[str, Any]]:
+    """What lies in a folder; of a link what it leads to."""
+    for info in fs.ls(folder, detail=True):
+        try:
+            yield fs.info(info["name"]) if info.get("islink") else info
+        except FileNotFoundError:
+            yield {**info, "type": _NOWHERE}
 
 
 def _is_hidden(path: str) -> bool:

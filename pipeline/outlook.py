@@ -41,7 +41,8 @@ def look_ahead(job: Job) -> Outlook:
     """Units from the footers, tokens from a sample, and the rate of the devices: those of the cluster that RAY_ADDRESS names,
     or of this machine; no cluster is started, and nothing is written to the sink."""
     checked = check_tasks(job.tasks)
+    corpus = survey(job.source, job.inputs)
     site = find_site(job.compute, start=False)
-    plan = make_plan(job, survey(job.source, job.inputs), site)
+    plan = make_plan(job, corpus, site)
     plan, pace = settle(job, plan, checked.passes, site, calibrate=True)
     return Outlook(plan, checked.shared, pace)

@@ -1,7 +1,6 @@
 """What a run's comparison with its float32 reference comes to."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from distilray.operators.parity import Compared
 from distilray.operators.write import Stats
@@ -35,13 +34,6 @@ def parity_problem(stats: Stats, plan: Plan, parity: Parity) -> str | None:
             "without compute.parity; leave it out, ask for more rows if it is very few, or choose a new sink"
         )
     return None
-
-
-def check_finished(manifest: Mapping[str, Any], plan: Plan, parity: Parity | None) -> None:
-    """ParityError if a finished output was not compared, or not as closely as is asked for now."""
-    said = Stats(rows=manifest["rows"], parity=manifest.get("parity", {}).get("tasks", {}))
-    if parity and (problem := parity_problem(said, plan, parity)):
-        raise ParityError(problem)
 
 
 def _most(each: Compared, parity: Parity) -> float:

@@ -70,14 +70,18 @@ def find_site(compute: Compute, ahead: Forecast | None = None, *, start: bool = 
 
 
 def make_plan(job: Job, corpus: Corpus, site: Site) -> Plan:
-    """Units for the device at hand. Raises BackendError if that device cannot do what the job asks for."""
-    compute = job.compute
-    if not site.on_gpu:  # a GPU is on another machine: its workers check
-        cpu = torch.device("cpu")
+    """Units for the device at hand. Raises as `check_backend` does."""
+    check_backend(job, site)
+    text_bytes = sum(size for shard in corpus.shards for _, size in shard.groups)
+    return cut(corpus, job.compute.unit_bytes or _unit_bytes(site, text_bytes))
+
+
+def check_backend(job: Job, site: Site) -> None:
+    """Raises BackendError if a CPU cannot do what the job asks for; a GPU is on another machine: its workers check."""
+    if not site.on_gpu:
+        compute, cpu = job.compute, torch.device("cpu")
         for checkpoint in open_checkpoints(job.tasks):
             choose_attention(compute.attention, cpu, choose_dtype(compute.dtype, cpu), checkpoint.config.head_dim)
-    text_bytes = sum(size for shard in corpus.shards for _, size in shard.groups)
-    return cut(corpus, compute.unit_bytes or _unit_bytes(site, text_bytes))
 
 
 def _unit_bytes(site: Site, text_bytes: int) -> int:

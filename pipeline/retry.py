@@ -19,10 +19,11 @@ from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.count import Count
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.fencing import take_over
+from distilray.pipeline.inputs import check_shards
 from distilray.pipeline.job import parse_job, parse_sink
 from distilray.pipeline.overrides import overridden
-from distilray.pipeline.planning import find_site, fitted
-from distilray.pipeline.run import Start, Watch, actors_of, check_tasks, engine, versions
+from distilray.pipeline.planning import check_backend, find_site, fitted
+from distilray.pipeline.run import Start, Watch, actors_of, check_tasks, engine, versions_of, warn_of_versions
 
 _SETTABLE = r"compute\.|max_dead$|(source|sink|tasks\.\d+)\.storage_options\b"
 _READERS = 8
@@ -52,7 +53,7 @@ def retry(
 
     overrides: keys of compute or of storage_options, as `a.b=value`. on_start is called if there are any, on_unit with what became of
     those of each unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises as `execute` does:
-    JobError, CheckpointError or BackendError before anything is changed, IncompleteError if units are missing, FencedError if
+    JobError, CheckpointError or BackendError before anything is changed (a GPU's is told by its workers), IncompleteError if units are missing, FencedError if
     another run has taken over.
     """
     output = open_output(parse_sink(uri, overrides))
@@ -65,7 +66,7 @@ def retry(
     )
     checked = check_tasks(job.tasks)
     fingerprint = parse_job(said, where).fingerprint(checked.digests)
-    plan = output.load_plan(job.source, job.inputs, fingerprint)
+    plan = output.load_plan(job, fingerprint)
     if plan is None:
         raise JobError(f"the plan in {uri} is gone")
     fence = take_over(output.fs, output.root)
@@ -77,8 +78,11 @@ def retry(
     tried = sum(len(unit.pick or ()) for unit in todo)
     dead, answered = Counter(found.stats.dead), 0
     if todo:
-        output.revoke()
+        check_shards(job, plan, todo)
         site = find_site(job.compute, plan.forecast)
+        check_backend(job, site)
+        output.revoke()
+        warn_of_versions(fence)
         dead.subtract(_reasons(todo, found))
         if on_start:
             on_start(Start(tried, len(todo), Stats(), actors_of(site)))
@@ -97,8 +101,8 @@ def retry(
     if todo or output.manifest() is None:
         about: dict[str, Any] = {
             "fingerprint": fingerprint,
-            "job": stored.about.get("job", former.get("job")),
-            "versions": versions(),
+            "job": {**output.described(stored), "max_dead": job.max_dead},
+            **versions_of(fence),
         }
         about |= {"passes": checked.shared, "retried": {"rows": tried, "answered": answered}}
         about |= {name: value for name, value in former.items() if name in ("timing", "forecast")}

@@ -1,19 +1,16 @@
 """The whole flow: check, plan, compute what is missing, count, say success."""
 
-import platform
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
 
-from distilray import __version__
-from distilray.model.store import StoreError
 from distilray.operators.passes import Passes, check_passes, open_passes
-from distilray.operators.read import Unit
+from distilray.operators.read import Read, Unit
 from distilray.operators.schema import RESERVED, data_schema
 from distilray.operators.task import Task, open_checkpoints, schema_of
 from distilray.operators.work import Work
@@ -23,12 +20,12 @@ from distilray.pipeline.bottleneck import Clock, Spent, advice, bottleneck
 from distilray.pipeline.budget import check_dead
 from distilray.pipeline.commit import open_output
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.fencing import take_over
+from distilray.pipeline.fencing import Fence, take_over, versions
 from distilray.pipeline.forecast import HOUR, cost
+from distilray.pipeline.inputs import check_corpus
 from distilray.pipeline.job import Job
-from distilray.pipeline.listing import list_shards
 from distilray.pipeline.metrics import Meters
-from distilray.pipeline.parity import check_finished, share
+from distilray.pipeline.parity import ParityError, parity_problem, share
 from distilray.pipeline.plan import Plan
 from distilray.pipeline.planning import (
     Site,
@@ -43,6 +40,8 @@ from distilray.pipeline.planning import (
 )
 from distilray.pipeline.pools import Actors
 from distilray.pipeline.shards import survey
+
+log = logging.getLogger(__name__)
 
 Watch = Callable[[Commit], None]
 
@@ -83,24 +82,26 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
     checked = check_tasks(job.tasks)
     fingerprint = job.fingerprint(checked.digests)
     output = open_output(job.sink)
-    plan = output.load_plan(job.source, job.inputs, fingerprint)
+    plan = output.load_plan(job, fingerprint)
     resumed = plan is not None
     if plan is None:
         plan = _first_plan(job, checked.passes)
         schema = data_schema(plan.read.columns, checked.answers)
         if not output.save_plan(plan, fingerprint, job, schema):  # another run was first: its units are the units
-            plan = output.load_plan(job.source, job.inputs, fingerprint) or plan
+            plan = output.load_plan(job, fingerprint) or plan
     manifest = output.finished(plan) or {}  # {}: there is something left to do
     if resumed:
-        _check_inputs(job, plan, finished=bool(manifest))
+        check_corpus(job, plan, finished=bool(manifest))
     if manifest:
-        check_finished(manifest, plan, job.compute.parity)
+        _check_limits(job, plan, manifest)
     fence = None if manifest else take_over(output.fs, output.root)
     done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
     todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
-    before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
     if todo:
         output.revoke()
+    before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
+    if fence and before.units:
+        warn_of_versions(fence)
     planned = plan.rows + plan.dead_shards
     check_dead(before, planned, job.max_dead)
     computed, clock, begun = Stats(), Clock(), time.monotonic()
@@ -118,20 +119,47 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
         check_dead(before + computed, planned, job.max_dead)
     account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
     if fence:
-        about = {"fingerprint": fingerprint, "job": job.description(), "versions": versions(), "passes": checked.shared}
+        about = {
+            "fingerprint": fingerprint,
+            "job": job.description(),
+            **versions_of(fence),
+            "passes": checked.shared,
+            **account,
+        }
         fence.check(now=True)
-        manifest = output.finish(
-            plan, about | account, partial(fence.check, now=True), job.compute.parity, job.max_dead
-        )
+        manifest = output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
+
+
+def versions_of(fence: Fence) -> dict[str, Any]:
+    """What the answers were made with, for the manifest: by this run, and by earlier ones that differed."""
+    return {"versions": versions(), "other_versions": list(fence.others)}
+
+
+def warn_of_versions(fence: Fence) -> None:
+    """If some units were, or may have been, made with others."""
+    ours = versions()
+    for others in fence.others:
+        said = ", ".join(
+            f"{name} {others.get(name)} (now {ours.get(name)})" for name in ours if others.get(name) != ours[name]
+        )
+        log.warning("an earlier run of this output had %s: answers of both will lie side by side", said)
 
 
 def _first_plan(job: Job, passes: Passes) -> Plan:
     """The plan of a new sink."""
+    corpus = survey(job.source, job.inputs)  # before a cluster is started: a wrong path is told at once
+    _check_partitions(job, corpus.read)
     site = find_site(job.compute)
-    plan = make_plan(job, survey(job.source, job.inputs), site)
-    _check_partitions(job, plan)
-    return settle_safely(job, plan, passes, site)
+    return settle_safely(job, make_plan(job, corpus, site), passes, site)
+
+
+def _check_limits(job: Job, plan: Plan, manifest: Mapping[str, Any]) -> None:
+    """A finished output may have been finished under others than this job's. Raises DeadLettersError, ParityError."""
+    found = Stats(rows=manifest["rows"], dead=manifest["dead"], parity=manifest["parity"].get("tasks", {}))
+    check_dead(found, plan.rows + plan.dead_shards, job.max_dead)
+    if (parity := job.compute.parity) and (problem := parity_problem(found, plan, parity)):
+        raise ParityError(problem)
 
 
 def _account(job: Job, plan: Plan, computed: Stats, spent: Spent, site: Site | None, seconds: float) -> dict[str, Any]:
@@ -211,37 +239,7 @@ def actors_of(site: Site) -> Callable[[], Mapping[str, Actors]]:
     return (lambda: dict(ray_engine().Seen.stages)) if site.pools else dict
 
 
-def _check_partitions(job: Job, plan: Plan) -> None:
+def _check_partitions(job: Job, read: Read) -> None:
     """JobError if hive keys of the corpus clash with the output's columns."""
-    if taken := {*RESERVED, *job.answer_columns} & set(plan.read.partitions.names):
+    if taken := {*RESERVED, *job.answer_columns} & set(read.partitions.names):
         raise JobError(f"source: the shards' paths have keys that the output needs itself: {', '.join(sorted(taken))}")
-
-
-def _check_inputs(job: Job, plan: Plan, finished: bool) -> None:
-    """JobError if the corpus is not what was planned: rows of two states of it would be mixed, or new ones not answered."""
-    try:
-        listed = {shard.uri: shard.version for shard in list_shards(job.source)}
-    except (JobError, StoreError):
-        if finished:  # a finished run needs its corpus no more
-            return
-        raise
-    planned = {**{unit.uri: unit.version for unit in plan.units}, **dict(plan.empty)}
-    if len(listed) > plan.shards:
-        new = sorted(listed.keys() - planned.keys())
-        raise JobError(
-            f"the corpus has {len(listed)} shards, the plan in {job.sink.uri} {plan.shards}; new is {', '.join(new[:3])}: "
-            "give new shards a sink of their own"
-        )
-    changed = [uri for uri, version in planned.items() if listed.get(uri) != version]
-    if changed and not finished:
-        now = f"has {listed[changed[0]]}" if changed[0] in listed else "is gone"
-        raise JobError(
-            f"{len(changed)} of {plan.shards} shards changed since the plan in {job.sink.uri} was made: {changed[0]} had "
-            f"ETag or size {planned[changed[0]]}, now it {now}; put it back, or choose another sink"
-        )
-
-
-def versions() -> dict[str, str]:
-    """What the answers were made with."""
-    packages = ("ray", "torch", "tokenizers", "pyarrow")
-    return {"distilray": __version__, "python": platform.python_version(), **{name: version(name) for name in packages}}

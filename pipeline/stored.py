@@ -13,12 +13,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distilray.model.store import StoreError, explain
-from distilray.operators.read import Unit
+from distilray.operators.read import Read, Unit
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.forecast import Forecast
 from distilray.pipeline.job import Job
 from distilray.pipeline.plan import Plan
 
 _PLAN_KEY = b"distilray.plan"
+# what to do about files that are broken
+PLAN_TODO = (
+    "put back a copy of it, such as an older version in the bucket; without one choose another sink: the objects of data/ "
+    "stay right to read, for each of their rows says which it is"
+)
+MANIFEST_TODO = (
+    "remove it, and run the job again: that counts what is there, computes nothing twice, and writes it anew"
+)
+RUNS_TODO = "remove what is broken there, and begin again: it is of a run that has ended"
+DEAD_TODO = "remove it and _SUCCESS, and run the job again: data/ holds it too, so that it is put again"
+
+_SHOWN, _CHARACTERS = 5, 80  # keys that differ, and of their values
 
 _UNIT = pa.schema(
     [
@@ -75,24 +88,76 @@ def written_plan(plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> b
 
 def read_plan(data: bytes, where: str) -> Stored:
     """Raises JobError for a file that is not as it was written."""
-    with broken(where):
-        table = pq.read_table(io.BytesIO(data), thrift_container_size_limit=_LISTS)
+    with broken(where, PLAN_TODO):
+        limits = {"thrift_container_size_limit": _LISTS, "thrift_string_size_limit": len(data)}
+        table = pq.read_table(io.BytesIO(data), **limits)
         about = json.loads(table.schema.metadata[_PLAN_KEY])
         _check_plan(table, about)
         return Stored(tuple(_unit(row) for row in table.to_pylist()), about)
 
 
+def plan_of(stored: Stored, job: Job, where: str) -> Plan:
+    """The plan for a job that `check_same` has let pass. Raises JobError if it is not as it was written."""
+    about = stored.about
+    with broken(where, PLAN_TODO):
+        kept, partitions = (decoded(about[name]) for name in ("kept", "partitions"))
+        read = Read(job.source.text, job.inputs, kept, partitions, job.source.storage_options)
+        counts = (about["shards"], about["bytes"], about["text_bytes"])
+        forecast = about.get("forecast")  # before version 0.3 a plan had none
+        forecast = forecast and Forecast(**forecast)
+        empty = tuple((uri, version) for uri, version in about.get("empty", []))  # before version 0.4 none was told
+        return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast, empty)
+
+
 @contextmanager
-def broken(where: str) -> Iterator[None]:
+def broken(where: str, todo: str) -> Iterator[None]:
     """A file of an output that is not as it was written is a JobError, whatever it is that raises but a failing store."""
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        raise JobError(
-            f"{where} is not as distilray wrote it ({explain(error)}): choose another sink, or empty this one"
-        ) from error
+        raise JobError(f"{where} is not as distilray wrote it ({explain(error)}): {todo}") from error
+
+
+def check_same(stored: Stored, job: Job, fingerprint: str, uri: str) -> None:
+    """Raises JobError, which names the keys that differ, if the plan in the sink `uri` is of a job with other answers."""
+    if stored.about["fingerprint"] == fingerprint:
+        return
+    with broken(f"the job in the plan of {uri}", PLAN_TODO):
+        said = _differences(stored.about.get("job"), job)
+    raise JobError(
+        f"{uri} holds the output of a different job: {said}; put that back, choose another sink, or empty this one"
+    )
+
+
+def _differences(there: Mapping[str, Any] | None, job: Job) -> str:
+    if there is None:  # before version 0.4
+        return "another source, task, model or dtype"
+    old, new = (dict(_answering(each)) for each in (there, job.description()))
+    keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
+    said = [f"{key} was {_short(old.get(key))} and is {_short(new.get(key))}" for key in keys[:_SHOWN]]
+    more = [f"{len(keys) - _SHOWN} more keys"] if len(keys) > _SHOWN else []
+    return "; ".join([*said, *more]) or "the files of a model are not those that it began with"
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "not there"
+    return value if len(value) <= _CHARACTERS else f"{value[:_CHARACTERS]}..."
+
+
+def _answering(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The keys that a fingerprint covers and their values, as text."""
+    yield from _keys({"source": job["source"], "tasks": job["tasks"], "compute": {"dtype": job["compute"]["dtype"]}})
+
+
+def _keys(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value)):
+        for key, each in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _keys(each, f"{path}.{key}" if path else str(key))
+    else:
+        yield path, json.dumps(value, ensure_ascii=False)
 
 
 def _check_plan(table: pa.Table, about: Any) -> None:

@@ -8,16 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from distilray.operators import schema as s
-from distilray.operators.read import Unit
+from distilray.model.store import StoreError
+from distilray.operators.read import Unit, version
 from distilray.operators.write import Stats
 from distilray.pipeline.commit import MANIFEST, PLAN, SUCCESS, Output, open_output
+from distilray.pipeline.contents import COMPUTE_AGAIN, Found, check_unit
 from distilray.pipeline.count import CORRUPT, Count, Letters, check_letters, count, lacks
 from distilray.pipeline.job import parse_sink
 from distilray.pipeline.overrides import overridden
@@ -26,9 +25,8 @@ from distilray.pipeline.stored import Stored
 SHOWN = 20
 _AT_ONCE = {"local": 2, "remote": 8}  # units: each held whole, with the one decoded row group of it
 _AHEAD = 64  # units whose findings may wait for those of an earlier one
+_MOVED = "the output changed while it was read: a run or a retry is at work; verify again when it has ended"
 _OURS = re.compile(rf"(data|dead)/[^/.][^/]*\.parquet|{PLAN}|{MANIFEST}|{SUCCESS}|_runs/[^/.][^/]*")
-_LETTERS = pa.schema(list(s.DEAD)[:5])  # before version 0.4 there was no text
-_COMPUTE_AGAIN = "remove data/{}.parquet and run the job again"
 
 
 @dataclass
@@ -61,16 +59,6 @@ class Verdict:
         return {"ok": self.ok, **asdict(self)}
 
 
-@dataclass(frozen=True)
-class _Found:
-    """In a unit's objects."""
-
-    rows: int = 0
-    dead_letters: int = 0
-    bytes: int = 0
-    problems: tuple[str, ...] = ()
-
-
 def verify(uri: str, overrides: Sequence[str] = (), *, checksums: bool = True) -> Verdict:
     """Checks the output at `uri` against the plan in it.
 
@@ -79,8 +67,28 @@ def verify(uri: str, overrides: Sequence[str] = (), *, checksums: bool = True) -
     """
     overridden({"sink": {}}, overrides, r"sink\.storage_options\b", "keys of sink.storage_options")
     output = open_output(parse_sink(uri, overrides))
+    before, verdict = _state(output), Verdict(checksums=checksums)
+    try:
+        _check(output, verdict)
+    except (StoreError, FileNotFoundError):
+        if _state(output) == before:
+            raise
+        verdict.add(_MOVED)
+    if verdict.problems and _state(output) != before:  # what to do about them may be wrong, such as to remove an object
+        verdict.problems, verdict.more = [_MOVED], 0
+    return verdict
+
+
+def _state(output: Output) -> dict[str, tuple[str, float | None]]:
+    """What tells whether any object was put or removed meanwhile."""
+    output.fs.invalidate_cache()
+    found = output.fs.find(output.root, detail=True)
+    return {path: (version(info), info.get("mtime")) for path, info in found.items()}
+
+
+def _check(output: Output, verdict: Verdict) -> None:
     stored = output.plan_there()
-    verdict = Verdict(units=len(stored.units), planned=sum(unit.rows for unit in stored.units), checksums=checksums)
+    verdict.units, verdict.planned = len(stored.units), sum(unit.rows for unit in stored.units)
     data, dead = output.objects("data"), output.objects("dead")
     for problem in _objects(output, stored, data, dead):
         verdict.add(problem)
@@ -93,13 +101,12 @@ def verify(uri: str, overrides: Sequence[str] = (), *, checksums: bool = True) -
         verdict.add(problem)
     wrong = {*counted.problems, *letters.lacking}  # nobody reads what must be computed again
     counting = [unit for unit in present if unit.name not in wrong]
-    for found in _contents(output, stored, counting, dead.keys() - letters.orphans, checksums):
+    for found in _contents(output, stored, counting, dead.keys() - letters.orphans, verdict.checksums):
         verdict.rows += found.rows
         verdict.dead_letters += found.dead_letters
         verdict.bytes += found.bytes
         for problem in found.problems:
             verdict.add(problem)
-    return verdict
 
 
 def _objects(output: Output, stored: Stored, data: Mapping[str, int], dead: Mapping[str, int]) -> Iterator[str]:
@@ -114,7 +121,7 @@ def _objects(output: Output, stored: Stored, data: Mapping[str, int], dead: Mapp
     root = output.root.rstrip("/") + "/"
     for path in sorted(output.fs.find(output.root)):
         name = path.removeprefix(root)
-        if not _OURS.fullmatch(name):
+        if name and not name.endswith("/") and not _OURS.fullmatch(name):  # S3's console makes objects for folders
             draft = "a draft that was never finished" if name.rsplit("/", 1)[-1].startswith(".") else "no file of a run"
             yield f"{name} is {draft}: remove it, once no run is at work there"
 
@@ -122,13 +129,13 @@ def _objects(output: Output, stored: Stored, data: Mapping[str, int], dead: Mapp
 def _counts(counted: Count, letters: Letters) -> Iterator[str]:
     """What the count check says, of which `run` and `retry` put right what they can."""
     for name, problem in sorted(counted.problems.items()):
-        yield f"data/{name}.parquet {problem}: {_COMPUTE_AGAIN.format(name)}"
+        yield f"data/{name}.parquet {problem}: {COMPUTE_AGAIN.format(name)}"
     for name in sorted(letters.lacking):
         record = counted.dead[name]
         how = (
             "run distilray retry: they are in its footer, and are put again"
             if record.letters
-            else _COMPUTE_AGAIN.format(name)
+            else COMPUTE_AGAIN.format(name)
         )
         yield f"data/{name}.parquet {lacks(record)}: {how}"
     for name in sorted(letters.orphans - letters.lacking):
@@ -160,14 +167,14 @@ def _manifest(output: Output, stats: Stats | None) -> Iterator[str]:
 
 def _contents(
     output: Output, stored: Stored, units: Sequence[Unit], dead: Collection[str], checksums: bool
-) -> Iterator[_Found]:
+) -> Iterator[Found]:
     """What is in each unit's objects, in order, several read at once."""
     at_once = _AT_ONCE["local" if isinstance(output.fs, LocalFileSystem) else "remote"]
     schema = stored.schema or (_read_schema(output, units[0]) if units else None)
     with ThreadPoolExecutor(at_once) as pool:
         for i in range(0, len(units), _AHEAD):
             yield from pool.map(
-                lambda unit: _unit(output, unit, unit.name in dead, schema, checksums), units[i : i + _AHEAD]
+                lambda unit: check_unit(output, unit, unit.name in dead, schema, checksums), units[i : i + _AHEAD]
             )
 
 
@@ -178,70 +185,3 @@ def _read_schema(output: Output, unit: Unit) -> pa.Schema | None:
         return pq.read_schema(io.BytesIO(data)).remove_metadata()
     except CORRUPT:
         return None
-
-
-def _unit(output: Output, unit: Unit, dies: bool, schema: pa.Schema | None, checksums: bool) -> _Found:
-    """The addresses in a unit's objects against the plan's."""
-    rows, problems, size = [], [], 0
-    for folder, wanted in (("data", schema), *([("dead", _LETTERS)] if dies else [])):
-        name = f"{folder}/{unit.name}.parquet"
-        data = output.fs.cat_file(f"{output.root}/{name}")  # a failing store is no problem of the output
-        size += len(data)
-        try:
-            found, wrong = _addresses(data, unit, wanted, checksums)
-        except CORRUPT as error:
-            found, wrong = np.empty(0, dtype=np.int64), [f"cannot be read: {_first_line(error)}"]
-        rows.append(found)
-        problems += [f"{name} {problem}: {_COMPUTE_AGAIN.format(unit.name)}" for problem in wrong]
-    counts = [len(each) for each in rows]
-    if not problems and (wrong_rows := _rows_problem(np.concatenate(rows), unit)):
-        problems.append(f"data/{unit.name}.parquet {wrong_rows}: {_COMPUTE_AGAIN.format(unit.name)}")
-    return _Found(counts[0], sum(counts[1:]), size, tuple(problems))
-
-
-def _addresses(
-    data: bytes, unit: Unit, wanted: pa.Schema | None, checksums: bool
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[str]]:
-    """The row numbers in a file, -1 for null, and what is wrong with it. Raises what Arrow does for broken bytes."""
-    file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
-    schema = file.schema_arrow.remove_metadata()
-    if wanted is _LETTERS:
-        schema = pa.schema(list(schema)[: len(wanted)])
-    if wanted is not None and not schema.equals(wanted):
-        return np.empty(0, dtype=np.int64), [f"has another schema than planned: {_difference(schema, wanted)}"]
-    problems, rows = [], []
-    for batch in file.iter_batches(columns=None if checksums else [s.SHARD, s.ROW]):
-        rows.append(pc.fill_null(batch[s.ROW], -1).to_numpy())
-        if batch.num_rows and not pc.all(pc.equal(batch[s.SHARD], unit.uri), min_count=0).as_py():
-            problems.append(f"has rows of another shard than {unit.uri}")
-    return np.concatenate([np.empty(0, dtype=np.int64), *rows]), problems[:1]
-
-
-def _rows_problem(rows: np.ndarray[tuple[int], np.dtype[np.int64]], unit: Unit) -> str | None:
-    """Data and dead letters together must be the planned rows, each once."""
-    planned = np.full(1, -1) if unit.error else np.arange(unit.first_row, unit.first_row + unit.rows)
-    found, times = np.unique(rows, return_counts=True)
-    foreign, missing, twice = np.setdiff1d(found, planned), np.setdiff1d(planned, found), found[times > 1]
-    said = [
-        f"{len(each)} rows {what}, such as {each[0]}"
-        for each, what in (
-            (missing, "neither answered nor dead"),
-            (twice, "more than once"),
-            (foreign, "of another unit"),
-        )
-        if len(each)
-    ]
-    return f"and its dead letters have {'; '.join(said)}" if said else None
-
-
-def _difference(schema: pa.Schema, wanted: pa.Schema) -> str:
-    """The first column that differs."""
-    for i in range(max(len(schema), len(wanted))):
-        ours, theirs = (str(each.field(i)) if i < len(each) else "none" for each in (schema, wanted))
-        if ours != theirs:
-            return f"column {i} is {ours}, not {theirs}"
-    return "its order differs"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", maxsplit=1)[0] or type(error).__name__

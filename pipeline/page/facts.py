@@ -52,7 +52,7 @@ def read_facts(uri: str, overrides: Sequence[str] = ()) -> Facts:
     said = output.described(stored)
     said = {**said, "sink": {**said["sink"], "uri": uri}}
     job = parse_job(overridden(said, overrides, _SETTABLE, "keys of storage_options"), f"the job of {uri}")
-    plan = output.load_plan(job.source, job.inputs, stored.about["fingerprint"])
+    plan = output.load_plan(job, stored.about["fingerprint"])
     if plan is None:
         raise JobError(f"the plan in {uri} is gone")
     manifest = output.finished(plan) or {}

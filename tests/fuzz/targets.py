@@ -342,7 +342,7 @@ def output(folder: Path) -> Case:
             data = _broken_shard(draw, [good])
         MEMORY.pipe_file(f"/out/{name}", data)
         try:
-            opened.load_plan(job.source, job.inputs, fingerprint)
+            opened.load_plan(job, fingerprint)
             opened.manifest()
         finally:
             MEMORY.pipe_file(f"/out/{name}", files[name])

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilray.model.store import StoreError
-from distilray.pipeline import Compute, IncompleteError, Job, JobError, Sink, Source, TokenClassification, run
+from distilray.pipeline import Compute, IncompleteError, Job, JobError, Sink, Source, TokenClassification, run, verify
 from distilray.pipeline.commit import Output, open_output
 from distilray.pipeline.letters import read_letters
 from distilray.pipeline.page import report_page
@@ -83,8 +83,23 @@ def test_a_plan_with_something_else_is_named(key: str, job: Job, tmp_path: Path)
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"\xff"])
 def test_a_broken_manifest_is_named(text: bytes, job: Job, tmp_path: Path) -> None:
     (tmp_path / "out/_manifest.json").write_bytes(text)
-    with pytest.raises(JobError, match=r"out/_manifest.json is not as distilray wrote it \("):
+    with pytest.raises(
+        JobError, match=r"out/_manifest.json is not as distilray wrote it \(.*remove it, and run the job"
+    ):
         run(job, quiet=True)
+
+
+def test_a_broken_manifest_that_is_removed_is_written_anew_and_nothing_computed(job: Job, tmp_path: Path) -> None:
+    manifest = tmp_path / "out/_manifest.json"
+    before = json.loads(manifest.read_text())
+    manifest.unlink()
+    assert run(job, quiet=True).computed.units == 0
+    after = json.loads(manifest.read_text())
+    of_a_run = {"timing", "forecast", "job"}  # the sink of that one is where the output was copied from
+    assert {name: after[name] for name in before.keys() - of_a_run} == {
+        name: before[name] for name in before.keys() - of_a_run
+    }
+    assert verify(job.sink.uri).ok
 
 
 @pytest.mark.parametrize("command", [lambda job: run(job, quiet=True), lambda job: report_page(job.sink.uri)])

@@ -169,6 +169,7 @@ def test_all_that_is_wrong_is_found_at_once_and_before_anything_is_computed(
     objects(folder, "data")[0].unlink()
     with pytest.raises(IncompleteError, match="2 units in .* are not as they were committed"):
         execute(job(finished, folder, checkpoint), on_start=lambda *_: pytest.fail("it was not found"))
+    assert not (folder / "out/_SUCCESS").exists()
 
 
 def test_dead_letters_of_attempts_that_died_are_no_part_of_the_output(

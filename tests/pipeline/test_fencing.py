@@ -1,11 +1,13 @@
 """Two drivers of one sink: the newest owns it, the other says so, and nothing is lost or twice."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
-from distilray.operators.storage import put_first
+from distilray.model.store import StoreError
+from distilray.operators.storage import put, put_first
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, fencing
 from distilray.pipeline.errors import FencedError
 from distilray.pipeline.fencing import take_over
+from distilray.pipeline.page import report_page
 from distilray.pipeline.run import execute
 from tests.clusters import cluster_of
 from tests.s3 import s3_server
@@ -63,7 +67,7 @@ def test_a_newer_run_takes_over_and_the_older_says_so(
     assert execute(job).computed.units == 0
     assert len(list((tmp_path / "out/_runs").iterdir())) == 2  # a finished output is nobody's any more
     record = json.loads((tmp_path / "out/_runs/000001.json").read_text())
-    assert record.keys() == {"host", "pid", "started", "token"}
+    assert record.keys() == {"host", "pid", "started", "token", "versions"}
 
 
 def test_an_older_run_does_not_say_success_though_it_looks_only_now_and_then(folder: Path, tmp_path: Path) -> None:
@@ -79,6 +83,35 @@ def test_an_older_run_does_not_say_success_though_it_looks_only_now_and_then(fol
         execute(job, on_unit=another_comes)
     assert not (tmp_path / "out/_SUCCESS").exists()
     assert execute(job).manifest["rows"] == 78
+
+
+def test_a_run_that_is_continued_with_other_versions_says_so(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, ours = job_of(folder, tmp_path / "out"), fencing.versions()
+    older = {**ours, "torch": "1.0"}
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(job, on_unit=stop)
+    record = tmp_path / "out/_runs/000001.json"
+    said = json.loads(record.read_text())
+    record.write_text(json.dumps({**said, "versions": older}))
+    del said["versions"]
+    (tmp_path / "out/_runs/000002.json").write_text(json.dumps(said))  # of version 0.4
+    manifest = execute(job).manifest
+    assert (manifest["versions"], manifest["other_versions"]) == (ours, [older])
+    (warning,) = caplog.messages
+    assert f"had torch 1.0 (now {ours['torch']})" in warning
+    assert "torch 1.0" in report_page(str(tmp_path / "out"), rows=0)
+    assert execute(job).manifest == manifest
+
+
+def test_a_sink_that_was_emptied_stops_its_run(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(FencedError, match="run 1 is gone from .*_runs: somebody has emptied the sink"):
+        execute(job_of(folder, tmp_path / "out"), on_unit=lambda _: shutil.rmtree(tmp_path / "out", ignore_errors=True))
 
 
 def test_numbers_are_given_once_each(tmp_path: Path) -> None:
@@ -106,6 +139,35 @@ def test_what_was_put_first_is_ones_own_or_not(tmp_path: Path) -> None:
     assert put_first(fs, str(tmp_path / "x"), b"mine")  # again, for its answer got lost
     assert not put_first(fs, str(tmp_path / "x"), b"another's")
     assert (tmp_path / "x").read_bytes() == b"mine"
+
+
+def test_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    fs = fsspec.filesystem("file")
+    assert put_first(fs, str(tmp_path / "x"), b"mine")
+    assert not put_first(fs, str(tmp_path / "x"), b"another's")
+    assert (tmp_path / "x").read_bytes() == b"mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+    older, newer = (take_over(fs, str(tmp_path / "out")) for _ in range(2))
+    newer.check()
+    with pytest.raises(FencedError, match="run 2 of"):
+        older.check()
+
+
+@pytest.mark.parametrize("put_it", [put, put_first])
+def test_a_full_disk_is_named_and_no_part_of_an_object_stays(
+    put_it: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StoreError, match=r"cannot write .*/out/x: OSError: .*No space left"):
+        put_it(fsspec.filesystem("file"), str(tmp_path / "out/x"), b"data")
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_a_shard_without_rows_that_has_some_now_is_not_passed_by(folder: Path, tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_set_overrides_a_key(path: Path) -> None:
         (["tasks.7.name=x"], "--set tasks.7.name: there is no such place"),
         (["nonsense"], "--set expects a.b=value"),
         (["sink.uri=s3://corpus/news/out"], "the sink must not lie in the source s3://corpus/news/"),
+        (["source.uri=/c/*", "sink.uri=/c/out"], "the sink must not lie in the source /c/*"),
+        (
+            ["source.uri=s3://c/**/*.parquet", "sink.uri=s3://c/x/y"],
+            "the sink must not lie in the source s3://c/**/*.par",
+        ),
+        (["source.uri=file:///c", "sink.uri=/c/out"], "the sink must not lie in the source file:///c"),
         (["sink=5"], "sink: Input should be a valid dictionary"),
     ],
 )

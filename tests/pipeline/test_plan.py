@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distilray.operators.read import Read
-from distilray.pipeline import Source
+from distilray.pipeline import JobError, Source
 from distilray.pipeline.listing import Shard
 from distilray.pipeline.plan import cut
 from distilray.pipeline.shards import Corpus, infer_partitions, partition_values, survey
@@ -88,3 +89,33 @@ def test_a_glob_of_folders_takes_what_is_in_them(tmp_path: Path) -> None:
         write_shard(tmp_path / f"{name}.parquet", ["x"])
     shards = survey(Source(uri=str(tmp_path / "year=202*")), pa.schema([])).shards
     assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]
+
+
+def test_links_to_shards_count_and_those_that_may_mislead_are_errors(tmp_path: Path) -> None:
+    write_shard(tmp_path / "elsewhere/a", ["x"])
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "one.parquet").symlink_to(tmp_path / "elsewhere/a")
+    (corpus / "note.txt").symlink_to(tmp_path / "nowhere")
+    (corpus / "_draft").symlink_to(tmp_path / "elsewhere")
+    shards = survey(Source(uri=str(corpus)), pa.schema([])).shards
+    assert [Path(shard.uri).name for shard in shards] == ["one.parquet"]
+    (tmp_path / "elsewhere/b").symlink_to(tmp_path / "elsewhere/a")
+    (corpus / "day").symlink_to(tmp_path / "elsewhere")
+    shards = survey(Source(uri=str(corpus / "*/[ab]")), pa.schema([])).shards
+    assert [shard.uri for shard in shards] == [str(corpus / "day/a"), str(corpus / "day/b")]
+    with pytest.raises(JobError, match=r"corpus/day is a link to a folder: name it in source.uri"):
+        survey(Source(uri=str(corpus)), pa.schema([]))
+    (corpus / "day").unlink()
+    (corpus / "two.parquet").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(JobError, match=r"corpus/two.parquet is a link to nothing"):
+        survey(Source(uri=str(corpus)), pa.schema([]))
+
+
+def test_a_store_that_tells_no_size_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryFileSystem()
+    store.pipe_file("/unsized/a.parquet", b"x")
+    info = store.info("/unsized/a.parquet")
+    monkeypatch.setattr(MemoryFileSystem, "info", lambda *_, **__: {**info, "size": None})
+    with pytest.raises(JobError, match=r"memory:///unsized/a.parquet: its store does not tell its size"):
+        survey(Source(uri="memory://unsized/a.parquet"), pa.schema([]))

@@ -153,7 +153,7 @@ def test_what_was_measured_on_another_kind_of_device_is_not_used(
     monkeypatch.setattr(Predict, "pace", lambda *_: Pace(4096, 1e6, True, "NVIDIA H100"))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)})
     result = execute(job)
-    stored = open_output(job.sink).load_plan(job.source, job.inputs, result.manifest["fingerprint"])
+    stored = open_output(job.sink).load_plan(job, result.manifest["fingerprint"])
     assert stored
     assert stored.forecast
     assert (stored.tokens_per_pack, stored.forecast.rate, stored.forecast.device) == (4096, 1e6, "NVIDIA H100")

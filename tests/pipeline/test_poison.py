@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from distilray.operators.guard import Guard
+from distilray.operators.options import limit_of
 from distilray.operators.predict import Predict
 from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
 from distilray.pipeline.budget import DeadLettersError
@@ -174,6 +175,11 @@ def test_the_mark_of_a_worker_that_lives_is_none(tmp_path: Path, monkeypatch: py
             os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # a zombie: nobody has asked what became of it
             with Guard("run").begun("predict", "unit") as died:
                 assert died
+
+
+@pytest.mark.parametrize("rows", [10_000, 10**6])
+def test_a_share_of_the_rows_is_exact(rows: int) -> None:
+    assert all(limit_of(f"{n / 100:.2f}%", rows) == rows * n // 10_000 for n in range(10_001))
 
 
 @pytest.mark.parametrize("wrong", ["1", "101%", "x%", -1, 1.5, "0.1.1%"])

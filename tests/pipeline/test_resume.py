@@ -7,10 +7,14 @@ import pytest
 
 from distilray.operators.schema import data_schema
 from distilray.pipeline import JobError
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.commit import IncompleteError, open_output
+from distilray.pipeline.job import Parity
+from distilray.pipeline.parity import ParityError
 from distilray.pipeline.planning import find_site, make_plan
 from distilray.pipeline.run import check_tasks, execute
 from distilray.pipeline.shards import survey
+from distilray.pipeline.stored import read_plan, written_plan
 from tests.support import local_job, make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
 
@@ -23,6 +27,20 @@ def test_the_same_job_again_computes_nothing(checkpoint: Path, tmp_path: Path) -
     assert again.computed.units == 0
     assert again.manifest == first.manifest
     assert output_bytes(tmp_path / "out") == before
+
+
+def test_a_finished_output_that_breaks_the_limits_of_a_job_is_no_success_of_it(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    write_shard(tmp_path / "corpus.parquet", [*random_texts(39, 6), None])
+    job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
+    execute(job)
+    with pytest.raises(DeadLettersError, match="1 of 40 rows are dead letters .*may die by max_dead: 2%"):
+        execute(job.model_copy(update={"max_dead": "2%"}))
+    compared = job.compute.model_copy(update={"parity": Parity()})
+    with pytest.raises(ParityError, match="0 rows were compared, about 39 expected"):
+        execute(job.model_copy(update={"compute": compared}))
+    assert execute(job.model_copy(update={"max_dead": "2.5%"})).computed.units == 0
 
 
 def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
@@ -58,13 +76,19 @@ def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_p
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     execute(job)
     other = make_checkpoint(tmp_path / "other", seed=9)
-    for changed in (
-        job.model_copy(update={"tasks": [job.tasks[0].model_copy(update={"aggregation": "max"})]}),
-        job.model_copy(update={"tasks": [job.tasks[0].model_copy(update={"model": str(other)})]}),
-        local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", text="text", keep=["text"]),
+    task = job.tasks[0]
+    kept = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", keep=["text"])
+    for changed, said in (
+        (task.model_copy(update={"aggregation": "max"}), 'tasks.0.aggregation was "first" and is "max"; put that back'),
+        (task.model_copy(update={"model": str(other)}), rf'tasks.0.model was ".*" and is "{other}"'),
     ):
-        with pytest.raises(JobError, match="different job"):
-            execute(changed)
+        with pytest.raises(JobError, match=f"the output of a different job: {said}"):
+            execute(job.model_copy(update={"tasks": [changed]}))
+    with pytest.raises(JobError, match=r"a different job: source.keep was \[\] and is \[\"text\"\]; put"):
+        execute(kept)
+    half = job.model_copy(update={"compute": job.compute.model_copy(update={"dtype": "bfloat16"})})
+    with pytest.raises(JobError, match='a different job: compute.dtype was "float32" and is "bfloat16"; put'):
+        execute(half)
     faster = job.compute.model_copy(update={"tokens_per_pack": 600, "attention": "eager"})
     assert execute(job.model_copy(update={"compute": faster})).computed.units == 0
 
@@ -112,6 +136,16 @@ def test_a_second_run_takes_the_plan_of_the_first(checkpoint: Path, tmp_path: Pa
     assert not output.save_plan(make_plan(other, survey(job.source, job.inputs), find_site(other.compute)), *about)
     assert execute(other).manifest["units"] > 1
     assert read_output(tmp_path / "out")["row"].to_pylist() == list(range(60))
+
+
+@pytest.mark.slow
+def test_a_plan_of_a_million_names_can_be_read_again(checkpoint: Path, tmp_path: Path) -> None:
+    corpus = write_shard(tmp_path / "corpus.parquet", ["x"])
+    job = local_job(corpus, checkpoint, tmp_path / "out")
+    plan = make_plan(job, survey(job.source, job.inputs), find_site(job.compute))
+    many = job.source.model_copy(update={"uri": [f"s3://bucket/{'x' * 10**6}"] * 80})
+    data = written_plan(plan, "fingerprint", job.model_copy(update={"source": many}), pa.schema([]))
+    assert read_plan(data, "plan").units == plan.units
 
 
 def test_an_object_of_no_unit_in_data_is_no_success(checkpoint: Path, tmp_path: Path) -> None:

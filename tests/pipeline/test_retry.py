@@ -15,12 +15,14 @@ import pytest
 import s3fs
 import yaml
 
+from distilray.model.attention import BackendError
 from distilray.operators import merge
 from distilray.operators.write import Stats
 from distilray.pipeline import JobError, load_job
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.cli import main
 from distilray.pipeline.commit import Output
-from distilray.pipeline.count import IncompleteError
+from distilray.pipeline.count import Count, IncompleteError
 from distilray.pipeline.retry import Retried, retry
 from distilray.pipeline.run import execute
 from distilray.pipeline.verify import verify
@@ -228,7 +230,7 @@ def test_what_cannot_be_retried_says_why(job: Path, checkpoint: Path, tmp_path: 
     with pytest.raises(JobError, match="compute.nodes: unknown key"):
         retry(out(job), ["compute.nodes=3"])
     make_checkpoint(tmp_path / "mine", seed=5)
-    with pytest.raises(JobError, match="different job"):
+    with pytest.raises(JobError, match="different job: the files of a model are not those"):
         retry(out(job))
     assert output_bytes(out(job)) == before
     assert (job.parent / "out/_SUCCESS").exists()
@@ -247,6 +249,46 @@ def test_another_dtype_is_allowed_and_said(job: Path) -> None:
     assert execute(load_job(job)).computed.units == 0
 
 
+def test_what_stops_a_retry_before_it_begins_takes_no_success_away(job: Path) -> None:
+    execute(load_job(job))
+    before = output_bytes(out(job))
+    with pytest.raises(BackendError, match="needs a CUDA device"):
+        retry(out(job), ["compute.attention=flash"])
+    shard = job.parent / "in/0.parquet"
+    shard.write_bytes(shard.read_bytes() + b"mended in place")
+    with pytest.raises(JobError, match=r"1 of 4 shards changed .*0\.parquet had ETag or size"):
+        retry(out(job))
+    assert output_bytes(out(job)) == before
+    assert (job.parent / "out/_SUCCESS").exists()
+
+
+def test_a_retry_keeps_the_limit_that_success_was_said_under(job: Path) -> None:
+    with pytest.raises(DeadLettersError, match="may die by max_dead: 22"):
+        execute(load_job(job, ["max_dead=22"]))
+    retry(out(job), ["max_dead=23"])
+    assert retry(out(job)).tried == 22
+    assert (job.parent / "out/_SUCCESS").exists()
+
+
+def test_an_output_that_is_verified_while_a_retry_changes_it_is_not_said_to_be_wrong(
+    job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute(load_job(job))
+    mend(job)
+    verifying = sys.modules[verify.__module__]
+    inner = verifying.count
+
+    def count(*arguments: object) -> Count:
+        monkeypatch.setattr(verifying, "count", inner)
+        retry(out(job))
+        return inner(*arguments)
+
+    monkeypatch.setattr(verifying, "count", count)
+    (problem,) = verify(out(job)).problems
+    assert problem.startswith("the output changed while it was read")
+    assert verify(out(job)).ok
+
+
 @pytest.mark.slow
 @pytest.mark.cluster
 def test_on_ray(job: Path) -> None:
@@ -262,7 +304,9 @@ def test_on_ray(job: Path) -> None:
 
 DIES = """
 import os, signal, sys
+from distilray.model.attention import BackendError
 from distilray.operators import merge
+from distilray.pipeline.budget import DeadLettersError
 from distilray.pipeline.cli import main
 merge.put_letters = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 sys.exit(main())

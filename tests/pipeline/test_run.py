@@ -171,6 +171,18 @@ def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_a_wrong_path_is_told_before_a_cluster_is_started(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("distilray.pipeline.planning.ray_engine", start)
+    job = local_job(tmp_path / "nowhere", checkpoint, tmp_path / "out").model_copy(update={"compute": Compute()})
+    with pytest.raises(JobError, match="no such file, folder or bucket"):
+        execute(job)
+
+
 def test_no_padding_is_computed(checkpoint: Path, tmp_path: Path) -> None:
     texts = [*random_texts(50, 10), "", "lincoln " * 3000]
     write_shard(tmp_path / "corpus.parquet", texts)

@@ -13,7 +13,7 @@ import s3fs
 import yaml
 
 from distilray.model.config import CheckpointError
-from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
+from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, verify
 from distilray.pipeline.cli import main
 from distilray.pipeline.page import report_page
 from distilray.pipeline.run import execute
@@ -121,6 +121,10 @@ def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3Fi
     assert again.manifest.keys() == first.manifest.keys()
     for name in first.manifest.keys() - of_a_run:
         assert again.manifest[name] == first.manifest[name]
+    for folder in ("", "data/"):  # as consoles make folders
+        bucket.call_s3("put_object", Bucket="out", Key=f"resume/{folder}", Body=b"")
+    options = [f"sink.storage_options.{name}={value}" for name, value in server.storage_options.items()]
+    assert verify("s3://out/resume/", options).problems == []
 
 
 @pytest.mark.cluster
