@@ -89,18 +89,20 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
         schema = data_schema(plan.read.columns, checked.answers)
         if not output.save_plan(plan, fingerprint, job, schema):  # another run was first: its units are the units
             plan = output.load_plan(job, fingerprint) or plan
-    manifest = output.finished(plan) or {}  # {}: there is something left to do
+    manifest = output.finished(plan)
     if resumed:
-        check_corpus(job, plan, finished=bool(manifest))
-    if manifest:
+        check_corpus(job, plan, finished=manifest is not None)
+    if manifest is not None:
         _check_limits(job, plan, manifest)
-    fence = None if manifest else take_over(output.fs, output.root)
-    done = {} if manifest else output.committed()  # after it took over: what an older run still commits is not missed
-    todo = [] if manifest else [unit for unit in plan.units if unit.name not in done]
+        account = _account(job, plan, Stats(), Clock().spent(), None, 0.0)
+        return Result(job, plan, manifest, Stats(), time.monotonic() - started, account)
+    fence = take_over(output.fs, output.root)
+    done = output.committed()  # after it took over: what an older run still commits is not missed
+    todo = [unit for unit in plan.units if unit.name not in done]
     if todo:
         output.revoke()
     before = output.count([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
-    if fence and before.units:
+    if before.units:
         warn_of_versions(fence)
     planned = plan.rows + plan.dead_shards
     check_dead(before, planned, job.max_dead)
@@ -111,23 +113,15 @@ def execute(job: Job, on_start: Callable[[Start], None] | None = None, on_unit: 
         on_start(Start(planned, len(plan.units), before, actors_of(site)))
     for commit in engine(job, plan, checked, todo, site, fingerprint, before.units) if site else ():
         computed += commit.stats
-        if fence:
-            fence.check()
+        fence.check()
         clock.add(commit.timing)
         if on_unit:
             on_unit(commit)
         check_dead(before + computed, planned, job.max_dead)
     account = _account(job, plan, computed, clock.spent(), site, time.monotonic() - begun)
-    if fence:
-        about = {
-            "fingerprint": fingerprint,
-            "job": job.description(),
-            **versions_of(fence),
-            "passes": checked.shared,
-            **account,
-        }
-        fence.check(now=True)
-        manifest = output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
+    about = {"fingerprint": fingerprint, "job": job.description(), **versions_of(fence), "passes": checked.shared}
+    fence.check(now=True)
+    manifest = output.finish(plan, about | account, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return Result(job, plan, manifest, computed, time.monotonic() - started, account)
 
 
