@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from distilray.model.attention import AttentionName, BackendError, choose_attention
+from distilray.model.attention import AttentionName, choose_attention
 from distilray.model.device import DtypeName, choose_device, choose_dtype
 from distilray.model.heads import HeadName
 from distilray.model.packed import Ints, Pack, make_pack, offsets_of, pack_end, ragged_ranges
@@ -30,6 +30,10 @@ _HUGE = 1e17  # sums of larger outputs, or their squares, may be infinite in flo
 
 Arrays = tuple[npt.NDArray[Any], ...]
 Reduce = Callable[[Tensor, Ints], tuple[Tensor, ...]]
+
+
+class DeviceMemoryError(RuntimeError):
+    """A single sequence does not fit in what is left of a device's memory."""
 
 
 class NotFiniteError(FloatingPointError):
@@ -101,7 +105,7 @@ class Predictor:
         pool: [N] token ids that the sequences are slices of. Where a pack of `tokens_per_pack` does not fit in the
         device's memory, it and the call's other packs are halved; the next call begins anew, for how its packs are cut,
         and so the last bits of its outputs, must not depend on what was computed before. Raises NotFiniteError at the
-        end for outputs that are not finite, BackendError if a single sequence does not fit: no text is to blame for that.
+        end for outputs that are not finite, DeviceMemoryError if a single sequence does not fit: no text is to blame for that.
         """
         self.budget = self.tokens_per_pack
         order = np.argsort(sequences.lengths, kind="stable")
@@ -140,7 +144,7 @@ class Predictor:
             launched = self._forward(pack, tokens, reads)
         except torch.OutOfMemoryError as error:
             if len(pack.cu_seqlens) <= 2:
-                raise BackendError(
+                raise DeviceMemoryError(
                     f"a single sequence of {count} tokens does not fit in the memory of {self.backend}: "
                     "free memory there, or give it fewer tasks at once"
                 ) from error

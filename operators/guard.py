@@ -19,6 +19,7 @@ import torch
 from distilray.model.attention import BackendError
 from distilray.model.calibrate import cache_folder
 from distilray.model.config import CheckpointError
+from distilray.model.predictor import DeviceMemoryError
 from distilray.model.store import explain
 from distilray.model.windows import WindowError
 from distilray.operators import schema as s
@@ -30,7 +31,15 @@ log = logging.getLogger(__name__)
 # why a row is dead that was no bad input: it raised, ended its process, took all memory, made no progress, or gave NaN
 ERROR, CRASH, MEMORY, TIMEOUT, NOT_FINITE = FAILURES = ("error", "crash", "out_of_memory", "timeout", "not_finite")
 
-NOT_OF_ROWS = (TaskError, CheckpointError, BackendError, WindowError, ColumnSizeError, torch.AcceleratorError)
+NOT_OF_ROWS = (
+    TaskError,
+    CheckpointError,
+    BackendError,
+    WindowError,
+    ColumnSizeError,
+    DeviceMemoryError,
+    torch.AcceleratorError,
+)
 _PARTS = 8  # of a batch that failed
 HOPELESS = 10  # rows that failed, and none that did not: the fault is not theirs
 _NO_MEMORY = "allocate memory"  # torch's allocator on a CPU raises a plain RuntimeError

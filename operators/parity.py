@@ -61,7 +61,9 @@ class Reference:
     def __call__(self, table: pa.Table, dead: pa.ChunkedArray) -> dict[str, Compared]:
         """By task, how the sampled rows of a unit compare; table: tokenized; dead: a reason for each row that has no answer."""
         rows = table.filter(pc.and_(pa.array(self._sampled(table)), pc.is_null(dead)))
-        return dict(self._compared(rows)) if rows.num_rows else {}
+        if not rows.num_rows:  # said all the same: a unit without any was not compared
+            return {task.name: Compared(rows=0, positions=0, flips=0, difference=0.0) for task in self.tasks}
+        return dict(self._compared(rows))
 
     def _sampled(self, table: pa.Table) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """The same rows whoever asks, and when: by a hash of their address."""

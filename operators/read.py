@@ -83,7 +83,7 @@ class Read:
         """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
             return self._dead_shard(unit, *unit.error)
-        with self._opened(unit, whole=whole) as (parquet, watched), Deadline(self.deadline) as watched.deadline:
+        with self._opened(unit, whole=whole) as (parquet, watched):
             take = partial(_whole if whole else _streamed, parquet)
             pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
         table = pa.concat_tables(pieces)
@@ -115,8 +115,9 @@ class Read:
             raise ShardError(f"{unit.uri} is gone since it was planned: expected {unit.version}") from None
         if version(info) != unit.version:
             raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")
-        with fs.open(path, "rb", cache_type="none") as file:  # Arrow coalesces its own reads
-            watched = WatchedFile(file, info["size"], unit.uri)
+        # Arrow coalesces its own reads
+        with fs.open(path, "rb", cache_type="none") as file, Deadline(self.deadline) as deadline:
+            watched = WatchedFile(file, info["size"], unit.uri, deadline)
             source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
             try:
                 yield pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered), watched
@@ -220,18 +221,18 @@ def _streamed(parquet: pq.ParquetFile, names: list[str], group: int, skip: int, 
 
 class WatchedFile:
     """A file of `size` bytes that remembers its own failure: Arrow reports a failing store, short bytes and bad ones alike,
-    as OSError."""
+    as OSError. deadline: of whoever decodes the bytes; it does not run while they are awaited."""
 
-    def __init__(self, file: Any, size: int, path: str) -> None:
+    def __init__(self, file: Any, size: int, path: str, deadline: Deadline | None = None) -> None:
         self._file, self._size, self._path = file, size, path
+        self._deadline = deadline or Deadline(None)
         self.error: Exception | None = None
-        self.deadline = Deadline(None)
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
         left = max(self._size - self._file.tell(), 0)
         try:
-            with self.deadline.paused():
+            with self._deadline.paused():
                 return read_exactly(self._file, left if size < 0 else min(size, left), self._path)
         except Exception as error:
             self.error = error

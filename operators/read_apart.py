@@ -20,7 +20,7 @@ def read_guarded(read: Read, guard: Guard, unit: Unit) -> pa.Table:
         if not died or unit.error:
             return read(unit)
         log.warning("reading unit %s ended its worker: trying it in a process of its own", unit.name)
-        with Sandbox("read", partial(_reader, replace(read, deadline=guard.deadline)), guard.deadline) as sandbox:
+        with Sandbox("read", partial(replace, read, deadline=guard.deadline), guard.deadline) as sandbox:
             table = pa.concat_tables(
                 [_part(sandbox, read, part) for part in read.parts(replace(unit, pick=None))]
             ).combine_chunks()
@@ -35,7 +35,3 @@ def _part(sandbox: Sandbox, read: Read, part: Unit) -> pa.Table:
     except DiedError as death:
         return read.dead(part, death.reason, f"row group {part.row_groups[0]}: {death}")
     return table
-
-
-def _reader(read: Read) -> Read:
-    return read

@@ -3,9 +3,9 @@
 import errno
 import os
 import uuid
-from collections.abc import Callable
-from contextlib import suppress
-from tempfile import TemporaryDirectory
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from tempfile import TemporaryDirectory, gettempdir
 from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileSystem
@@ -25,11 +25,10 @@ def put(fs: Any, path: str, data: bytes) -> None:
 
 
 def put_written(fs: Any, path: str, write: Callable[[BinaryIO], None]) -> None:
-    """Like `put`, of what `write` writes, however long; nothing is put if it raises."""
+    """Like `put`, of what `write` writes, however long; nothing is put if it raises. Raises as `put` does."""
     local = isinstance(fs, LocalFileSystem)
-    if local:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-    with TemporaryDirectory(prefix=".", dir=os.path.dirname(path) if local else None) as folder:
+    above = os.path.dirname(path) if local else gettempdir()
+    with _written_to(above), TemporaryDirectory(prefix=".", dir=above) as folder:
         draft = f"{folder}/draft"
         with open(draft, "wb") as file:
             write(file)
@@ -77,19 +76,29 @@ def remove(fs: Any, path: str) -> None:
 
 def _draft(path: str, data: bytes) -> str:
     """The data under a hidden name beside `path`, safely on disk."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    draft = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{uuid.uuid4().hex}"
+    folder, name = os.path.split(path)
+    draft = f"{folder}/.{name}.{uuid.uuid4().hex}"
     try:
-        with open(draft, "wb") as file:
+        with _written_to(folder), open(draft, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    except BaseException as error:
+    except BaseException:
         _drop(draft)  # it would take the place that lacks
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise StoreError(f"cannot write {path}: {explain(error)}") from error
         raise
     return draft
+
+
+@contextmanager
+def _written_to(folder: str) -> Iterator[None]:
+    """It is made, if it is not there. Raises StoreError for a full disk."""
+    try:
+        os.makedirs(folder, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            raise StoreError(f"cannot write to {folder}: {explain(error)}") from error
+        raise
 
 
 def _drop(draft: str) -> None:

@@ -4,7 +4,7 @@ from distilray.model.attention import BackendError
 from distilray.model.calibrate import CalibrationError
 from distilray.model.config import CheckpointError
 from distilray.model.metrics import MetricError
-from distilray.model.predictor import NotFiniteError
+from distilray.model.predictor import DeviceMemoryError, NotFiniteError
 from distilray.model.store import PackageError, StoreError
 from distilray.model.windows import WindowError
 from distilray.operators.columns import ColumnSizeError
@@ -38,4 +38,4 @@ USER_ERRORS = (
     ShardError,
     ColumnSizeError,
 )
-STOP_ERRORS = (StoreError, FencedError, StalledError, SandboxError, UnitError, NotFiniteError)
+STOP_ERRORS = (StoreError, FencedError, StalledError, SandboxError, UnitError, NotFiniteError, DeviceMemoryError)

@@ -130,6 +130,8 @@ def _own_errors(stall: float) -> Iterator[None]:
     except (ExecutionTimeoutError, GetTimeoutError):
         raise StalledError(_stalled(stall)) from None
     except RayActorError as error:
+        if error.actor_init_failed:  # it has the reason
+            raise
         raise UnitError(
             f"the worker of a unit died {_TRIES + 1} times ({type(error).__name__}). If a row ends it, the folder that remembers "
             "this (DISTILRAY_CACHE, else ~/.cache/distilray) must be writable on every node; else nodes were lost or memory ended"

@@ -28,10 +28,10 @@ def parity_problem(stats: Stats, plan: Plan, parity: Parity) -> str | None:
             f"{parity.max_label_flips:.4%} may: choose another compute.dtype in a new sink, or allow more"
         )
     expected, rows = stats.rows * share(parity, plan), min((each["rows"] for each in stats.parity.values()), default=0)
-    if 2 * rows < expected - _SLACK or (stats.rows and not rows):
+    if 2 * rows < expected - _SLACK or (stats.rows and not stats.parity):
         return (
             f"parity: {rows} rows were compared, about {expected:.0f} expected: the other units were committed by a run "
-            "without compute.parity; leave it out, ask for more rows if it is very few, or choose a new sink"
+            "without compute.parity; leave it out, or choose a new sink"
         )
     return None
 

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from distilray.model import predictor as module
-from distilray.model.attention import BackendError
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.heads import HeadName
 from distilray.model.packed import Ints, Pack, offsets_of, ragged_ranges
@@ -244,7 +243,7 @@ def test_a_sequence_that_does_not_fit_alone_is_an_error(tasks: Tasks) -> None:
     predictor = tasks.predictor(2000)
     with (
         memory_of(predictor, lambda: 30),
-        pytest.raises(BackendError, match="single sequence of 31 tokens does not fit in the memory of cpu"),
+        pytest.raises(module.DeviceMemoryError, match="single sequence of 31 tokens does not fit in the memory of cpu"),
     ):
         predictor(POOL, MANY, [Reading(read_first(300))] * len(HEADS))
 

@@ -182,11 +182,11 @@ def test_a_store_that_stalls_longer_than_the_deadline_kills_no_rows(
     (tmp_path / "site/slow").mkdir(parents=True)
     (tmp_path / "site/sitecustomize.py").write_text(
         "import time\nfrom fsspec.implementations.local import LocalFileOpener\nread = LocalFileOpener.read\n"
-        "LocalFileOpener.read = lambda *args: (time.sleep(3), read(*args))[1]\n"
+        "LocalFileOpener.read = lambda *args: (time.sleep(4), read(*args))[1]\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
-    guard = Guard("run", deadline=1)
+    guard = Guard("run", deadline=3)
     (tmp_path / "begun/run").mkdir(parents=True)
     (tmp_path / "begun/run/read-unit").touch()  # a reader that somebody killed
     unit = shard(tmp_path, ["a", "b"])

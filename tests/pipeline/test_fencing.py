@@ -14,9 +14,10 @@ from pathlib import Path
 import fsspec
 import pyarrow.parquet as pq
 import pytest
+from fsspec import AbstractFileSystem
 
 from distilray.model.store import StoreError
-from distilray.operators.storage import put, put_first
+from distilray.operators.storage import put, put_first, put_written
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, fencing
 from distilray.pipeline.errors import FencedError
 from distilray.pipeline.fencing import take_over
@@ -157,7 +158,11 @@ def test_a_disk_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         older.check()
 
 
-@pytest.mark.parametrize("put_it", [put, put_first])
+def put_drafted(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    put_written(fs, path, lambda file: file.write(data))
+
+
+@pytest.mark.parametrize("put_it", [put, put_first, put_drafted])
 def test_a_full_disk_is_named_and_no_part_of_an_object_stays(
     put_it: Callable[..., object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +170,7 @@ def test_a_full_disk_is_named_and_no_part_of_an_object_stays(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(StoreError, match=r"cannot write .*/out/x: OSError: .*No space left"):
+    with pytest.raises(StoreError, match=r"cannot write to .*/out: OSError: .*No space left"):
         put_it(fsspec.filesystem("file"), str(tmp_path / "out/x"), b"data")
     assert not list((tmp_path / "out").iterdir())
 

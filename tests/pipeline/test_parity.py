@@ -112,6 +112,15 @@ def test_units_that_were_committed_without_it_are_not_called_compared(
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
+def test_a_run_in_which_no_sampled_row_was_alive_is_no_run_without_it(checkpoint: Path, tmp_path: Path) -> None:
+    texts = [None] * (20 * ROWS) + random_texts(3, 1)
+    write_shard(tmp_path / "in.parquet", texts, row_group_size=50)
+    for _ in range(2):
+        manifest = execute(job(tmp_path / "in.parquet", checkpoint, tmp_path / "out", "float32", rows=2)).manifest
+        assert manifest["parity"]["passed"]
+        assert manifest["parity"]["tasks"]["entities"]["rows"] <= 3
+
+
 def test_a_finished_run_is_not_called_closer_than_it_is(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
     execute(job(corpus, checkpoint, tmp_path / "out", "bfloat16", rows=ROWS, max_label_flips="10%"))
     execute(job(corpus, checkpoint, tmp_path / "out", "bfloat16"))

@@ -1,4 +1,4 @@
-"""Workers that cannot be made: on Ray."""
+"""Workers that cannot be made: on Ray, and as Ray says it."""
 
 import subprocess
 import sys
@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray.exceptions import ActorDiedError, RayTaskError
 
+from distilray.pipeline import graph
 from tests.support import slow_job
 
 PROGRAM = """
@@ -16,6 +18,12 @@ from distilray.pipeline.cli import main
 ray.init(address="local", num_cpus=2, num_gpus=1, log_to_driver=False)
 sys.exit(main(["run", "job.yaml", "--set", "compute.engine=ray"]))
 """
+
+
+def test_an_unforeseen_reason_why_a_worker_cannot_be_made_is_not_lost() -> None:
+    death = ActorDiedError(RayTaskError("__init__", "CUDA out of memory", RuntimeError()))
+    with pytest.raises(ActorDiedError, match="CUDA out of memory"), graph._own_errors(1):
+        raise death
 
 
 @pytest.mark.cluster
