@@ -4,7 +4,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -149,30 +149,31 @@ def echo() -> Callable[[str], str]:
     return do
 
 
-@pytest.fixture
-def process() -> Iterator[Sandbox]:
-    with Sandbox("test", echo, 1) as started:
-        yield started
+@pytest.mark.slow
+def test_a_process_that_hangs_in_any_way_is_noticed_and_another_answers() -> None:
+    with Sandbox("test", echo, 1) as process:
+        with pytest.raises(DiedError, match=r"no progress within compute\.deadline") as died:
+            process.ask("hold the lock")
+        assert died.value.reason == "timeout"
+        assert process.ask("hello") == "hello"
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_in_any_way_is_noticed_and_another_answers(
-    process: Sandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_that_dies_in_any_way_is_noticed_and_another_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "free_memory", lambda: 0.0)
     monkeypatch.setattr(sandbox, "_LEAST", 2.0**28)  # this machine's memory is others', too
-    assert process.ask("print") == "print"
-    for what, reason, says in (
-        ("hold the lock", "timeout", "no progress within compute.deadline"),
-        ("fork", "crash", "exit code 0"),
-        ("close", "crash", "exit code"),
-        ("take memory", "out_of_memory", "more than half of the memory"),
-        ("kill", "crash", "SIGTERM"),
-    ):
-        with pytest.raises(DiedError, match=says) as died:
-            process.ask(what)
-        assert died.value.reason == reason
-        assert process.ask("hello") == "hello"
+    with Sandbox("test", echo, 60) as process:
+        assert process.ask("print") == "print"
+        for what, reason, says in (
+            ("fork", "crash", "exit code 0"),
+            ("close", "crash", "exit code"),
+            ("take memory", "out_of_memory", "more than half of the memory"),
+            ("kill", "crash", "SIGTERM"),
+        ):
+            with pytest.raises(DiedError, match=says) as died:
+                process.ask(what)
+            assert died.value.reason == reason
+            assert process.ask("hello") == "hello"
 
 
 @pytest.mark.slow
@@ -182,11 +183,11 @@ def test_a_store_that_stalls_longer_than_the_deadline_kills_no_rows(
     (tmp_path / "site/slow").mkdir(parents=True)
     (tmp_path / "site/sitecustomize.py").write_text(
         "import time\nfrom fsspec.implementations.local import LocalFileOpener\nread = LocalFileOpener.read\n"
-        "LocalFileOpener.read = lambda *args: (time.sleep(4), read(*args))[1]\n"
+        "LocalFileOpener.read = lambda *args: (time.sleep(3), read(*args))[1]\n"
     )
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
-    guard = Guard("run", deadline=3)
+    guard = Guard("run", deadline=2)
     (tmp_path / "begun/run").mkdir(parents=True)
     (tmp_path / "begun/run/read-unit").touch()  # a reader that somebody killed
     unit = shard(tmp_path, ["a", "b"])
