@@ -82,7 +82,7 @@ class Read:
     def _read(self, unit: Unit, *, whole: bool) -> pa.Table:
         """whole: row groups are read at once, and not begun as streams."""
         if unit.error:
-            return self._dead_shard(unit, *unit.error)
+            return self._rows(unit, self._unread(1, *unit.error), pa.nulls(1, pa.int64()))
         with self._opened(unit, whole=whole) as (parquet, watched):
             take = partial(_whole if whole else _streamed, parquet)
             pieces = [self._row_group(take, *part, watched) for part in _parts(unit, parquet.metadata)]
@@ -104,9 +104,8 @@ class Read:
         numbers = pa.array(np.arange(unit.first_row, unit.first_row + unit.rows))
         return self._rows(unit, self._unread(unit.rows, reason, message), numbers)
 
-    @contextmanager
-    def _opened(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:
-        """The unit's shard; what its store raises is raised as itself."""
+    def found(self, unit: Unit) -> tuple[Any, str, int]:
+        """The store of the unit's shard, its path there, its size in bytes. Raises as a call does."""
         fs, path = open_store(unit.uri, self.storage_options)
         fs.invalidate_cache(path)  # a listing of another day would hide a change
         try:
@@ -115,9 +114,15 @@ class Read:
             raise ShardError(f"{unit.uri} is gone since it was planned: expected {unit.version}") from None
         if version(info) != unit.version:
             raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")
+        return fs, path, info["size"]
+
+    @contextmanager
+    def _opened(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:
+        """The unit's shard; what its store raises is raised as itself."""
+        fs, path, size = self.found(unit)
         # Arrow coalesces its own reads
         with fs.open(path, "rb", cache_type="none") as file, Deadline(self.deadline) as deadline:
-            watched = WatchedFile(file, info["size"], unit.uri, deadline)
+            watched = WatchedFile(file, size, unit.uri, deadline)
             source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
             try:
                 yield pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=whole, **buffered), watched
@@ -154,9 +159,6 @@ class Read:
         """Rows without anything but the reason of their death."""
         kinds = [*self.kept.types, pa.string(), *self.inputs.types]
         return self._piece([pa.nulls(rows, kind) for kind in kinds], all_dead(rows, reason, message))
-
-    def _dead_shard(self, unit: Unit, reason: str, message: str) -> pa.Table:
-        return self._rows(unit, self._unread(1, reason, message), pa.nulls(1, pa.int64()))
 
     def _rows(self, unit: Unit, table: pa.Table, numbers: pa.Array) -> pa.Table:
         rows = len(numbers)

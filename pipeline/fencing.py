@@ -4,22 +4,30 @@ No clocks and no leases: a run that was killed is continued at once.
 """
 
 import json
+import logging
 import os
 import platform
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from distilray import __version__
+from distilray.model.store import StoreError, explain
 from distilray.operators.storage import put_first
 from distilray.pipeline.errors import FencedError
 from distilray.pipeline.stored import RUNS_TODO, broken
 
+log = logging.getLogger(__name__)
+
 _EVERY = 5.0  # seconds between two looks
+_READERS = 16
+
+Got = TypeVar("Got")
 
 
 @dataclass
@@ -39,10 +47,14 @@ class Fence:
             return
         self._looked = time.monotonic()
         newest = max(_numbers(self.fs, self.folder), default=0)
+        path = _path(self.folder, max(newest, self.number))
         try:
-            there: bytes = self.fs.cat_file(_path(self.folder, max(newest, self.number)))
+            there: bytes = self.fs.cat_file(path)
         except FileNotFoundError:
-            raise FencedError(f"run {self.number} is gone from {self.folder}: somebody has emptied the sink") from None
+            raise FencedError(
+                f"run {self.number} stops: its record is gone, {path}, and nothing else says that the sink is its own; "
+                "run the job again, which goes on from what is there"
+            ) from None
         if there != self.record:  # its number is higher, or it is ours: not every store puts only once
             who = json.loads(there)
             raise FencedError(
@@ -58,38 +70,56 @@ def versions() -> dict[str, str]:
 
 
 def take_over(fs: Any, root: str) -> Fence:
-    """From now on this is the newest run of the sink at `root`. Raises JobError if the record of an earlier one is broken."""
+    """From now on this is the newest run of the sink at `root`. Raises StoreError."""
+    ours = versions()
     who = {
         "host": platform.node(),
         "pid": os.getpid(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "token": uuid.uuid4().hex,
-        "versions": versions(),
+        "versions": ours,
     }
     record, folder = json.dumps(who).encode(), f"{root}/_runs"
-    others = _other_versions(fs, folder)
+    others = _other_versions(fs, folder, ours)
     number = max(_numbers(fs, folder), default=0) + 1
     while not put_first(fs, _path(folder, number), record):
         number += 1
     return Fence(fs, folder, number, record, others)
 
 
-def _other_versions(fs: Any, folder: str) -> list[Mapping[str, str]]:
+def _other_versions(fs: Any, folder: str, ours: Mapping[str, str]) -> list[Mapping[str, str]]:
     """Those of the runs in `folder` that are not ours, each once; before version 0.5 none were told."""
-    with broken(folder, RUNS_TODO):
-        found = [record.get("versions") for record in _records(fs, folder).values()]
-    unlike = {json.dumps(each): each for each in found if each and each != versions()}
+    found = _records(fs, folder, _versions).values()
+    unlike = {json.dumps(each): each for each in found if each and each != ours}
     return list(unlike.values())
 
 
+def _versions(fs: Any, path: str) -> dict[str, str]:
+    """Those that a record says; none, and a warning, if it is broken: no answer depends on it."""
+    try:
+        return dict(json.loads(fs.cat_file(path)).get("versions") or {})
+    except StoreError:
+        raise
+    except Exception as error:
+        log.warning("%s does not say with which versions an earlier run was made: %s", path, explain(error))
+        return {}
+
+
 def started(fs: Any, root: str) -> dict[int, datetime]:
-    """When each run of a sink began, by its number. Raises ValueError, KeyError or TypeError for a record that is none."""
-    records = _records(fs, f"{root}/_runs")
-    return {number: datetime.fromisoformat(record["started"]) for number, record in records.items()}
+    """When each run of a sink began, by its number. Raises JobError for a record that is none."""
+    return _records(fs, f"{root}/_runs", _started)
 
 
-def _records(fs: Any, folder: str) -> dict[int, dict[str, Any]]:
-    return {number: json.loads(fs.cat_file(_path(folder, number))) for number in sorted(_numbers(fs, folder))}
+def _started(fs: Any, path: str) -> datetime:
+    with broken(path, RUNS_TODO):
+        return datetime.fromisoformat(json.loads(fs.cat_file(path))["started"])
+
+
+def _records(fs: Any, folder: str, of: Callable[[Any, str], Got]) -> dict[int, Got]:
+    """What `of` gives for the path of each record, by its number, in order."""
+    numbers = sorted(_numbers(fs, folder))
+    with ThreadPoolExecutor(_READERS) as pool:
+        return dict(zip(numbers, pool.map(lambda number: of(fs, _path(folder, number)), numbers), strict=True))
 
 
 def _numbers(fs: Any, folder: str) -> list[int]:

@@ -51,10 +51,10 @@ def retry(
 ) -> Retried:
     """Answers the dead letters of the output at `uri` again, with the job that is stored there.
 
-    overrides: keys of compute or of storage_options, as `a.b=value`. on_start is called if there are any, on_unit with what became of
-    those of each unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises as `execute` does:
-    JobError, CheckpointError or BackendError before anything is changed (a GPU's is told by its workers), IncompleteError if units are missing, FencedError if
-    another run has taken over.
+    overrides: keys of compute or of storage_options, as `a.b=value`. on_start is called if there are any, on_unit with what
+    became of those of each unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises
+    as `execute` does: JobError, CheckpointError or BackendError before anything is changed (a GPU's is told by its workers),
+    IncompleteError if units are missing, FencedError if another run has taken over.
     """
     output = open_output(parse_sink(uri, overrides))
     stored = output.plan_there()
@@ -78,7 +78,7 @@ def retry(
     tried = sum(len(unit.pick or ()) for unit in todo)
     dead, answered = Counter(found.stats.dead), 0
     if todo:
-        check_shards(job, plan, todo)
+        check_shards(plan.read, todo)
         site = find_site(job.compute, plan.forecast)
         check_backend(job, site)
         output.revoke()

@@ -219,6 +219,8 @@ def engine(
     fingerprint: of the plan; done: units of it that are committed and not among those to do.
     """
     work, columns = work_of(job, plan, site), plan.read.columns
+    if any(unit.pick is not None for unit in todo):  # dead letters: that they fail one after another tells nothing
+        work = replace(work, guard=replace(work.guard, hopeless=None))
     write = kind(job.sink.uri, job.tasks, columns, checked.answers, job.sink.dead_text, job.sink.storage_options)
     if site.pools is None:
         return local.run_units(work, write, todo)

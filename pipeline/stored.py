@@ -28,7 +28,7 @@ PLAN_TODO = (
 MANIFEST_TODO = (
     "remove it, and run the job again: that counts what is there, computes nothing twice, and writes it anew"
 )
-RUNS_TODO = "remove what is broken there, and begin again: it is of a run that has ended"
+RUNS_TODO = "remove it: it is of a run that has ended"
 DEAD_TODO = "remove it and _SUCCESS, and run the job again: data/ holds it too, so that it is put again"
 
 _SHOWN, _CHARACTERS = 5, 80  # keys that differ, and of their values

@@ -23,7 +23,7 @@ from distilray.pipeline.page.lengths import Lengths, lengths_of
 from distilray.pipeline.page.scores import Answers, answers_of
 from distilray.pipeline.page.throughput import Throughput, throughput
 from distilray.pipeline.sample import sample_rows, spread
-from distilray.pipeline.stored import MANIFEST_TODO, RUNS_TODO, broken
+from distilray.pipeline.stored import MANIFEST_TODO, broken
 
 _PLACES, _ROWS, _TEXTS, _READERS = 16, 2048, 128, 4  # units, answered rows and texts of each, read at once
 _STAGES = ("read", "tokenize", "predict", "write")
@@ -85,8 +85,7 @@ def _corpus(facts: Facts, rows: int) -> tuple[list[Document], Lengths | None, st
 
 
 def _throughput(facts: Facts) -> Throughput | None:
-    with broken(f"{facts.output.uri}/_runs", RUNS_TODO):
-        starts = started(facts.output.fs, facts.output.root)
+    starts = started(facts.output.fs, facts.output.root)
     return throughput(facts.listed, {unit.name: unit.rows for unit in facts.plan.units}, starts)
 
 

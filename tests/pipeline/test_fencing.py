@@ -102,16 +102,23 @@ def test_a_run_that_is_continued_with_other_versions_says_so(
     record.write_text(json.dumps({**said, "versions": older}))
     del said["versions"]
     (tmp_path / "out/_runs/000002.json").write_text(json.dumps(said))  # of version 0.4
+    (tmp_path / "out/_runs/000003.json").touch()  # broken: only a warning depends on it
     manifest = execute(job).manifest
     assert (manifest["versions"], manifest["other_versions"]) == (ours, [older])
-    (warning,) = caplog.messages
+    broken, warning = caplog.messages
+    assert "_runs/000003.json does not say" in broken
     assert f"had torch 1.0 (now {ours['torch']})" in warning
+    with pytest.raises(JobError, match=r"_runs/000003\.json is not as distilray wrote it .*: remove "):
+        report_page(str(tmp_path / "out"), rows=0)
+    (tmp_path / "out/_runs/000003.json").unlink()
     assert "torch 1.0" in report_page(str(tmp_path / "out"), rows=0)
     assert execute(job).manifest == manifest
 
 
 def test_a_sink_that_was_emptied_stops_its_run(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(FencedError, match="run 1 is gone from .*_runs: somebody has emptied the sink"):
+    with pytest.raises(
+        FencedError, match=r"run 1 stops: its record is gone, .*_runs/000001\.json, .*run the job again"
+    ):
         execute(job_of(folder, tmp_path / "out"), on_unit=lambda _: shutil.rmtree(tmp_path / "out", ignore_errors=True))
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,10 @@ import yaml
 
 from distilray.model.attention import BackendError
 from distilray.operators import merge
+from distilray.operators import schema as s
+from distilray.operators.guard import Call, Guard
+from distilray.operators.predict import Predict
+from distilray.operators.sandbox import DiedError, Sandbox
 from distilray.operators.write import Stats
 from distilray.pipeline import JobError, load_job
 from distilray.pipeline.budget import DeadLettersError
@@ -256,10 +261,76 @@ def test_what_stops_a_retry_before_it_begins_takes_no_success_away(job: Path) ->
         retry(out(job), ["compute.attention=flash"])
     shard = job.parent / "in/0.parquet"
     shard.write_bytes(shard.read_bytes() + b"mended in place")
-    with pytest.raises(JobError, match=r"1 of 4 shards changed .*0\.parquet had ETag or size"):
+    said = r"1 of 2 shards that have dead letters: .*0\.parquet changed since it was planned: expected .*; put it back$"
+    with pytest.raises(JobError, match=said):
+        retry(out(job))
+    shard.unlink()
+    with pytest.raises(JobError, match=r"0\.parquet is gone since it was planned: .*; put it back$"):
         retry(out(job))
     assert output_bytes(out(job)) == before
     assert (job.parent / "out/_SUCCESS").exists()
+
+
+def test_a_retry_needs_no_shard_but_those_of_its_dead_letters(job: Path) -> None:
+    execute(load_job(job))
+    (job.parent / "in/2.parquet").unlink()
+    (job.parent / "in/archive").symlink_to(job.parent / "whole")  # no listing passes by it
+    mend(job)
+    assert retry(out(job)).answered == 18
+    assert verify(out(job)).ok
+
+
+@pytest.mark.parametrize("reason", ["error", "crash"])
+def test_rows_that_fail_again_one_after_another_are_dead_letters_still(
+    job: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """Ten of them make a run stop where no other row is answered between them; of a retry that means nothing."""
+    for shard in (job.parent / "in").iterdir():
+        shard.unlink()
+    texts = [f"poison {i}" if i % 5 == 0 else text for i, text in enumerate(random_texts(50, 0))]
+    write_shard(job.parent / "in/0.parquet", texts, id=list(range(50)))
+    FAILS[reason](monkeypatch)
+    assert execute(load_job(job)).manifest["dead"] == {reason: 10}
+    done = retry(out(job))
+    assert (done.after, done.tried, done.answered) == ({reason: 10}, 10, 0)
+    assert verify(out(job)).ok
+
+
+def raise_at_poison(patch: pytest.MonkeyPatch) -> None:
+    inner = Predict.answered
+
+    def answered(predict: Predict, table: pa.Table) -> pa.Table:
+        if is_poison(table):
+            raise ValueError("poison")
+        return inner(predict, table)
+
+    patch.setattr(Predict, "answered", answered)
+
+
+def die_of_poison(patch: pytest.MonkeyPatch) -> None:
+    """As after a worker's death, without processes."""
+    workers: dict[Sandbox, Call] = {}
+
+    @contextmanager
+    def begun(_: Guard, stage: str, unit: str) -> Iterator[bool]:
+        yield stage == "predict"
+
+    def ask(box: Sandbox, part: pa.Table) -> pa.Table:
+        if is_poison(part):
+            raise DiedError("crash", "ended the process: SIGSEGV")
+        if box not in workers:
+            workers[box] = box._worker()
+        return workers[box](part)
+
+    patch.setattr(Guard, "begun", begun)
+    patch.setattr(Sandbox, "ask", ask)
+
+
+def is_poison(table: pa.Table) -> bool:
+    return any((text or "").startswith("poison") for text in table[s.TEXT].to_pylist())
+
+
+FAILS = {"error": raise_at_poison, "crash": die_of_poison}
 
 
 def test_a_retry_keeps_the_limit_that_success_was_said_under(job: Path) -> None:
