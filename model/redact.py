@@ -2,15 +2,29 @@
 
 import re
 
-_USER = re.compile(r'(\w://)(?:[^\s/@:"]*:[^\s"]*|[^\s/"]*)@')  # a secret may have slashes, quotes, and an @ of its own
+_NEXT = r"(?=(?:[\"',;=|<>(){}[\]]|::)[\w+.-]+://)"
+_PLAIN = rf"[^\s:@/]*?(?:/[^\s:]*?|:\d+(?:/[^\s:@]*?)?)?{_NEXT}"  # host, port and path, and another address
+_ADDRESS = re.compile(rf"(\w://)(?:{_PLAIN}|(\S+))")
 _NAMES = r"[\w.-]*(?:token|secret|password|passwd|signature|credential|access_?key|api_?key)[\w.-]*|sig"
 _QUERY = re.compile(rf"(?i)([?&;](?:{_NAMES})=)[^\s&;\"'<>]*")
 _NETLOC = re.compile(r"://([^/?#]*)(.*)", re.DOTALL)
 
 
 def redacted(text: str) -> str:
-    """The text with `***` for user and password of every URL in it, and for tokens and signatures of its query."""
-    return _QUERY.sub(r"\1***", _USER.sub(r"\1***@", text))
+    """The text with `***` for user and password of every URL in it, and for tokens and signatures of its query.
+
+    A password may have any characters but spaces: what is before a later `@` may all be part of it.
+    """
+    return _QUERY.sub(r"\1***", _ADDRESS.sub(_without_user, text))
+
+
+def _without_user(match: re.Match[str]) -> str:
+    scheme, rest = match[1], match[2] or ""
+    before, _, after = rest.rpartition("@")
+    if ":" in before:
+        return f"{scheme}***@{after}"
+    host, slash, path = rest.partition("/")
+    return f"{scheme}***@{host.rpartition('@')[2]}{slash}{path}" if "@" in host else match[0]
 
 
 def holds_secret(uri: str) -> bool:

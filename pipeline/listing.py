@@ -1,6 +1,8 @@
 """The files of a corpus: which they are, and what tells one content of each from another."""
 
+import errno
 import fnmatch
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from distilray.pipeline.job import Source
 
 _ENDINGS = (".parquet", ".parq", ".pq")
 _GLOB = "*?["
-_NOWHERE = "nowhere"  # the type of a link that leads to nothing
+_NOWHERE, _LINKED = "nowhere", "linked folder"  # types of links: to nothing, and to a folder
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,12 @@ def listed(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tupl
     endings: of the files in folders that count.
     """
     seen: set[str] = set()
+    named = [os.path.abspath(uri.removeprefix("file://")) for uri in source.uris]
     for uri in source.uris:
         try:
             fs, path = open_store(uri, source.storage_options)
             fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
-            infos = _find(fs, path, uri, endings)
+            infos = _find(fs, path, uri, endings, named)
         except StoreError as error:
             raise StoreError(f"cannot list source {uri}: {error}") from error
         except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
@@ -77,21 +80,24 @@ def listed(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tupl
         yield fs, files
 
 
-def _find(fs: Any, path: str, uri: str, endings: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
-    """Files under a folder, those a glob matches (or has under a folder it matches), or the one file."""
+def _find(fs: Any, path: str, uri: str, endings: tuple[str, ...], named: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Files under a folder, those a glob matches (or has under a folder it matches), or the one file.
+
+    named: by the source; linked folders among them are listed there only.
+    """
     try:
         info = fs.info(path)
     except FileNotFoundError:
         if not any(mark in path for mark in _GLOB):
             raise FileNotFoundError(f"no such file, folder or bucket: {uri}") from None
     else:
-        return {path: info} if info["type"] == "file" else _files(fs, path, endings)
+        return {path: info} if info["type"] == "file" else _files(fs, path, endings, named)
     fixed = fixed_part(path)
-    matches = _matches(fs, path, fixed).items()
-    seen = {name: info for name, info in matches if not _is_hidden(name.removeprefix(fixed))}
+    matches = _matches(fs, path, fixed, named).items()
+    seen = _there({name: info for name, info in matches if not _is_hidden(name.removeprefix(fixed))})
     files = {name: info for name, info in seen.items() if info["type"] == "file"}
     folders = (name for name, info in seen.items() if info["type"] != "file")
-    return files | {name: info for folder in folders for name, info in _files(fs, folder, endings).items()}
+    return files | {name: info for folder in folders for name, info in _files(fs, folder, endings, named).items()}
 
 
 def fixed_part(pattern: str) -> str:
@@ -99,53 +105,78 @@ def fixed_part(pattern: str) -> str:
     return pattern[: min(pattern.find(mark) for mark in _GLOB if mark in pattern)].rpartition("/")[0]
 
 
-def _matches(fs: Any, pattern: str, fixed: str) -> dict[str, Mapping[str, Any]]:
+def _matches(fs: Any, pattern: str, fixed: str, named: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """What a glob matches, `fixed` being what is before its first mark; fsspec's own passes by a folder it cannot list."""
     if "**" in pattern:
         whole = re.compile(glob_translate(pattern))
-        parts = ((name, info, accumulate(name.split("/"), "{}/{}".format)) for name, info in _below(fs, fixed))
-        return {name: info for name, info, folders in parts if any(map(whole.match, folders))}
+        parts = ((name, info, accumulate(name.split("/"), "{}/{}".format)) for name, info in _below(fs, fixed, named))
+        return _taken(((name, info, any(map(whole.match, folders))) for name, info, folders in parts))
     level: dict[str, Mapping[str, Any]] = {fixed: {"type": "directory"}}
     for part in pattern.removeprefix(fixed).strip("/").split("/"):
-        fits = re.compile(fnmatch.translate(part)).match
-        below = [info for name, of in level.items() if of["type"] == "directory" for info in _entries(fs, name)]
-        level = {info["name"]: info for info in below if fits(info["name"].rstrip("/").rsplit("/", 1)[-1])}
+        folders = [name for name, info in level.items() if info["type"] == "directory"]
+        level = {info["name"]: info for name in folders for info in _entries(fs, name, part)}
     return level
 
 
-def _files(fs: Any, folder: str, endings: tuple[str, ...]) -> dict[str, Mapping[str, Any]]:
-    found = {name: info for name, info in _below(fs, folder) if name.endswith(endings)}
-    files = {name: info for name, info in found.items() if not _is_hidden(name.removeprefix(folder))}
+def _files(fs: Any, folder: str, endings: tuple[str, ...], named: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    below = ((name, info) for name, info in _below(fs, folder, named) if not _is_hidden(name.removeprefix(folder)))
+    return _there(_taken((name, info, info["type"] != _LINKED and name.endswith(endings)) for name, info in below))
+
+
+def _taken(found: Iterable[tuple[str, Mapping[str, Any], bool]]) -> dict[str, Mapping[str, Any]]:
+    """What is marked as taken. Raises OSError for a linked folder that is not: it may hold shards, or those that are
+    in the corpus anyway, or lead back."""
+    taken = {}
+    for name, info, takes in found:
+        if takes:
+            taken[name] = info
+        elif info["type"] == _LINKED:
+            says = "name it too in source.uri, or use a glob that matches it, or one without ** that leaves it out"
+            raise OSError(f"{name} is a link to a folder: {says}")
+    return taken
+
+
+def _there(files: dict[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     if lost := [name for name, info in files.items() if info["type"] == _NOWHERE]:
         raise FileNotFoundError(f"{lost[0]} is a link to nothing")
     return files
 
 
-def _below(fs: Any, folder: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Every file; fsspec's walk over a disk passes by a folder it cannot list."""
+def _below(fs: Any, folder: str, named: Iterable[str]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Every file, and linked folders; fsspec's walk over a disk passes by a folder it cannot list."""
     if isinstance(fs, LocalFileSystem):
-        return _tree(fs, folder)
+        return _tree(fs, folder, named)
     found: dict[str, Mapping[str, Any]] = fs.find(folder, detail=True)
     return found.items()
 
 
-def _tree(fs: Any, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for info in _entries(fs, folder):
+def _tree(fs: Any, folder: str, named: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for info in _entries(fs, folder, "*"):
+        name = info["name"]
         if info["type"] != "directory":
-            yield info["name"], info
-        elif not _is_hidden(info["name"].rsplit("/", 1)[-1]):
-            if info["islink"]:  # it may lead back, or to shards that are in the corpus anyway
-                raise OSError(f"{info['name']} is a link to a folder: name it in source.uri, or let a glob match it")
-            yield from _tree(fs, info["name"])
+            yield name, info
+        elif not info["islink"]:
+            yield from _tree(fs, name, named)
+        elif not any(f"{each}/".startswith(f"{name}/") for each in named):
+            yield name, {**info, "type": _LINKED}
 
 
-def _entries(fs: Any, folder: str) -> Iterator[Mapping[str, Any]]:
-    """What lies in a folder; of a link what it leads to."""
+def _entries(fs: Any, folder: str, pattern: str) -> Iterator[Mapping[str, Any]]:
+    """What lies in a folder, is not hidden, and has a name that a pattern matches; of a link what it leads to."""
     for info in fs.ls(folder, detail=True):
-        try:
-            yield fs.info(info["name"]) if info.get("islink") else info
-        except FileNotFoundError:
-            yield {**info, "type": _NOWHERE}
+        name = info["name"].rstrip("/").rsplit("/", 1)[-1]
+        if fnmatch.fnmatchcase(name, pattern) and not _is_hidden(name):
+            yield _followed(fs, info) if info.get("islink") else info
+
+
+def _followed(fs: Any, info: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        followed: Mapping[str, Any] = fs.info(info["name"])
+    except OSError as error:  # what may be there and cannot be looked at is an error
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            raise
+        return {**info, "type": _NOWHERE}
+    return followed
 
 
 def _is_hidden(path: str) -> bool:

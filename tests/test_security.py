@@ -17,6 +17,8 @@ import h5py
 import numpy as np
 import pytest
 import yaml
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
 
 from distilray.model.checkpoint import Checkpoint
 from distilray.model.config import CheckpointError
@@ -120,7 +122,15 @@ def test_code_beside_a_config_is_not_imported(tmp_path: Path) -> None:
     assert not (tmp_path / "trapped").exists()
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system [touch trapped]", "!!python/name:os.system ''"])
+@pytest.mark.parametrize(
+    "tag",
+    [
+        "!!python/object/apply:os.system [touch trapped]",
+        "!!python/name:os.system ''",
+        "!!pairs [k: v]",
+        "!!omap [k: v]",
+    ],
+)
 def test_a_job_makes_no_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tag: str) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "job.yaml").write_text(f"source: {tag}\n")
@@ -155,10 +165,33 @@ def test_a_hostile_job_is_one_error(tmp_path: Path, text: str) -> None:
         read_job_file(tmp_path / "job.yaml")
 
 
-def test_aliases_that_make_much_of_little_are_named(tmp_path: Path) -> None:
-    aliases = "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40))
-    (tmp_path / "job.yaml").write_text(f"a0: &a0 [x, x]\n{aliases}")
-    with pytest.raises(JobError, match="expected at most 100000 values, aliases counted wherever they stand"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a0: &a0 [x, x]\n" + "".join(f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]\n" for i in range(1, 40)),
+        f"a: &a {{{','.join(f'k{i}' for i in range(2000))}}}\nb: {{<<: [{','.join(['*a'] * 8000)}]}}\n",
+        f'a: &a "{"x" * 100_000}"\nb: [*a, *a, *a, *a, *a]\n',
+    ],
+)
+def test_aliases_that_make_much_of_little_are_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    said = r"line \d+: expected at most 524288 values and characters, those of an alias counted wherever it stands"
+    with pytest.raises(JobError, match=said):
+        read_job_file(tmp_path / "job.yaml")
+
+
+def test_much_is_told_before_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merging takes the memory that the limit saves."""
+    monkeypatch.setattr(yaml.SafeLoader, "flatten_mapping", lambda *_: pytest.fail("merged"))
+    (tmp_path / "job.yaml").write_text(f"a: &a {'x' * 1000}\nb: {{<<: {{k: [{','.join(['*a'] * 1000)}]}}}}\n")
+    with pytest.raises(JobError, match="expected at most"):
+        read_job_file(tmp_path / "job.yaml")
+
+
+@pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {<<: *a}", "a: &a {k: [*a]}"])
+def test_an_alias_within_what_it_stands_for_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "job.yaml").write_text(text)
+    with pytest.raises(JobError, match="line 1: an alias stands in what it stands for"):
         read_job_file(tmp_path / "job.yaml")
 
 
@@ -167,6 +200,22 @@ def test_what_a_job_says_once_may_be_meant_twice(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("a: &s {key: k, list: [1, 2]}\nb: *s\nc: {<<: *s, key: other}\n")
     same = {"key": "k", "list": [1, 2]}
     assert read_job_file(tmp_path / "job.yaml") == {"a": same, "b": same, "c": same | {"key": "other"}}
+
+
+def test_many_keys_may_be_merged(tmp_path: Path) -> None:
+    labels = {f"label{i}": i for i in range(120)}
+    text = "base: &base {other: 1}\nthresholds:\n  <<: *base\n" + "".join(f"  {k}: {v}\n" for k, v in labels.items())
+    (tmp_path / "job.yaml").write_text(text + "again: {<<: [*base, {more: 2}], other: 3}\n")
+    said = read_job_file(tmp_path / "job.yaml")
+    assert said["thresholds"] == {"other": 1} | labels
+    assert said["again"] == {"other": 3, "more": 2}
+
+
+def test_a_job_without_aliases_is_limited_by_its_bytes_alone(tmp_path: Path) -> None:
+    keys = (f"k{key:03x}" for key in range(2560))
+    text = "{" + ",".join(keys)
+    (tmp_path / "job.yaml").write_text(f"{text},long: {'x' * (2**18 - len(text.encode()) - 8)}}}")
+    assert len(read_job_file(tmp_path / "job.yaml")) == 2561
 
 
 def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
@@ -239,6 +288,35 @@ def test_an_address_without_a_secret_is_none(uri: str) -> None:
     assert parse_job(raw, "job").source.uri == uri
 
 
+PRINTED = st.text(st.characters(categories=("L", "M", "N", "P", "S")))  # what repr prints as it is
+PLAIN = st.one_of(
+    st.from_regex(r"[a-z]+://[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9.=',]*)*", fullmatch=True),
+    st.from_regex(r"[a-z]+://[a-z0-9.-]+(/[a-z0-9.=@',]*)*", fullmatch=True),
+)
+
+
+@given(PRINTED, PRINTED)
+@example("AK", "se'cr@et/x")
+@example("AK", 'se"c')
+@example("me@x.com", "p/a")
+@example("us/er", "9000/b")
+@example("u", "'),'/@:\\")
+@example("u", "abcd://efgh")
+def test_no_part_of_a_password_is_left(user: str, password: str) -> None:
+    assume(not re.search(r"\W\w[\w+.-]*://", f"://{user}:{password}"))  # which is the next address
+    address, said = f"s3://{user}:{password}@b/k", "s3://***@b/k"
+    assert redacted(f"no route to {address}: gone") == f"no route to {said}: gone"
+    assert redacted(repr([address, address])).replace('"', "'") == repr([said, said])
+
+
+@given(st.lists(PLAIN, min_size=1))
+@example(["http://127.0.0.1:9000/b/k", "s3://bucket/part@2024/x.parquet"])
+@example(["s3://bucket/part@2024", "http://127.0.0.1:9000/b/k", "zip://a/b@c::http://h:80/x", "s3://bucket/a@b"])
+def test_addresses_that_hold_no_secret_are_left(addresses: list[str]) -> None:
+    for text in (repr(addresses), "['{}']".format("','".join(addresses)), ",".join(addresses)):
+        assert redacted(text) == text
+
+
 def test_addresses_in_errors_of_libraries_are_redacted() -> None:
     text = 'Could not connect to "http://me:hunter2@10.0.0.1:9000/bucket?X-Amz-Credential=a%2Fb&x=1&X-Amz-Signature=cd"'
     said = 'Could not connect to "http://***@10.0.0.1:9000/bucket?X-Amz-Credential=***&x=1&X-Amz-Signature=***"'
@@ -246,6 +324,7 @@ def test_addresses_in_errors_of_libraries_are_redacted() -> None:
     for secret in ("p@ss", "p'ss", "pa/ss@w", "a#b?c"):  # as the environment may have them
         assert redacted(f"no route to http://me:{secret}@host:9/b") == "no route to http://***@host:9/b"
     assert redacted("https://to@ken@host/x") == "https://***@host/x"
+    assert redacted("http://me:a,s3://b@host/x,s3://c/d@e") == "http://***@e"
     for harmless in ("s3://bucket/a@b: gone", "at 10:30 a@b.c said x: y", "file.parquet?token"):
         assert redacted(harmless) == harmless
 

@@ -1,16 +1,18 @@
 """Units: every row in exactly one, none larger than it must be, the same at every planning."""
 
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distilray.operators.read import Read
 from distilray.pipeline import JobError, Source
-from distilray.pipeline.listing import Shard
+from distilray.pipeline.listing import Shard, list_shards
 from distilray.pipeline.plan import cut
 from distilray.pipeline.shards import Corpus, infer_partitions, partition_values, survey
 from tests.support import random_texts, write_shard
@@ -104,12 +106,62 @@ def test_links_to_shards_count_and_those_that_may_mislead_are_errors(tmp_path: P
     (corpus / "day").symlink_to(tmp_path / "elsewhere")
     shards = survey(Source(uri=str(corpus / "*/[ab]")), pa.schema([])).shards
     assert [shard.uri for shard in shards] == [str(corpus / "day/a"), str(corpus / "day/b")]
-    with pytest.raises(JobError, match=r"corpus/day is a link to a folder: name it in source.uri"):
-        survey(Source(uri=str(corpus)), pa.schema([]))
     (corpus / "day").unlink()
     (corpus / "two.parquet").symlink_to(tmp_path / "nowhere")
     with pytest.raises(JobError, match=r"corpus/two.parquet is a link to nothing"):
         survey(Source(uri=str(corpus)), pa.schema([]))
+
+
+def found(corpus: Path, *uris: str) -> list[str]:
+    source = Source(uri=[str(corpus / uri) for uri in uris])
+    return sorted(str(Path(shard.uri).relative_to(corpus)) for shard in list_shards(source))
+
+
+def test_the_advice_for_a_linked_folder_works(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_shard(corpus / "a.parquet", ["x"])
+    write_shard(tmp_path / "elsewhere/b.parquet", ["y"])
+    (corpus / "day").symlink_to(tmp_path / "elsewhere")
+    said = r"corpus/day is a link to a folder: name it too in source.uri, or use a glob that matches it, or one without"
+    for uri in ("", "**/*.parquet"):
+        with pytest.raises(JobError, match=said):
+            found(corpus, uri)
+    whole = ["a.parquet", "day/b.parquet"]
+    for uris in (["", "day"], ["**", "day/"], ["**/*.parquet", "day/*.parquet"], ["*"], ["**"], ["a*", "d*"]):
+        assert found(corpus, *uris) == whole, uris
+    assert found(corpus, "*.parquet") == found(corpus, "[!d]*") == ["a.parquet"]
+    with pytest.raises(JobError, match=said):
+        found(corpus, "", "days")
+
+
+def test_a_link_that_loops_stops_nothing_but_who_asks_for_it(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    write_shard(corpus / "a.parquet", ["x"])
+    for name in ("loop", ".lock"):
+        (corpus / name).symlink_to(name)
+    (corpus / "note").symlink_to(corpus / "a.parquet/b")
+    for uri in ("", "*.parquet", "**/*.parquet", "a*"):
+        assert found(corpus, uri) == ["a.parquet"], uri
+    for uri in ("*", "l*", "**"):
+        with pytest.raises(JobError, match=r"corpus/(loop|note) is a link to nothing"):
+            found(corpus, uri)
+
+
+def test_only_links_whose_names_match_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another may not look at is no matter of a glob that passes it by, and may be shards of one that does not."""
+    write_shard(tmp_path / "a.parquet", ["x"])
+    (tmp_path / "denied").symlink_to(tmp_path / "secret")
+    info = LocalFileSystem.info
+
+    def denied(fs: LocalFileSystem, path: Any) -> Any:
+        if str(path).endswith("denied"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return info(fs, path)
+
+    monkeypatch.setattr(LocalFileSystem, "info", denied)
+    assert found(tmp_path, "*.parquet") == ["a.parquet"]
+    with pytest.raises(JobError, match="Permission denied"):
+        found(tmp_path, "")
 
 
 def test_a_store_that_tells_no_size_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
