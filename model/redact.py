@@ -3,7 +3,7 @@
 import re
 
 _NEXT = r"(?=(?:[\"',;=|<>(){}[\]]|::)[\w+.-]+://)"
-_PLAIN = rf"[^\s:@/]*?(?:/[^\s:]*?|:\d+(?:/[^\s:@]*?)?)?{_NEXT}"  # host, port and path, and another address
+_PLAIN = rf"[^\s:@/]*?(?:/[^\s:]*?|:\d+(?:[^\w\s:@][^\s:@]*?)?)?{_NEXT}"  # host, port and path, and another address
 _ADDRESS = re.compile(rf"(\w://)(?:{_PLAIN}|(\S+))")
 _NAMES = r"[\w.-]*(?:token|secret|password|passwd|signature|credential|access_?key|api_?key)[\w.-]*|sig"
 _QUERY = re.compile(rf"(?i)([?&;](?:{_NAMES})=)[^\s&;\"'<>]*")

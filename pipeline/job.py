@@ -165,15 +165,22 @@ class Job(Frozen):
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 
+_UNIT = f"{0:06d}-{0:016x}"  # as the first of a plan may be called
+
+
 def _takes(uri: str, folder: str) -> bool:
     """Whether a source has the files of a folder among its own: those below it, or below what its glob matches."""
     uri, folder = (each.removeprefix("file://").rstrip("/") for each in (uri, folder))
-    above = list(accumulate(f"{folder}/0.parquet".split("/"), "{}/{}".format))
+    above = list(accumulate(f"{folder}/{_UNIT}.parquet".split("/"), "{}/{}".format))
     fixed, *glob = re.split(r"[*?[]", uri, maxsplit=1)
     if uri in above or not glob:
         return uri in above
     hidden = re.search("/[_.]", folder.removeprefix(fixed.rpartition("/")[0]))  # what a glob passes by
-    return not hidden and any(map(re.compile(glob_translate(uri)).match, above))
+    try:
+        takes = re.compile(glob_translate(uri)).match
+    except ValueError:  # it is no glob, but may be the name of a file
+        return False
+    return not hidden and any(map(takes, above))
 
 
 _TASKS = [get_args(kind.model_fields["task"].annotation)[0] for kind in get_args(get_args(AnyTask)[0])]

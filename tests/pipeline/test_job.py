@@ -59,6 +59,7 @@ def test_set_overrides_a_key(path: Path) -> None:
         (["nonsense"], "--set expects a.b=value"),
         (["sink.uri=s3://corpus/news/out"], "the sink must not lie in the source s3://corpus/news/"),
         (["source.uri=/c/*", "sink.uri=/c/out"], "the sink must not lie in the source /c/*"),
+        (["source.uri=/c/*/00*-*.parquet", "sink.uri=/c"], "the sink must not lie in the source /c/*/00*-*.parquet"),
         (
             ["source.uri=s3://c/**/*.parquet", "sink.uri=s3://c/x/y"],
             "the sink must not lie in the source s3://c/**/*.par",
@@ -72,6 +73,10 @@ def test_each_mistake_is_named_without_the_secret(path: Path, overrides: list[st
         load_job(path, overrides)
     assert said in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_name_that_is_no_glob_may_be_a_files(path: Path) -> None:
+    assert load_job(path, ["source.uri=/c/a**b.parquet"]).source.uris == ["/c/a**b.parquet"]
 
 
 def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
