@@ -278,6 +278,6 @@ def test_a_worker_that_nobody_can_help_ends_the_run_with_a_line(model: Path, tmp
     (tmp_path / "cache").touch()
     done = run(job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray"}), tmp_path)
     assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert re.match(r"distilray: the worker of a unit died 11 times .* must be writable on every node", last), last
+    line = r"(?m)^distilray: the worker of a unit died 11 times .* must be writable on every node"
+    assert re.search(line, done.stderr), done.stderr[-3000:]  # Ray's own processes may write after it
     assert not (tmp_path / "out/_SUCCESS").exists()
