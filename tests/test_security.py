@@ -11,6 +11,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import h5py
@@ -452,7 +453,7 @@ def test_a_run_that_fails_keeps_its_secrets(
 def test_ray_keeps_secrets_too(failure: str | None, job: dict[str, Any], tmp_path: Path) -> None:
     """Ray's own logs and the names of its actors and tasks included."""
     job["compute"] = {"engine": "ray"}
-    temporary = Path("/tmp") / f"s{os.getpid()}{'_'.join((failure or 'x').split())[-4:]}"  # short: sockets lie in it
+    temporary = Path(mkdtemp(dir="/tmp"))  # short: sockets lie in it
     if failure in FAILURES:
         FAILURES[failure](job, tmp_path)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
@@ -468,7 +469,6 @@ def test_ray_keeps_secrets_too(failure: str | None, job: dict[str, Any], tmp_pat
         "RAY_DATA_LOG_LEVEL": "DEBUG",
     }
     environment.pop("AWS_ENDPOINT_URL")
-    temporary.mkdir()
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "job.yaml")],
         env=environment, capture_output=True, timeout=300, check=False,
