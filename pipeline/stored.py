@@ -90,7 +90,9 @@ def read_plan(data: bytes, where: str) -> Stored:
     """Raises JobError for a file that is not as it was written."""
     with broken(where, PLAN_TODO):
         limits = {"thrift_container_size_limit": _LISTS, "thrift_string_size_limit": len(data)}
-        table = pq.read_table(io.BytesIO(data), **limits)
+        file = pq.ParquetFile(io.BytesIO(data), **limits)
+        _check_footer(file.metadata, len(data))
+        table = file.read()
         about = json.loads(table.schema.metadata[_PLAN_KEY])
         _check_plan(table, about)
         return Stored(tuple(_unit(row) for row in table.to_pylist()), about)
@@ -158,6 +160,13 @@ def _keys(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _keys(each, f"{path}.{key}" if path else str(key))
     else:
         yield path, json.dumps(value, ensure_ascii=False)
+
+
+def _check_footer(metadata: pq.FileMetaData, size: int) -> None:
+    """Raises ValueError for rows that a file of so many bytes cannot hold: Arrow would ask for their memory."""
+    for i in range(metadata.num_row_groups):
+        if not 0 <= (rows := metadata.row_group(i).num_rows) <= size:  # each has a name of its own
+            raise ValueError(f"its row group {i} claims {rows} rows, the file has {size} bytes")
 
 
 def _check_plan(table: pa.Table, about: Any) -> None:

@@ -161,6 +161,18 @@ def test_a_plan_that_claims_a_million_row_groups_is_refused_before_there_is_memo
         execute(job(finished, folder, checkpoint))
 
 
+def test_a_plan_that_claims_more_rows_than_it_holds_is_refused_before_there_is_memory_for_them(
+    finished: Path, folder: Path, checkpoint: Path
+) -> None:
+    plan = folder / "out/_plan.parquet"
+    metadata = thrift.footer(plan.read_bytes())
+    (rows,) = (field for field in metadata.get(4).items[0].fields if field[0] == 3)
+    rows[2] = 2**32
+    plan.write_bytes(thrift.with_footer(plan.read_bytes(), metadata))
+    with pytest.raises(JobError, match=r"not as distilray wrote it .*row group 0 claims 4294967296 rows"):
+        execute(job(finished, folder, checkpoint))
+
+
 def test_all_that_is_wrong_is_found_at_once_and_before_anything_is_computed(
     finished: Path, folder: Path, checkpoint: Path
 ) -> None:
