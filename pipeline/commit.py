@@ -22,7 +22,7 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job import Job, Parity, Sink
 from distilray.pipeline.parity import ParityError, described, parity_problem
 from distilray.pipeline.plan import Plan
-from distilray.pipeline.stored import MANIFEST_TODO, Stored, broken, check_same, plan_of, read_plan, written_plan
+from distilray.pipeline.stored import MANIFEST_ADVICE, Stored, broken, check_same, plan_of, read_plan, written_plan
 
 PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _SUMS = {**asdict(Stats()), "padding": 0, "shards": 0, "passes": [], "versions": {}}  # of every manifest
@@ -152,7 +152,7 @@ class Output:
             data = self.fs.cat_file(f"{self.root}/{MANIFEST}")
         except FileNotFoundError:
             return {}
-        with broken(f"{self.uri}/{MANIFEST}", MANIFEST_TODO):
+        with broken(f"{self.uri}/{MANIFEST}", MANIFEST_ADVICE):
             manifest: dict[str, Any] = json.loads(data)
             if not isinstance(manifest, dict):
                 raise TypeError(f"expected a JSON object, got {type(manifest).__name__}")

@@ -20,7 +20,7 @@ from distilray import __version__
 from distilray.model.store import StoreError, explain
 from distilray.operators.storage import put_first
 from distilray.pipeline.errors import FencedError
-from distilray.pipeline.stored import RUNS_TODO, broken
+from distilray.pipeline.stored import RUNS_ADVICE, broken
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def started(fs: Any, root: str) -> dict[int, datetime]:
 
 
 def _started(fs: Any, path: str) -> datetime:
-    with broken(path, RUNS_TODO):
+    with broken(path, RUNS_ADVICE):
         return datetime.fromisoformat(json.loads(fs.cat_file(path))["started"])
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from distilray.operators import schema as s
 from distilray.pipeline.commit import Output
-from distilray.pipeline.stored import DEAD_TODO, broken
+from distilray.pipeline.stored import DEAD_ADVICE, broken
 
 _OBJECTS, _EXAMPLES, _CHARACTERS = 16, 3, 300
 
@@ -66,7 +66,7 @@ def _read(output: Output, name: str) -> pa.Table | None:
         data = output.fs.cat_file(f"{output.root}/dead/{name}.parquet")
     except FileNotFoundError:
         return None
-    with broken(f"{output.uri}/dead/{name}.parquet", DEAD_TODO):
+    with broken(f"{output.uri}/dead/{name}.parquet", DEAD_ADVICE):
         table = pq.read_table(io.BytesIO(data), page_checksum_verification=True)
         if "text" not in table.column_names:  # before version 0.4
             table = table.append_column("text", pa.nulls(len(table), pa.string()))

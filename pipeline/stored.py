@@ -21,15 +21,15 @@ from distilray.pipeline.plan import Plan
 
 _PLAN_KEY = b"distilray.plan"
 # what to do about files that are broken
-PLAN_TODO = (
+PLAN_ADVICE = (
     "put back a copy of it, such as an older version in the bucket; without one choose another sink: the objects of data/ "
     "stay right to read, for each of their rows says which it is"
 )
-MANIFEST_TODO = (
+MANIFEST_ADVICE = (
     "remove it, and run the job again: that counts what is there, computes nothing twice, and writes it anew"
 )
-RUNS_TODO = "remove it: it is of a run that has ended"
-DEAD_TODO = "remove it and _SUCCESS, and run the job again: data/ holds it too, so that it is put again"
+RUNS_ADVICE = "remove it: it is of a run that has ended"
+DEAD_ADVICE = "remove it and _SUCCESS, and run the job again: data/ holds it too, so that it is put again"
 
 _SHOWN, _CHARACTERS = 5, 80  # keys that differ, and of their values
 
@@ -88,7 +88,7 @@ def written_plan(plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> b
 
 def read_plan(data: bytes, where: str) -> Stored:
     """Raises JobError for a file that is not as it was written."""
-    with broken(where, PLAN_TODO):
+    with broken(where, PLAN_ADVICE):
         limits = {"thrift_container_size_limit": _LISTS, "thrift_string_size_limit": len(data)}
         file = pq.ParquetFile(io.BytesIO(data), **limits)
         _check_footer(file.metadata, len(data))
@@ -101,7 +101,7 @@ def read_plan(data: bytes, where: str) -> Stored:
 def plan_of(stored: Stored, job: Job, where: str) -> Plan:
     """The plan for a job that `check_same` has let pass. Raises JobError if it is not as it was written."""
     about = stored.about
-    with broken(where, PLAN_TODO):
+    with broken(where, PLAN_ADVICE):
         kept, partitions = (decoded(about[name]) for name in ("kept", "partitions"))
         read = Read(job.source.text, job.inputs, kept, partitions, job.source.storage_options)
         counts = (about["shards"], about["bytes"], about["text_bytes"])
@@ -112,21 +112,21 @@ def plan_of(stored: Stored, job: Job, where: str) -> Plan:
 
 
 @contextmanager
-def broken(where: str, todo: str) -> Iterator[None]:
+def broken(where: str, advice: str) -> Iterator[None]:
     """A file of an output that is not as it was written is a JobError, whatever it is that raises but a failing store."""
     try:
         yield
     except StoreError:
         raise
     except Exception as error:
-        raise JobError(f"{where} is not as distilray wrote it ({explain(error)}): {todo}") from error
+        raise JobError(f"{where} is not as distilray wrote it ({explain(error)}): {advice}") from error
 
 
 def check_same(stored: Stored, job: Job, fingerprint: str, uri: str) -> None:
     """Raises JobError, which names the keys that differ, if the plan in the sink `uri` is of a job with other answers."""
     if stored.about["fingerprint"] == fingerprint:
         return
-    with broken(f"the job in the plan of {uri}", PLAN_TODO):
+    with broken(f"the job in the plan of {uri}", PLAN_ADVICE):
         said = _differences(stored.about.get("job"), job)
     raise JobError(
         f"{uri} holds the output of a different job: {said}; put that back, choose another sink, or empty this one"

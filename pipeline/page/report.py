@@ -23,7 +23,7 @@ from distilray.pipeline.page.lengths import Lengths, lengths_of
 from distilray.pipeline.page.scores import Answers, answers_of
 from distilray.pipeline.page.throughput import Throughput, throughput
 from distilray.pipeline.sample import sample_rows, spread
-from distilray.pipeline.stored import MANIFEST_TODO, broken
+from distilray.pipeline.stored import MANIFEST_ADVICE, broken
 
 _PLACES, _ROWS, _TEXTS, _READERS = 16, 2048, 128, 4  # units, answered rows and texts of each, read at once
 _STAGES = ("read", "tokenize", "predict", "write")
@@ -48,7 +48,7 @@ def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
         raise JobError(f"--rows: expected 0 or more, got {rows}")
     facts = read_facts(uri, overrides)
     documents, lengths, problem = _corpus(facts, rows)
-    with broken(f"{uri}/{MANIFEST}", MANIFEST_TODO):
+    with broken(f"{uri}/{MANIFEST}", MANIFEST_ADVICE):
         timing = _timing(facts.manifest.get("timing", {}))
         forecast = _forecast(facts.manifest.get("forecast", {}))
     answers, sampled, places = _answers(facts)
