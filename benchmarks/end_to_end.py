@@ -39,7 +39,7 @@ def precision() -> Any:
     """The dtype of (b) and (c)."""
     import torch  # noqa: PLC0415
 
-    from distilray.model.device import choose_dtype  # noqa: PLC0415
+    from distilray.model.inference.device import choose_dtype  # noqa: PLC0415
 
     return choose_dtype("auto", torch.device(device()))
 
@@ -118,7 +118,14 @@ def child(way: str, corpora: list[str], model: str, out: str, cpus: int) -> dict
 
 
 def ours(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
-    from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification, run  # noqa: PLC0415
+    from distilray.pipeline import (  # noqa: PLC0415
+        Compute,
+        Job,
+        Sink,
+        Source,
+        TokenClassification,
+        run,
+    )
 
     job = Job(
         source=Source(uri=corpus, keep=["id"]),

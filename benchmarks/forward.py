@@ -25,7 +25,7 @@ from gpu_setup import Setup, in_turn, make_setup, seconds
 from rivals import Rival, check_installed, onnx_rival, openvino_rivals, padded, transformers_rival
 from torch import Tensor
 
-from distilray.model.device import choose_dtype
+from distilray.model.inference.device import choose_dtype
 
 CPU = torch.device("cpu")
 RECIPE, OURS = "Transformers fp32, padded batches of 32", "distilray"

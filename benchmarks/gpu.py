@@ -32,17 +32,17 @@ import transformers
 from gpu_setup import Setup, in_turn, make_setup, seconds
 from gpu_variants import variants
 
-from distilray.model.attention import choose_attention
-from distilray.model.calibrate import calibrate
-from distilray.model.device import choose_device
-from distilray.model.packed import make_pack
-from distilray.model.transfer import send
-from distilray.model.weights import load_encoder
-from distilray.operators import schema as s
-from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec
+from distilray.model.checkpoint.weights import load_encoder
+from distilray.model.inference.calibrate import calibrate
+from distilray.model.inference.device import choose_device
+from distilray.model.inference.transfer import send
+from distilray.model.network.attention import choose_attention
+from distilray.model.network.pack import make_pack
+from distilray.operators.predict import PredictUnit
+from distilray.operators.rows import schema as s
 from distilray.operators.tasks import TokenClassification
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tokenize import TokenizeUnit
+from distilray.operators.worker_config import ComputeSpec
 
 Figures = dict[str, Any]
 BATCHES = (32, 128, 256)  # of Transformers, sorted
@@ -156,8 +156,8 @@ def busy(setup: Setup, repeats: int) -> Figures:
     """Device seconds over wall seconds, of different runs: of the predictor, and of tokens to answers as in a worker."""
     task = TokenClassification(model=setup.folder)
     columns = dict.fromkeys(s.DEATH, pa.nulls(len(setup.texts), pa.string()))
-    table = Tokenize([task])(pa.table({s.TEXT: setup.texts, **columns}))
-    predict = Predict([task], ComputeSpec())
+    table = TokenizeUnit([task])(pa.table({s.TEXT: setup.texts, **columns}))
+    predict = PredictUnit([task], ComputeSpec())
     predictor = predict.predictors[0]
     ways: dict[str, Callable[[], object]] = {
         "predictor": partial(predictor, setup.pool, setup.sequences, [setup.reading]),

@@ -14,14 +14,15 @@ import transformers
 from corpora import english
 from harness import VOCABULARY, make_config
 
-from distilray.model.attention import BackendError
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.packed import Ints, offsets_of
-from distilray.model.predictor import Head, Predictor, Reading
-from distilray.model.sequences import Readout, Sequences, single
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.weights import Weights, read_weights
-from distilray.model.windows import split
+from distilray.model.arrays import Ints, offsets_of
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.weights import Weights, read_weights
+from distilray.model.errors import BackendError
+from distilray.model.inference.predictor import HeadSpec, Predictor
+from distilray.model.inference.requests import HeadRequest, OutputPositions
+from distilray.model.inference.sequences import Sequences, single
+from distilray.model.inference.windows import split
+from distilray.model.tokenizer.tokenizer import Tokenizer
 
 BASE, TINY = (768, 6), (128, 2)  # dim and layers
 LABELS = 9
@@ -45,13 +46,13 @@ class Setup:
         return int(self.sequences.lengths.sum())
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> HeadRequest:
         """The logits of every token of the text."""
         s = self.sequences
-        return Reading(Readout(np.arange(len(s.first)), np.ones_like(s.length), s.length))
+        return HeadRequest(OutputPositions(np.arange(len(s.first)), np.ones_like(s.length), s.length))
 
     def predictor(self, dtype: Any, attention: Any, budget: int | None = None) -> Predictor:
-        head = Head("token-classification", self.weights, self.weights.config.n_layers)
+        head = HeadSpec("token-classification", self.weights, self.weights.config.n_layers)
         return Predictor(self.weights, [head], self.tokenizer.specials, dtype, attention, budget)
 
     def kernels(self, dtype: Any) -> tuple[list[str], dict[str, str]]:

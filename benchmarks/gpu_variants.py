@@ -16,11 +16,12 @@ import torch
 from gpu_setup import Setup, in_turn, seconds
 from torch import Tensor
 
-from distilray.model.attention import choose_attention
-from distilray.model.encoder import Encoder
-from distilray.model.packed import Pack, budget_slices, make_pack, offsets_of
-from distilray.model.transfer import send
-from distilray.model.weights import load_encoder
+from distilray.model.arrays import budget_slices, offsets_of
+from distilray.model.checkpoint.weights import load_encoder
+from distilray.model.inference.transfer import send
+from distilray.model.network.attention import choose_attention
+from distilray.model.network.encoder import Encoder
+from distilray.model.network.pack import Pack, make_pack
 
 Encode = Callable[[Tensor, Tensor, Tensor], Tensor]
 Figures = dict[str, Any]

@@ -105,7 +105,7 @@ def run(wheels: Path, out: Path, seconds: float, tests: bool, rest: list[str]) -
     """Installs the wheels beside the machine's own packages, tests, measures; whatever fails, the rest runs."""
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    site = Path(tempfile.gettempdir(), "distilray-site")
+    target = Path(tempfile.gettempdir(), "distilray-site")
     pip = [
         sys.executable,
         "-m",
@@ -117,8 +117,8 @@ def run(wheels: Path, out: Path, seconds: float, tests: bool, rest: list[str]) -
         "--no-compile",
         "--no-cache-dir",
     ]
-    subprocess.run([*pip, "--upgrade", "--target", str(site), *map(str, sorted(wheels.glob("*.whl")))], check=True)
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{site}", "PYTHONUNBUFFERED": "1"}
+    subprocess.run([*pip, "--upgrade", "--target", str(target), *map(str, sorted(wheels.glob("*.whl")))], check=True)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{target}", "PYTHONUNBUFFERED": "1"}
     marked = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text("utf-8")]
     tested = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *map(str, marked)]
     figures = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--out", str(out / "figures.json"), *rest]

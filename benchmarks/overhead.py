@@ -36,7 +36,7 @@ def job(corpus: str, model: str, out: str, cpus: int, pack: int, engine: str) ->
 
 def whole(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dict[str, Any]:
     """On Ray, first one document and then the corpus. Seconds of the last, and between its first and its last commit."""
-    from distilray.pipeline.run import execute  # noqa: PLC0415
+    from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
     start_ray(cpus)
     for number, corpus in enumerate(corpora):
@@ -61,16 +61,16 @@ def alone(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dic
     """In this process: seconds in the predictor, and in each operator."""
     import torch  # noqa: PLC0415
 
-    from distilray.model.predictor import Predictor  # noqa: PLC0415
-    from distilray.operators.predict import Predict  # noqa: PLC0415
+    from distilray.model.inference.predictor import Predictor  # noqa: PLC0415
+    from distilray.operators.predict import PredictUnit  # noqa: PLC0415
     from distilray.operators.read import Read  # noqa: PLC0415
-    from distilray.operators.tokenize import Tokenize  # noqa: PLC0415
+    from distilray.operators.tokenize import TokenizeUnit  # noqa: PLC0415
     from distilray.operators.write import Write  # noqa: PLC0415
-    from distilray.pipeline.run import execute  # noqa: PLC0415
+    from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
     torch.set_num_threads(cpus)
     spent: Counter[str] = Counter()
-    for kind in (Read, Tokenize, Predict, Predictor, Write):
+    for kind in (Read, TokenizeUnit, PredictUnit, Predictor, Write):
         kind.__call__ = _timed(kind.__call__, kind.__name__, spent)  # type: ignore[method-assign]
     for number, corpus in enumerate(corpora):
         spent.clear()

@@ -72,7 +72,7 @@ def run(folder: Path, name: str, corpus: str, model: str, deadline: float) -> tu
         "RAY_memory_usage_threshold": f"{_memory_used() + 0.2:.2f}",  # what exhausts memory is killed before the machine suffers
     }
     start = time.perf_counter()
-    command = [sys.executable, "-m", "distilray.pipeline.cli", "run", str(folder / f"{name}.yaml")]
+    command = [sys.executable, "-m", "distilray", "run", str(folder / f"{name}.yaml")]
     subprocess.run(command, env=env, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - start
     out = folder / f"out-{name}"

@@ -60,7 +60,7 @@ def job(corpus: str, model: str, out: str, engine: str) -> Any:
 
 def stream(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
     """A corpus on Ray; every row must be there."""
-    from distilray.pipeline.run import execute  # noqa: PLC0415
+    from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
     start_ray(cpus)
     commits: list[tuple[float, int]] = []
@@ -90,10 +90,10 @@ def stream(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
 
 def plan(corpus: str, model: str, out: str) -> dict[str, Any]:
     """Lists the shards, reads their footers, cuts them into units and saves the plan."""
-    from distilray.pipeline.commit import open_output  # noqa: PLC0415
-    from distilray.pipeline.plan import cut  # noqa: PLC0415
-    from distilray.pipeline.run import check_tasks  # noqa: PLC0415
-    from distilray.pipeline.shards import survey  # noqa: PLC0415
+    from distilray.pipeline.corpus.survey import survey  # noqa: PLC0415
+    from distilray.pipeline.planning.checked_tasks import check_tasks  # noqa: PLC0415
+    from distilray.pipeline.planning.plan import cut  # noqa: PLC0415
+    from distilray.pipeline.sink.output import open_output  # noqa: PLC0415
 
     this = job(corpus, model, out, "local")
     checked = check_tasks(this.tasks)
@@ -106,7 +106,7 @@ def plan(corpus: str, model: str, out: str) -> dict[str, Any]:
 
 def resume(corpus: str, model: str, out: str) -> dict[str, Any]:
     """A run that finds every unit committed, and has only to count them and to say so."""
-    from distilray.pipeline.run import execute  # noqa: PLC0415
+    from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
     before, begun = _peak(), time.perf_counter()
     result = execute(job(corpus, model, out, "local"))
@@ -124,8 +124,8 @@ def _peak() -> int:
 
 def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
     """Plans and resumes a corpus of copies of one shard, and of the one object that it became."""
-    from distilray.operators.write import UNIT_KEY, parquet  # noqa: PLC0415
-    from distilray.pipeline.run import execute  # noqa: PLC0415
+    from distilray.operators.objects.unit_object import UNIT_KEY, encode_parquet  # noqa: PLC0415
+    from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
     one, corpus, out = folder / "one", folder / "shards", folder / "many"
     one.mkdir()
@@ -139,7 +139,7 @@ def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
     about = {key: value for key, value in pq.read_metadata(answered).metadata.items() if key != b"ARROW:schema"}
     (out / "data").mkdir()
     for name in pq.read_table(out / "_plan.parquet", columns=["name"])["name"].to_pylist():
-        (out / f"data/{name}.parquet").write_bytes(parquet(table, {**about, UNIT_KEY: name}))
+        (out / f"data/{name}.parquet").write_bytes(encode_parquet(table, {**about, UNIT_KEY: name}))
     return {"plan": planned, "resume": watch(__file__, {"what": "resume", **arguments}).said}
 
 

@@ -24,11 +24,12 @@ import torch
 import transformers
 from harness import EXAMPLES, VOCABULARY, make_config
 
-from distilray.operators import schema as s
-from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec, Task
+from distilray.operators.predict import PredictUnit
+from distilray.operators.rows import schema as s
 from distilray.operators.tasks import Embeddings, TextClassification, TokenClassification
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tasks.task import Task
+from distilray.operators.tokenize import TokenizeUnit
+from distilray.operators.worker_config import ComputeSpec
 
 HEADS = {
     "ner": transformers.DistilBertForTokenClassification,
@@ -69,7 +70,7 @@ def timed(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def forward(predict: Predict, table: pa.Table) -> float:
+def forward(predict: PredictUnit, table: pa.Table) -> float:
     """CPU seconds inside the encoders and the heads alone."""
     spent: list[float] = []
 
@@ -91,7 +92,7 @@ def measure(tasks: Sequence[Task], table: pa.Table, repeats: int) -> dict[str, f
     """Median CPU seconds of each task alone, of all together, and of their parts."""
     compute = ComputeSpec(dtype="float32", threads=1)
     every = {task.name: [task] for task in tasks} | {"together": list(tasks)}
-    stages = {name: (Tokenize(some), Predict(some, compute)) for name, some in every.items()}
+    stages = {name: (TokenizeUnit(some), PredictUnit(some, compute)) for name, some in every.items()}
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
         for name, (tokenize, predict) in stages.items():

@@ -29,12 +29,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tokenizers
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.tokens import encode
-from distilray.operators import schema as s
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.model.tokenizer.tokens import encode
+from distilray.operators.rows import schema as s
 from distilray.operators.tasks import Embeddings
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tokenize import TokenizeUnit
 
 MODEL = Path(__file__).resolve().parent.parent / "examples/models/ner"
 BARE, WHOLE = "encode_batch", "encode_batch, arrays"
@@ -57,7 +57,7 @@ def measure(model: str, texts: pa.StringArray, repeats: int) -> dict[str, float]
     strings, half = texts.to_pylist(), len(texts) // 2
     warm = Tokenizer(Checkpoint(model))
     tokens = warm(texts)
-    operator, table = Tokenize([Embeddings(model=model, long_texts="mean")]), pa.table({s.TEXT: texts})
+    operator, table = TokenizeUnit([Embeddings(model=model, long_texts="mean")]), pa.table({s.TEXT: texts})
     operator(table)
     unseen = int(tokens.offsets[-1] - tokens.offsets[half])
     library = warm._tokenizer

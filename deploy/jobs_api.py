@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 import requests
 
 from distilray.deploy.errors import SubmitError, UnreachableError
-from distilray.model.redact import holds_secret, redacted
+from distilray.model.storage.redact import holds_secret, redacted
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _INTERRUPTED = 130

@@ -13,8 +13,8 @@ import yaml
 from distilray.deploy.errors import SubmitError
 from distilray.deploy.jobs_api import Cluster, RayJob
 from distilray.deploy.package import Package, own_code, packed
-from distilray.model.plain_yaml import NOT_YAML, parse_yaml
-from distilray.model.redact import holds_secret
+from distilray.model.storage.redact import holds_secret
+from distilray.model.storage.safe_yaml import NOT_YAML, parse_yaml
 
 Command = Literal["run", "verify"]
 _FILE = "job.yaml"

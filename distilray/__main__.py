@@ -8,7 +8,7 @@ _WRONG_AS_GIVEN = 2
 def main() -> int:
     """The exit code of `distilray`, 2 for a Python without its dependencies."""
     try:
-        from distilray.pipeline.cli import main as command  # noqa: PLC0415
+        from distilray.pipeline.cli.main import main as command  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("distilray"):
             raise

@@ -9,13 +9,14 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from distilray.model.architectures import architecture_by_tensors, check_architecture
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.config import CheckpointError, Config, parse_config, parse_json_object
-from distilray.model.formats import load_tensors
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.tokenizer_spec import read_spec
-from distilray.model.weights import Weights, read_weights
+from distilray.model.checkpoint.architectures import architecture_by_tensors, check_architecture
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.formats.load import load_tensors
+from distilray.model.checkpoint.weights import Weights, read_weights
+from distilray.model.errors import CheckpointError
+from distilray.model.network.config import Config, parse_config, parse_json_object
+from distilray.model.tokenizer.spec import read_spec
+from distilray.model.tokenizer.tokenizer import Tokenizer
 
 _T = TypeVar("_T")
 _FORMATS = {
@@ -55,7 +56,7 @@ class TokenizerReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class CheckpointReport:
     """What could be read of a checkpoint; None for a part that could not, of which `problems` tells."""
 
     uri: str
@@ -72,7 +73,7 @@ class Report:
         return self.config.architecture in {None, self.weights.architecture}
 
 
-def inspect(checkpoint: Checkpoint) -> Report:
+def inspect(checkpoint: Checkpoint) -> CheckpointReport:
     """What is wrong is reported, not raised; weights and tokenizer are held against the config only if that is whole."""
     problems: list[str] = []
     config = _config(checkpoint, problems)
@@ -85,10 +86,12 @@ def inspect(checkpoint: Checkpoint) -> Report:
     if config is not None:
         tokenizer = _attempt(lambda: _tokenizer_report(checkpoint), problems)
     if tensors is None:
-        return Report(checkpoint.uri, config, None, tokenizer, tuple(problems))
+        return CheckpointReport(checkpoint.uri, config, None, tokenizer, tuple(problems))
     if wrong := sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()):
         problems.append(f"{checkpoint.where(checkpoint.weights_file)}: NaN or infinity in {', '.join(wrong)}")
-    return Report(checkpoint.uri, config, _weights_report(checkpoint, tensors, weights), tokenizer, tuple(problems))
+    return CheckpointReport(
+        checkpoint.uri, config, _weights_report(checkpoint, tensors, weights), tokenizer, tuple(problems)
+    )
 
 
 def _attempt(call: Callable[[], _T], problems: list[str]) -> _T | None:

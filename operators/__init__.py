@@ -1,15 +1,18 @@
-"""Plain callables, Arrow table to Arrow table: the same ones run in a for-loop and on Ray.
+"""The steps of a row as plain callables from Arrow table to Arrow table. They run in a for-loop and on Ray.
 
 >>> from distilray.operators import Predict, TokenClassification, Tokenize
+
+The flat modules are the steps, in the order read, tokenize, predict, write. The folders hold what the steps share.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from distilray.lazy import lazy_names
+from distilray.operators.tasks import MODULES as _TASKS
 
 if TYPE_CHECKING:
-    from distilray.operators.columns import ColumnSizeError
-    from distilray.operators.plain import Predict, TableError, Tokenize
-    from distilray.operators.task import TaskError
+    from distilray.operators.errors import ColumnSizeError, TableError, TaskError
+    from distilray.operators.standalone import Predict, Tokenize
     from distilray.operators.tasks import (
         Embeddings,
         FillMask,
@@ -36,16 +39,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "ColumnSizeError": "columns",
-    "Predict": "plain",
-    "TableError": "plain",
-    "TaskError": "task",
-    "Tokenize": "plain",
+    **dict.fromkeys(("ColumnSizeError", "TableError", "TaskError"), "distilray.operators.errors"),
+    **dict.fromkeys(("Predict", "Tokenize"), "distilray.operators.standalone"),
+    **dict.fromkeys(_TASKS, "distilray.operators.tasks"),
 }
-
-
-def __getattr__(name: str) -> Any:
-    """Late: a module of this folder that is run by itself must not be imported before."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__} has no attribute {name}")
-    return getattr(import_module(f"{__name__}.{_MODULES.get(name, 'tasks')}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distilray.operators import schema as s
-from distilray.operators.gold import Gold
-from distilray.operators.predict import Predict
-from distilray.operators.ragged import one_chunk
-from distilray.operators.task import ComputeSpec, JudgedTask, Task
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.predict import PredictUnit
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.ragged import one_chunk
+from distilray.operators.tasks.task import EvaluatedTask, Task
+from distilray.operators.worker_config import ComputeSpec
 
 Counts = dict[str, Any]
 
@@ -27,17 +28,17 @@ class Evaluate:
 
     def __post_init__(self) -> None:
         """Loads the models; raises CheckpointError or BackendError."""
-        self.predict = Predict(self.tasks, self.compute)
+        self.predict = PredictUnit(self.tasks, self.compute)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """Raises MetricError for gold that does not fit its task."""
         alive = pc.is_null(table[s.DEAD_REASON]).to_numpy()
-        columns = {task.name: task.gold for task in self.tasks if isinstance(task, JudgedTask) and task.gold}
+        columns = {task.name: task.gold for task in self.tasks if isinstance(task, EvaluatedTask) and task.gold}
         gold = {name: _gold(table, column, alive) for name, column in columns.items()}
         answers, _ = self.predict.answers(table, gold)
         counts: Counts = {}
         for task, answer in zip(self.tasks, answers, strict=True):
-            dead = np.logical_or.reduce([~alive, *(death.rows for death in answer.deaths)])
+            dead = np.logical_or.reduce([~alive, *(death.rows for death in answer.rejections)])
             counts[task.name] = {
                 "corpus": {
                     "judged": int((gold[task.name].rows & ~dead).sum()),
@@ -49,7 +50,7 @@ class Evaluate:
         return pa.table({"counts": [json.dumps(counts)]})
 
 
-def counted(table: pa.Table) -> list[Counts]:
+def counts_of(table: pa.Table) -> list[Counts]:
     """The counts in what `Evaluate` gave."""
     return [json.loads(counts) for counts in table["counts"].to_pylist()]
 

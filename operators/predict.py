@@ -13,25 +13,28 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from distilray.model.calibrate import calibrate, remembered
-from distilray.model.packed import Ints
-from distilray.model.predictor import Head, NotFiniteError, Predictor
-from distilray.model.weights import Weights
-from distilray.operators import schema as s
-from distilray.operators.deadline import Deadline
-from distilray.operators.gold import Gold
-from distilray.operators.guard import NOT_FINITE, Call, Guard
+from distilray.model.arrays import Ints
+from distilray.model.checkpoint.weights import Weights
+from distilray.model.errors import NotFiniteError
+from distilray.model.inference.calibrate import calibrate, remembered
+from distilray.model.inference.predictor import HeadSpec, Predictor
+from distilray.operators.encoder_passes import EncoderPass, PassInputs, open_passes
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.isolation.bisect import Call, Isolation
+from distilray.operators.isolation.sandbox import guarded
+from distilray.operators.isolation.watchdog import Watchdog
 from distilray.operators.parity import Reference
-from distilray.operators.passes import Asked, Pass, open_passes
-from distilray.operators.sandbox import guarded
-from distilray.operators.task import Answer, ComputeSpec, Death, Task, open_checkpoints, truncated_column
-from distilray.operators.timing import note, timing_of, waits
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.reasons import NOT_FINITE
+from distilray.operators.rows.timing import note, timing_of, waits
+from distilray.operators.tasks.task import Answer, Rejection, Task, open_checkpoints
+from distilray.operators.worker_config import ComputeSpec
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Pace:
+class Throughput:
     """A token budget that suits every pass, and how fast they are with it. measured: now, and not remembered;
     device: "cpu" or the name of a GPU."""
 
@@ -42,7 +45,7 @@ class Pace:
 
 
 @dataclass
-class Predict:
+class PredictUnit:
     """Replaces texts and tokens by the tasks' columns and the token counts.
 
     worker: who computes, the same if it is started again.
@@ -50,14 +53,14 @@ class Predict:
 
     tasks: Sequence[Task]
     compute: ComputeSpec
-    guard: Guard | None = None
+    isolation: Isolation | None = None
     worker: Callable[[], str] = platform.node
 
     def __post_init__(self) -> None:
         """Loads the models; raises CheckpointError or BackendError."""
         if self.compute.threads is not None:
             torch.set_num_threads(self.compute.threads)
-        self._deadline = Deadline(self.guard.deadline if self.guard else None)
+        self._deadline = Watchdog(self.isolation.deadline if self.isolation else None)
         self.passes, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
         self.predictors = [self._predictor(each, weights) for each in self.passes.passes]
         share = self.compute.parity
@@ -66,9 +69,9 @@ class Predict:
         log.info("predicting on %s", self.backend)
         self._used, self._free = False, time.time()
 
-    def _predictor(self, each: Pass, weights: Sequence[Weights]) -> Predictor:
+    def _predictor(self, each: EncoderPass, weights: Sequence[Weights]) -> Predictor:
         heads = [
-            Head(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(weights[i].config)) for i in each.tasks
+            HeadSpec(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(weights[i].config)) for i in each.tasks
         ]
         c = self.compute
         specials = self.passes.tokenizings[each.tokenizing].tokenizer.specials
@@ -82,7 +85,7 @@ class Predict:
         """
         start = time.time()
         result = guarded(
-            self.guard, "predict", self.answered, partial(_again, self.tasks, self.compute, self.guard), table
+            self.isolation, "predict", self.answered, partial(_again, self.tasks, self.compute, self.isolation), table
         )
         if self.reference:  # outside the guard: its failures are not the rows'
             said = self.reference(table, result[s.DEAD_REASON])
@@ -109,7 +112,7 @@ class Predict:
         for task, answer in zip(self.tasks, answers, strict=True):
             columns[task.name] = answer.column
             if answer.truncated is not None:
-                columns[truncated_column(task)] = pa.array(answer.truncated)
+                columns[task.truncated_column] = pa.array(answer.truncated)
         table = table.select([name for name in table.column_names if not name.startswith(s.INTERNAL)])
         for name, column in columns.items():
             table = table.append_column(name, column)
@@ -126,7 +129,7 @@ class Predict:
             window_tokens += int(asked.sequences.lengths.sum())
             failed = None
             try:
-                outputs = predictor(asked.pool, asked.sequences, asked.readings)
+                outputs = predictor(asked.pool, asked.sequences, asked.head_requests)
             except NotFiniteError as error:
                 if gold:
                     raise
@@ -138,7 +141,7 @@ class Predict:
                     answers[i] = _without(answers[i], request.rows[np.isin(where, failed.sequences)], str(failed))
         return [answers[i] for i in range(len(self.tasks))], window_tokens
 
-    def pace(self, table: pa.Table) -> Pace | None:
+    def measure_throughput(self, table: pa.Table) -> Throughput | None:
         """How fast some tokenized rows can be computed, as remembered or else measured; None if there is nothing in them."""
         budgets, tokens, seconds, measured = [], 0, 0.0, False
         for _, asked, predictor in self._asked(table, {}):
@@ -149,10 +152,10 @@ class Predict:
                 tokens, seconds = tokens + count, seconds + count / found.tokens_per_second
                 measured = measured or known is None
         device = self.predictors[0].device_name
-        return Pace(min(budgets), tokens / seconds, measured, device) if budgets else None
+        return Throughput(min(budgets), tokens / seconds, measured, device) if budgets else None
 
-    def _asked(self, table: pa.Table, gold: Mapping[str, Gold]) -> Iterator[tuple[Pass, Asked, Predictor]]:
-        return zip(self.passes.passes, self.passes.ask(table, gold), self.predictors, strict=True)
+    def _asked(self, table: pa.Table, gold: Mapping[str, Gold]) -> Iterator[tuple[EncoderPass, PassInputs, Predictor]]:
+        return zip(self.passes.passes, self.passes.inputs(table, gold), self.predictors, strict=True)
 
     @property
     def computed_tokens(self) -> int:
@@ -160,22 +163,22 @@ class Predict:
         return sum(predictor.computed_tokens for predictor in self.predictors)
 
 
-def _again(tasks: Sequence[Task], compute: ComputeSpec, guard: Guard | None) -> Call:
-    return Predict(tasks, compute, guard).answered
+def _again(tasks: Sequence[Task], compute: ComputeSpec, isolation: Isolation | None) -> Call:
+    return PredictUnit(tasks, compute, isolation).answered
 
 
 def _without(answer: Answer, rows: Ints, message: str) -> Answer:
     """The answer, with rows whose logits are not finite dead."""
     bad = np.zeros(len(answer.column), dtype=np.bool_)
     bad[rows] = True
-    return replace(answer, deaths=(*answer.deaths, Death(bad, NOT_FINITE, message)))
+    return replace(answer, rejections=(*answer.rejections, Rejection(bad, NOT_FINITE, message)))
 
 
 def _bury(table: pa.Table, answers: Sequence[Answer]) -> pa.Table:
     """Rows that any task cannot answer are dead; the first reason counts."""
     columns = [table[name].combine_chunks() for name in s.DEATH]
     text = table[s.TEXT].combine_chunks()
-    for death in (death for answer in answers for death in answer.deaths):
+    for death in (death for answer in answers for death in answer.rejections):
         dies = pc.and_(pc.is_null(columns[1]), pa.array(death.rows))
         said = ("predict", death.reason, death.message, text)
         columns = [pc.if_else(dies, value, column) for value, column in zip(said, columns, strict=True)]

@@ -11,41 +11,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from distilray.model.store import open_store, read_exactly
-from distilray.operators import schema as s
-from distilray.operators.columns import CORRUPT, Dead, all_dead, constant, inputs_of, keep, living
-from distilray.operators.deadline import Deadline
-from distilray.operators.guard import MEMORY
-from distilray.operators.timing import timed
+from distilray.model.storage.store import open_store
+from distilray.operators.errors import ShardError
+from distilray.operators.isolation.watchdog import Watchdog
+from distilray.operators.objects.watched_file import WatchedFile
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.columns import CORRUPT, Dead, all_dead, constant, inputs_of, keep, living
+from distilray.operators.rows.reasons import MEMORY
+from distilray.operators.rows.timing import timed
+from distilray.operators.rows.unit import Unit, version
 
 _STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows at a time, of a row group that is only begun
 
 Take = Callable[[list[str], int, int, int], pa.Table]  # columns, row group, rows to skip, rows to take
-
-
-class ShardError(ValueError):
-    """A shard that is not what the plan says it is."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """Consecutive rows of one shard, read, computed and committed as one.
-
-    row_groups: first and last + 1; skip: rows of the first row group that belong to earlier units;
-    first_row: number of the unit's first row in the shard. error: why the shard is dead, or None.
-    pick: the numbers of the rows that are wanted of it, ascending; None: all.
-    """
-
-    name: str
-    uri: str
-    version: str
-    row_groups: tuple[int, int]
-    skip: int
-    first_row: int
-    rows: int
-    partitions: tuple[str | None, ...] = ()
-    error: tuple[str, str] | None = None
-    pick: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -121,7 +99,7 @@ class Read:
         """The unit's shard; what its store raises is raised as itself."""
         fs, path, size = self.found(unit)
         # Arrow coalesces its own reads
-        with fs.open(path, "rb", cache_type="none") as file, Deadline(self.deadline) as deadline:
+        with fs.open(path, "rb", cache_type="none") as file, Watchdog(self.deadline) as deadline:
             watched = WatchedFile(file, size, unit.uri, deadline)
             source, buffered = pa.PythonFile(watched, mode="r"), {} if whole else {"buffer_size": _STREAM}
             try:
@@ -184,16 +162,13 @@ class Read:
 
 def picked(table: pa.Table, unit: Unit) -> pa.Table:
     """The rows that are wanted of a unit, of all its rows."""
-    if unit.pick is None:
+    if unit.only_rows is None:
         return table
-    rows, count = table.take(np.array(unit.pick, dtype=np.int64) - unit.first_row).combine_chunks(), len(unit.pick)
+    rows, count = (
+        table.take(np.array(unit.only_rows, dtype=np.int64) - unit.first_row).combine_chunks(),
+        len(unit.only_rows),
+    )
     return rows.set_column(rows.column_names.index(s.UNIT_ROWS), s.UNIT_ROWS, constant(count, pa.int64(), count))
-
-
-def version(info: Mapping[str, Any]) -> str:
-    """What tells one content of a path from another: its ETag where the store has one, else its size."""
-    etag = info.get("ETag") or info.get("etag")
-    return str(etag).strip('"') if etag else str(info["size"])
 
 
 def _parts(unit: Unit, metadata: pq.FileMetaData) -> Iterator[tuple[int, int, int]]:
@@ -219,32 +194,3 @@ def _streamed(parquet: pq.ParquetFile, names: list[str], group: int, skip: int, 
         if not rows:
             break
     return pa.Table.from_batches(taken)
-
-
-class WatchedFile:
-    """A file of `size` bytes that remembers its own failure: Arrow reports a failing store, short bytes and bad ones alike,
-    as OSError. deadline: of whoever decodes the bytes; it does not run while they are awaited."""
-
-    def __init__(self, file: Any, size: int, path: str, deadline: Deadline | None = None) -> None:
-        self._file, self._size, self._path = file, size, path
-        self._deadline = deadline or Deadline(None)
-        self.error: Exception | None = None
-        self.closed = False
-
-    def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self._file.tell(), 0)
-        try:
-            with self._deadline.paused():
-                return read_exactly(self._file, left if size < 0 else min(size, left), self._path)
-        except Exception as error:
-            self.error = error
-            raise
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return int(self._file.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def close(self) -> None:
-        self.closed = True

@@ -8,15 +8,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.tokenizer import Tokenizer
-from distilray.operators import schema as s
-from distilray.operators.deadline import Deadline
-from distilray.operators.guard import Call, Guard
-from distilray.operators.ragged import one_chunk, ragged
-from distilray.operators.sandbox import guarded
-from distilray.operators.task import InputKind, Task, open_checkpoints
-from distilray.operators.timing import timed
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.isolation.bisect import Call, Isolation
+from distilray.operators.isolation.sandbox import guarded
+from distilray.operators.isolation.watchdog import Watchdog
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.ragged import one_chunk, ragged
+from distilray.operators.rows.timing import timed
+from distilray.operators.tasks.task import InputKind, Task, open_checkpoints
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ def tokenizings(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> lis
 
 
 @dataclass
-class Tokenize:
+class TokenizeUnit:
     """Adds a column of tokens for each tokenizer and each column that it reads; a dead row has no tokens."""
 
     tasks: Sequence[Task]
-    guard: Guard | None = None
+    isolation: Isolation | None = None
 
     def __post_init__(self) -> None:
         """Raises CheckpointError for a tokenizer that cannot be read."""
         self.tokenizings = tokenizings(self.tasks, open_checkpoints(self.tasks))
-        self._deadline = Deadline(self.guard.deadline if self.guard else None)
+        self._deadline = Watchdog(self.isolation.deadline if self.isolation else None)
 
     @timed("tokenize")
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -67,7 +67,7 @@ class Tokenize:
 
         With a guard, rows that bring the operator down are dead.
         """
-        return guarded(self.guard, "tokenize", self.tokenized, partial(_again, self.tasks, self.guard), table)
+        return guarded(self.isolation, "tokenize", self.tokenized, partial(_again, self.tasks, self.isolation), table)
 
     def tokenized(self, table: pa.Table) -> pa.Table:
         """Raises whatever a tokenizer raises."""
@@ -75,8 +75,8 @@ class Tokenize:
             return tokenized(table, self.tokenizings)
 
 
-def _again(tasks: Sequence[Task], guard: Guard | None) -> Call:
-    return Tokenize(tasks, guard).tokenized
+def _again(tasks: Sequence[Task], isolation: Isolation | None) -> Call:
+    return TokenizeUnit(tasks, isolation).tokenized
 
 
 def tokenized(table: pa.Table, tokenizings: Sequence[Tokenizing]) -> pa.Table:

@@ -1,32 +1,46 @@
-"""A job, its plan, and the engines that run it.
+"""A job, its plan, the engines that run it and the output.
 
 >>> from distilray.pipeline import Job, Sink, Source, TokenClassification, run
+
+The public names are imported at their first use: importing this package imports neither torch nor Ray.
 """
 
-from distilray.model.attention import BackendError
-from distilray.model.config import CheckpointError
-from distilray.model.store import StoreError
-from distilray.operators.task import TaskError
-from distilray.operators.tasks import (
-    Embeddings,
-    FillMask,
-    MultipleChoice,
-    QuestionAnswering,
-    TextClassification,
-    TokenClassification,
-    ZeroShotClassification,
-)
-from distilray.pipeline.budget import DeadLettersError
-from distilray.pipeline.count import IncompleteError
-from distilray.pipeline.errors import FencedError, JobError, StalledError
-from distilray.pipeline.evaluate import evaluate
-from distilray.pipeline.job import Compute, Job, Parity, Pool, Sink, Source, load_job
-from distilray.pipeline.parity import ParityError
-from distilray.pipeline.report import run
-from distilray.pipeline.retry import Retried, retry
-from distilray.pipeline.run import Result
-from distilray.pipeline.to_parquet import Converted, to_parquet
-from distilray.pipeline.verify import Verdict, verify
+from typing import TYPE_CHECKING
+
+from distilray.lazy import lazy_names
+from distilray.operators.tasks import MODULES as _TASKS
+
+if TYPE_CHECKING:
+    from distilray.model.errors import BackendError, CheckpointError, StoreError
+    from distilray.operators.errors import TaskError
+    from distilray.operators.tasks import (
+        Embeddings,
+        FillMask,
+        MultipleChoice,
+        QuestionAnswering,
+        TextClassification,
+        TokenClassification,
+        ZeroShotClassification,
+    )
+    from distilray.pipeline.api import run
+    from distilray.pipeline.commands.dry_run import DryRun, plan
+    from distilray.pipeline.commands.evaluate import evaluate
+    from distilray.pipeline.commands.preview import Preview, preview
+    from distilray.pipeline.commands.retry import Retried, retry
+    from distilray.pipeline.commands.run import Result
+    from distilray.pipeline.commands.to_parquet import Converted, to_parquet
+    from distilray.pipeline.commands.verify import Verdict, verify
+    from distilray.pipeline.errors import (
+        DeadLettersError,
+        FencedError,
+        IncompleteError,
+        JobError,
+        ParityError,
+        StalledError,
+    )
+    from distilray.pipeline.job.job import Compute, Job, Parity, Pool, Sink, Source, load_job
+    from distilray.pipeline.report.output_page import report_page
+    from distilray.pipeline.report.preview_page import preview_page
 
 __all__ = [
     "BackendError",
@@ -34,6 +48,7 @@ __all__ = [
     "Compute",
     "Converted",
     "DeadLettersError",
+    "DryRun",
     "Embeddings",
     "FencedError",
     "FillMask",
@@ -44,6 +59,7 @@ __all__ = [
     "Parity",
     "ParityError",
     "Pool",
+    "Preview",
     "QuestionAnswering",
     "Result",
     "Retried",
@@ -58,8 +74,35 @@ __all__ = [
     "ZeroShotClassification",
     "evaluate",
     "load_job",
+    "plan",
+    "preview",
+    "preview_page",
+    "report_page",
     "retry",
     "run",
     "to_parquet",
     "verify",
 ]
+
+_JOB = "distilray.pipeline.job.job"
+_ERRORS = "distilray.pipeline.errors"
+_COMMANDS = "distilray.pipeline.commands"
+_MODULES = {
+    **dict.fromkeys(("BackendError", "CheckpointError", "StoreError"), "distilray.model.errors"),
+    **dict.fromkeys(("Compute", "Job", "Parity", "Pool", "Sink", "Source", "load_job"), _JOB),
+    **dict.fromkeys(("DeadLettersError", "FencedError", "IncompleteError", "JobError", "ParityError"), _ERRORS),
+    "StalledError": _ERRORS,
+    "TaskError": "distilray.operators.errors",
+    "run": "distilray.pipeline.api",
+    "Result": f"{_COMMANDS}.run",
+    **dict.fromkeys(("Retried", "retry"), f"{_COMMANDS}.retry"),
+    **dict.fromkeys(("Verdict", "verify"), f"{_COMMANDS}.verify"),
+    **dict.fromkeys(("Preview", "preview"), f"{_COMMANDS}.preview"),
+    **dict.fromkeys(("DryRun", "plan"), f"{_COMMANDS}.dry_run"),
+    **dict.fromkeys(("Converted", "to_parquet"), f"{_COMMANDS}.to_parquet"),
+    "evaluate": f"{_COMMANDS}.evaluate",
+    "report_page": "distilray.pipeline.report.output_page",
+    "preview_page": "distilray.pipeline.report.preview_page",
+    **dict.fromkeys(_TASKS, "distilray.operators.tasks"),
+}
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -1,17 +1,17 @@
 """What a user can put right: reported as one line, exit code 2. What only stops a run: as one line too, exit code 1."""
 
-from distilray.model.attention import BackendError
-from distilray.model.calibrate import CalibrationError
-from distilray.model.config import CheckpointError
-from distilray.model.metrics import MetricError
-from distilray.model.predictor import DeviceMemoryError, NotFiniteError
-from distilray.model.store import PackageError, StoreError
-from distilray.model.windows import WindowError
-from distilray.operators.columns import ColumnSizeError
-from distilray.operators.read import ShardError
-from distilray.operators.sandbox import SandboxError
-from distilray.operators.task import TaskError
-from distilray.operators.write import UnitError
+from distilray.model.errors import (
+    BackendError,
+    CalibrationError,
+    CheckpointError,
+    DeviceMemoryError,
+    MetricError,
+    NotFiniteError,
+    PackageError,
+    StoreError,
+    WindowError,
+)
+from distilray.operators.errors import ColumnSizeError, SandboxError, ShardError, TaskError, UnitError
 
 
 class FencedError(RuntimeError):
@@ -24,6 +24,18 @@ class StalledError(RuntimeError):
 
 class JobError(ValueError):
     """A job that cannot run as it is written: what was expected, what came, where, and what to do."""
+
+
+class DeadLettersError(RuntimeError):
+    """More rows died than the job allows."""
+
+
+class IncompleteError(RuntimeError):
+    """Rows planned and rows answered differ: the run must not say success."""
+
+
+class ParityError(RuntimeError):
+    """More decisions of a run differ from those of its float32 reference than the job allows, or nobody can tell."""
 
 
 USER_ERRORS = (
@@ -39,3 +51,4 @@ USER_ERRORS = (
     ColumnSizeError,
 )
 STOP_ERRORS = (StoreError, FencedError, StalledError, SandboxError, UnitError, NotFiniteError, DeviceMemoryError)
+UNFINISHED_ERRORS = (IncompleteError, DeadLettersError, ParityError, FencedError)

@@ -38,7 +38,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The examples in a folder of their own, with the output of examples/jobs/ner.yaml in out/ner-yaml."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples", folder / "examples")
-    command = [sys.executable, "-m", "distilray.pipeline.cli", "run", "examples/jobs/ner.yaml"]
+    command = [sys.executable, "-m", "distilray", "run", "examples/jobs/ner.yaml"]
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     return folder
 

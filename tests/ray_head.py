@@ -43,9 +43,9 @@ def _without_path() -> dict[str, str]:
 def make_bare_python(folder: Path) -> Path:
     """A Python that has every dependency, but not distilray."""
     venv.create(folder / "bare", symlinks=True)
-    site = next((folder / "bare/lib").glob("python*/site-packages"))
+    target = next((folder / "bare/lib").glob("python*/site-packages"))
     # the line makes the packages importable; .pth files inside them, such as an editable install's, are not read
-    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    (target / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     python = folder / "bare/bin/python"
     missing = subprocess.run(
         [python, "-c", "import distilray"], cwd=folder, env=_without_path(), capture_output=True, check=False

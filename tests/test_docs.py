@@ -10,8 +10,8 @@ import duckdb
 import pytest
 import yaml
 
-from distilray.pipeline.arguments import parser
-from distilray.pipeline.job import parse_job
+from distilray.pipeline.cli.parser import parser
+from distilray.pipeline.job.job import parse_job
 from tests.support import read_output
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,7 +94,7 @@ def test_every_command_works(command: str, checkout: Path) -> None:
         return
     assert program == ".venv/bin/distilray", f"{command}: add how it is tested"
     done = subprocess.run(
-        [sys.executable, "-m", "distilray.pipeline.cli", *arguments],
+        [sys.executable, "-m", "distilray", *arguments],
         cwd=checkout,
         capture_output=True,
         text=True,

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow.dataset as ds
 import pytest
 
-from distilray.operators import schema as s
-from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec
+from distilray.operators.predict import PredictUnit
+from distilray.operators.rows import schema as s
 from distilray.operators.tasks import TokenClassification
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tokenize import TokenizeUnit
+from distilray.operators.worker_config import ComputeSpec
 from tests.operators.harness import rows
 from tests.support import make_checkpoint, read_output
 
@@ -38,10 +38,10 @@ def test_bfloat16_finds_what_float32_finds() -> None:
     """The gate of 16-bit labels on a trained model: at least 99.9 % of the tokens' labels agree."""
     texts = ds.dataset(ROOT / "examples/corpus").to_table(columns=["text"])["text"].slice(0, 6)
     tasks = [TokenClassification(model=str(ROOT / "examples/models/ner"), aggregation="none")]
-    tokens = Tokenize(tasks)(rows(texts.to_pylist()))
+    tokens = TokenizeUnit(tasks)(rows(texts.to_pylist()))
     answers = []
     for dtype in ("float32", "bfloat16"):
-        lists = Predict(tasks, ComputeSpec(dtype=dtype))(tokens)["entities"].to_pylist()
+        lists = PredictUnit(tasks, ComputeSpec(dtype=dtype))(tokens)["entities"].to_pylist()
         answers.append({(i, e["start"], e["label"]) for i, row in enumerate(lists) for e in row})
     total = sum(map(len, tokens[s.tokens_column(0, s.TEXT)].to_pylist()))
     assert len(answers[0]) > 500
@@ -62,7 +62,7 @@ def test_three_tasks_in_one_pass_over_the_speeches(checkout: Path) -> None:
     manifest = json.loads((checkout / "out/century/_manifest.json").read_text())
     ner = json.loads((checkout / "out/ner-yaml/_manifest.json").read_text())
     assert manifest["computed_tokens"] == ner["computed_tokens"]  # one pass for all three
-    evaluate = [sys.executable, "-m", "distilray.pipeline.cli", "evaluate", "examples/jobs/century.yaml", "--json"]
+    evaluate = [sys.executable, "-m", "distilray", "evaluate", "examples/jobs/century.yaml", "--json"]
     said = subprocess.run(evaluate, cwd=checkout, check=True, capture_output=True, text=True).stdout
     assert json.loads(said)["spoken_in"]["accuracy"] == pytest.approx(np.mean(right))
 
@@ -80,7 +80,7 @@ def test_every_speech_is_asked_the_same_questions(checkout: Path, tmp_path: Path
         "Which country was at war?",
         "Who is the Secretary of State?",
     }
-    evaluate = [sys.executable, "-m", "distilray.pipeline.cli", "evaluate", "examples/jobs/qa.yaml", "--json"]
+    evaluate = [sys.executable, "-m", "distilray", "evaluate", "examples/jobs/qa.yaml", "--json"]
     command = [*evaluate, "--set", f"tasks.0.model={model}"]
     said = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True).stdout
     assert json.loads(said)["answers"]["HasAns_total"] == 61

@@ -45,15 +45,23 @@ def test_operators_know_neither_ray_nor_the_pipeline(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["ray", "torch", "pyarrow", "pydantic", "distilray.pipeline", "distilray.operators", "distilray.model.store"],
+    [
+        "ray",
+        "torch",
+        "pyarrow",
+        "pydantic",
+        "distilray.pipeline",
+        "distilray.operators",
+        "distilray.model.storage.store",
+    ],
 )
 def test_deploy_runs_where_only_airflow_is(module: str) -> None:
     assert not uses("deploy", module)
 
 
 def test_only_one_file_of_the_pipeline_imports_ray() -> None:
-    files = [path.name for path in (ROOT / "pipeline").glob("*.py") if "import ray" in path.read_text()]
-    assert files == ["graph.py"]
+    files = [path.name for path in (ROOT / "pipeline").rglob("*.py") if "import ray" in path.read_text()]
+    assert files == ["ray_data.py"]
     assert not uses("pipeline", "transformers")
 
 
@@ -83,10 +91,10 @@ def test_the_listed_packages_are_those_of_the_tree() -> None:
 
 def test_an_uninstalled_checkout_is_importable(tmp_path: Path) -> None:
     """As in `ray job submit --working-dir .`: the repository on the path, nothing installed."""
-    code = "import distilray.model.config, distilray; print(distilray.model.config.__file__)"
+    code = "import distilray.model.network.config, distilray; print(distilray.model.network.config.__file__)"
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}, *{sys.path!r}]; {code}"]
     said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
-    assert said == str(ROOT / "model/config.py")
+    assert said == str(ROOT / "model/network/config.py")
 
 
 def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
@@ -108,7 +116,7 @@ def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     names = zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist()
     modules = {f"distilray/{path.relative_to(ROOT)}" for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
     packaged = {name for name in names if ".dist-info/" not in name}
-    templates = {f"distilray/{path.relative_to(ROOT)}" for path in (ROOT / "pipeline/page").glob("*.[cj]*")}
+    templates = {f"distilray/{path.relative_to(ROOT)}" for path in (ROOT / "pipeline/report").glob("*.[cj]*")}
     assert len(templates) == 5
     assert packaged == modules | templates | {"distilray/__init__.py", "distilray/__main__.py", "distilray/py.typed"}
 

@@ -21,15 +21,15 @@ import yaml
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.config import CheckpointError
-from distilray.model.formats import load_tensors
-from distilray.model.redact import redacted
-from distilray.model.weights import read_weights
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.formats.load import load_tensors
+from distilray.model.checkpoint.weights import read_weights
+from distilray.model.errors import CheckpointError
+from distilray.model.storage.redact import redacted
 from distilray.pipeline import JobError, load_job
-from distilray.pipeline.cli import main
-from distilray.pipeline.job import parse_job
-from distilray.pipeline.job_file import read_job_file
+from distilray.pipeline.cli.main import main
+from distilray.pipeline.job.job import parse_job
+from distilray.pipeline.job.job_file import read_job_file
 from tests.support import edit_config, make_checkpoint, write_shard
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -67,7 +67,7 @@ def test_no_source_evaluates_or_unpickles() -> None:
             assert keywords["weights_only"] == "True", where
         if said == "yaml.load":
             assert [ast.unparse(argument) for argument in call.args[1:]] == ["_Loader"], where
-    from distilray.model.plain_yaml import _Loader
+    from distilray.model.storage.safe_yaml import _Loader
 
     assert issubclass(_Loader, yaml.SafeLoader)
 
@@ -459,7 +459,7 @@ def test_ray_keeps_secrets_too(failure: str | None, job: dict[str, Any], tmp_pat
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
     code = (
         "import ray, sys; ray.init(num_cpus=2, include_dashboard=False, log_to_driver=True); "
-        "from distilray.pipeline.cli import main; code = main(['run', sys.argv[1]]); "
+        "from distilray.pipeline.cli.main import main; code = main(['run', sys.argv[1]]); "
         "from ray.util.state import list_tasks; sys.exit(code)"
     )
     environment = {

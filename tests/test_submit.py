@@ -79,7 +79,7 @@ def test_a_cluster_that_asks_for_a_token(tmp_path: Path, checkout: Path) -> None
     """The job's own driver and workers have it from the head; whoever lacks it is turned away."""
     token = secrets.token_hex(32)
     with head(Path(sys.executable), tmp_path, checkout, token) as environment:
-        ours = [sys.executable, "-m", "distilray.pipeline.cli", "submit", "examples/jobs/ner.yaml"]
+        ours = [sys.executable, "-m", "distilray", "submit", "examples/jobs/ner.yaml"]
         done = subprocess.run(ours, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert (checkout / "out/ner-yaml/_SUCCESS").exists()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from distilray.model.packed import Ints, budget_slices, offsets_of, ragged_arange, ragged_ranges, run_lengths
-from distilray.model.windows import word_starts
+from distilray.model.arrays import Ints, budget_slices, offsets_of, ragged_arange, ragged_ranges, run_lengths
+from distilray.model.inference.windows import word_starts
 
 Floats = npt.NDArray[np.float32]
 
@@ -15,7 +15,7 @@ _CELLS = 1 << 20  # possible spans looked at together: bounds the memory where a
 
 
 @dataclass(frozen=True)
-class Tokens:
+class ContextTokens:
     """Tokens of windows as ends of spans. lengths: [W]; begin, finish: [N], what tells spans apart, growing within a
     window; opens, closes: [N], the score of a span that starts or ends here."""
 
@@ -27,7 +27,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Spans:
+class AnswerSpans:
     """S spans: their group, what tells them apart, and their score, [S] each."""
 
     group: Ints
@@ -35,17 +35,17 @@ class Spans:
     finish: Ints
     score: Floats
 
-    def take(self, which: Ints) -> "Spans":
-        return Spans(self.group[which], self.begin[which], self.finish[which], self.score[which])
+    def take(self, which: Ints) -> "AnswerSpans":
+        return AnswerSpans(self.group[which], self.begin[which], self.finish[which], self.score[which])
 
 
-def join(parts: Sequence[Spans]) -> Spans:
+def join(parts: Sequence[AnswerSpans]) -> AnswerSpans:
     """One after another."""
     columns = zip(*((part.group, part.begin, part.finish, part.score) for part in parts), strict=True)
-    return Spans(*(np.concatenate(arrays) for arrays in columns))
+    return AnswerSpans(*(np.concatenate(arrays) for arrays in columns))
 
 
-def best_spans(tokens: Tokens, group: Ints, score: np.ufunc, max_answer_len: int, count: int) -> Spans:
+def best_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, max_answer_len: int, count: int) -> AnswerSpans:
     """The `count` best distinct spans of each group of windows, best first; group: [W], sorted.
 
     score: grows with both of its arguments. Spans that tie stand in order of begin and finish.
@@ -56,11 +56,11 @@ def best_spans(tokens: Tokens, group: Ints, score: np.ufunc, max_answer_len: int
     for part in list(budget_slices(tokens.lengths, _CELLS // longest)) or [slice(0, 0)]:
         at = slice(offsets[part.start], offsets[part.stop])
         columns = (tokens.begin[at], tokens.finish[at], tokens.opens[at], tokens.closes[at])
-        found.append(_good_spans(Tokens(tokens.lengths[part], *columns), group[part], score, longest, count))
+        found.append(_good_spans(ContextTokens(tokens.lengths[part], *columns), group[part], score, longest, count))
     return _first_distinct(join(found), count)
 
 
-def _good_spans(tokens: Tokens, group: Ints, score: np.ufunc, longest: int, count: int) -> Spans:
+def _good_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, longest: int, count: int) -> AnswerSpans:
     """At least the `count` best distinct spans of each group, found without a look at all spans.
 
     The spans that start in different places are distinct: so many of them as good as a bound show that the best
@@ -76,7 +76,7 @@ def _good_spans(tokens: Tokens, group: Ints, score: np.ufunc, longest: int, coun
     worth = score(tokens.opens[start], tokens.closes[last])
     good = np.flatnonzero(worth >= bound[start])
     start, last = start[good], last[good]
-    spans = Spans(group[window[start]], tokens.begin[start], tokens.finish[last], worth[good])
+    spans = AnswerSpans(group[window[start]], tokens.begin[start], tokens.finish[last], worth[good])
     return _first_distinct(spans, count)
 
 
@@ -91,7 +91,7 @@ def _reach(values: Floats, left: Ints, width: int) -> Floats:
     return reach
 
 
-def _bound(best: Floats, window: Ints, tokens: Tokens, group: Ints, count: int) -> Floats:
+def _bound(best: Floats, window: Ints, tokens: ContextTokens, group: Ints, count: int) -> Floats:
     """[W]: a score that the `count` best distinct spans of the window's group reach.
 
     The highest, over the windows of the group, of the `count`-th best over places to start in the window.
@@ -109,7 +109,7 @@ def _bound(best: Floats, window: Ints, tokens: Tokens, group: Ints, count: int) 
     return np.repeat(np.maximum.reduceat(bound, offsets_of(sizes)[:-1]), sizes)
 
 
-def _first_distinct(spans: Spans, count: int) -> Spans:
+def _first_distinct(spans: AnswerSpans, count: int) -> AnswerSpans:
     """The first `count` of each group, best first, and of equal spans the best."""
     spans = spans.take(np.lexsort((-spans.score, spans.finish, spans.begin, spans.group)))
     same = np.zeros(len(spans.group), dtype=np.bool_)

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilray.model.decode.answer_spans import Floats, Spans, Tokens, best_spans, join
+from distilray.model.arrays import Ints, offsets_of, ragged_arange, run_lengths
+from distilray.model.decode.answer_spans import AnswerSpans, ContextTokens, Floats, best_spans, join
 from distilray.model.decode.scores import ragged_softmax
-from distilray.model.packed import Ints, offsets_of, ragged_arange, run_lengths
-from distilray.model.windows import word_starts
+from distilray.model.inference.windows import word_starts
 
 N_BEST = 20  # answers that share an ask's probability, as in BERT's own script
 
 
 @dataclass(frozen=True)
-class AskWindows:
+class QuestionWindows:
     """W windows of asks, their N context tokens end to end.
 
     ask: int64 [W], non-decreasing; lengths: int64 [W], context tokens, 0 for a context without any;
@@ -52,7 +52,7 @@ class AskWindows:
 
 
 @dataclass(frozen=True)
-class Answers:
+class RankedAnswers:
     """A answers. ask: int64 [A], sorted; start, end: int32 [A], characters of the context, both 0 for the null answer;
     score: float32 [A]. Within an ask the best comes first, except in `hf_candidates`."""
 
@@ -63,14 +63,14 @@ class Answers:
 
 
 def decode(
-    windows: AskWindows,
+    windows: QuestionWindows,
     *,
     max_answer_len: int = 15,
     top_k: int = 1,
     align_to_words: bool = True,
     handle_impossible_answer: bool = False,
     null_threshold: float = 0.0,
-) -> Answers:
+) -> RankedAnswers:
     """The `top_k` best answers of each ask, by logits that compare across windows.
 
     A span of at most `max_answer_len` tokens is worth its start logit plus its end logit; `align_to_words` then widens
@@ -85,12 +85,12 @@ def decode(
     asks, counts = run_lengths(windows.ask)
     group = np.repeat(np.arange(len(asks)), counts)
     begin, finish = _word_characters(windows, group) if align_to_words else (windows.start, windows.end)
-    tokens = Tokens(windows.lengths, begin, finish, windows.start_logits, windows.end_logits)
+    tokens = ContextTokens(windows.lengths, begin, finish, windows.start_logits, windows.end_logits)
     spans = best_spans(tokens, group, np.add, max_answer_len, max(N_BEST, top_k))
     place = spans.score.astype(np.float64)
     if handle_impossible_answer:
         zero = np.zeros_like(asks)
-        null = Spans(np.arange(len(asks)), zero, zero, _least(windows.null_start + windows.null_end, counts))
+        null = AnswerSpans(np.arange(len(asks)), zero, zero, _least(windows.null_start + windows.null_end, counts))
         spans, place = join([spans, null]), np.append(place, null.score.astype(np.float64) - null_threshold)
     spans = spans.take(np.lexsort((-place, spans.group)))  # stable: a span comes before its equal, the null answer
     sizes = run_lengths(spans.group)[1]
@@ -99,8 +99,8 @@ def decode(
 
 
 def hf_candidates(
-    windows: AskWindows, *, max_answer_len: int = 15, top_k: int = 1, align_to_words: bool = True
-) -> tuple[Answers, Answers]:
+    windows: QuestionWindows, *, max_answer_len: int = 15, top_k: int = 1, align_to_words: bool = True
+) -> tuple[RankedAnswers, RankedAnswers]:
     """Transformers' spans, window by window in its order, and the null answer of each ask: input of `hf_merge`.
 
     Start and end probabilities are those of the window, [CLS] included; a span's score is their product. Words are
@@ -113,7 +113,7 @@ def hf_candidates(
     each, number = np.arange(len(windows.ask)), np.arange(len(windows.start))
     p_start, null_start = _window_softmax(windows.start_logits, windows.null_start, windows.lengths)
     p_end, null_end = _window_softmax(windows.end_logits, windows.null_end, windows.lengths)
-    tokens = Tokens(windows.lengths, number, number, p_start, p_end)
+    tokens = ContextTokens(windows.lengths, number, number, p_start, p_end)
     wanted = top_k * 2 + 10 if align_to_words else top_k  # some turn out to be the same words
     spans = best_spans(tokens, each, np.multiply, max_answer_len, wanted)
     begin, finish = _word_characters(windows, each) if align_to_words else (windows.start, windows.end)
@@ -124,7 +124,7 @@ def hf_candidates(
     return candidates, _answers(asks, zero, zero, _least(null_start * null_end, counts), zero == 0)
 
 
-def hf_merge(candidates: Answers, key: Ints, nulls: Answers | None, *, top_k: int = 1) -> Answers:
+def hf_merge(candidates: RankedAnswers, key: Ints, nulls: RankedAnswers | None, *, top_k: int = 1) -> RankedAnswers:
     """Transformers' answers: candidates of an ask that read the same are one, at the first's place, scores summed.
 
     key: [A], equal for candidates of an ask whose text is the same after Python's `str.lower`. nulls: from
@@ -156,7 +156,7 @@ def _window_softmax(logits: Floats, null: Floats, lengths: Ints) -> tuple[Floats
     return probabilities[~is_null], probabilities[is_null]
 
 
-def _word_characters(windows: AskWindows, group: Ints) -> tuple[Ints, Ints]:
+def _word_characters(windows: QuestionWindows, group: Ints) -> tuple[Ints, Ints]:
     """Where the word of each token starts and ends, [N] each, as far as the windows of its group [W] show the word."""
     offsets = offsets_of(windows.lengths)
     first = np.flatnonzero(word_starts(offsets, windows.word_ids))
@@ -181,9 +181,11 @@ def _least(values: Floats, counts: Ints) -> Floats:
     return np.minimum.reduceat(values, offsets_of(counts)[:-1]) if len(counts) else values
 
 
-def _answers(ask: Ints, start: Ints, end: Ints, score: npt.NDArray[np.floating], which: npt.NDArray[Any]) -> Answers:
+def _answers(
+    ask: Ints, start: Ints, end: Ints, score: npt.NDArray[np.floating], which: npt.NDArray[Any]
+) -> RankedAnswers:
     types = (np.int64, np.int32, np.int32, np.float32)
-    return Answers(*(column[which].astype(t) for column, t in zip((ask, start, end, score), types, strict=True)))
+    return RankedAnswers(*(column[which].astype(t) for column, t in zip((ask, start, end, score), types, strict=True)))
 
 
 def _check_positive(**options: int) -> None:

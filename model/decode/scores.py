@@ -4,7 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from distilray.model.packed import Floats, Ints, offsets_of, ragged_arange
+from distilray.model.arrays import Floats, Ints, offsets_of, ragged_arange
+from distilray.model.network.config import ProblemType
 
 # how logits become scores; "none" leaves them as they are
 Function = Literal["softmax", "sigmoid", "none"]
@@ -60,3 +61,28 @@ def ranked_ragged(scores: Floats, counts: Ints, most: int | None) -> tuple[Ints,
     nth = ragged_arange(counts)
     kept = order if most is None else order[nth < most]
     return kept, counts if most is None else np.minimum(counts, most)
+
+
+def best_in_groups(scores: Floats, counts: Ints) -> Ints:
+    """Return the index, among all scores, of the best of each group of `counts` neighbours."""
+    return ranked_ragged(scores, counts, 1)[0]
+
+
+def label_decisions(logits: Floats, problem: ProblemType) -> Ints:
+    """Return what logits [N, L] decide: the best label [N, 1], a yes or no for each label [N, L], or nothing [N, 0]."""
+    if problem == "multi_label_classification":
+        return (logits > 0).astype(np.int64)
+    if problem == "regression" or logits.shape[1] == 1:
+        return no_decisions(logits)
+    return best_label(logits)
+
+
+def best_label(logits: Floats) -> Ints:
+    """Return the best label of each row, [N, 1]; logits: [N, L]."""
+    best: Ints = logits.argmax(axis=1)
+    return best[:, None]
+
+
+def no_decisions(logits: Floats) -> Ints:
+    """Return no decision for each of N rows, [N, 0]."""
+    return np.empty((len(logits), 0), dtype=np.int64)

@@ -7,11 +7,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from distilray.model.arrays import Bools, Floats, Ints
 from distilray.model.decode.scores import softmax
 from distilray.model.decode.tags import split_labels
 from distilray.model.decode.viterbi import TagRules, best_path
-from distilray.model.packed import Bools, Floats, Ints
-from distilray.model.windows import word_starts
+from distilray.model.inference.windows import word_starts
 
 Aggregation = Literal["none", "simple", "first", "average", "max"]
 
@@ -38,7 +38,7 @@ class TagScheme:
 
 
 @dataclass(frozen=True)
-class Spans:
+class EntitySpans:
     """E entities in order of text. text: int64 [E]; start, end: int32, characters; label: int64 index into names."""
 
     text: npt.NDArray[np.int64]
@@ -48,9 +48,9 @@ class Spans:
     score: Floats
     names: tuple[str, ...]
 
-    def take(self, which: Ints | Bools) -> "Spans":
+    def take(self, which: Ints | Bools) -> "EntitySpans":
         """The chosen entities, by mask or by index."""
-        return Spans(
+        return EntitySpans(
             self.text[which], self.start[which], self.end[which], self.label[which], self.score[which], self.names
         )
 
@@ -108,7 +108,7 @@ def decode(
     scheme: TagScheme,
     aggregation: Aggregation,
     rules: TagRules | None = None,
-) -> Spans:
+) -> EntitySpans:
     """Entities of R texts whose N tokens lie end to end.
 
     logits: [N, L]; offsets: [R + 1]; starts_word: [N], true at least at each text's first token;
@@ -142,18 +142,20 @@ def decode_best(
     end: Ints,
     scheme: TagScheme,
     aggregation: Aggregation,
-) -> Spans:
+) -> EntitySpans:
     """As `decode`, of each token's likeliest label and its probability, [N] each, where that is enough."""
     first = _firsts(starts_word, aggregation)
     speaker = _speakers(score, first, aggregation)
     return _spans(label[speaker], score[speaker], first, offsets, start, end, scheme)
 
 
-def _spans(label: Ints, score: Floats, first: Ints, offsets: Ints, start: Ints, end: Ints, scheme: TagScheme) -> Spans:
+def _spans(
+    label: Ints, score: Floats, first: Ints, offsets: Ints, start: Ints, end: Ints, scheme: TagScheme
+) -> EntitySpans:
     """Neighbouring words that belong together; label, score, first: [words], first: the first token of each."""
     if not len(first):
         empty = np.zeros(0, dtype=np.int32)
-        return Spans(
+        return EntitySpans(
             empty.astype(np.int64), empty, empty, empty.astype(np.int64), empty.astype(np.float32), scheme.names
         )
     text = _text_of(offsets)[first]
@@ -162,7 +164,7 @@ def _spans(label: Ints, score: Floats, first: Ints, offsets: Ints, start: Ints, 
     head = np.flatnonzero(new)
     tail = np.append(head[1:], len(new)) - 1
     mean = np.add.reduceat(score, head, dtype=np.float64) / (tail - head + 1)
-    spans = Spans(
+    spans = EntitySpans(
         text[head].astype(np.int64),
         start[first[head]].astype(np.int32),
         end[last[tail]].astype(np.int32),
@@ -215,7 +217,7 @@ def _new_group(text: Ints, label: Ints, scheme: TagScheme) -> Bools:
     return new
 
 
-def above(spans: Spans, threshold: float, by_label: Mapping[str, float]) -> Spans:
+def above(spans: EntitySpans, threshold: float, by_label: Mapping[str, float]) -> EntitySpans:
     """The spans whose score reaches their label's threshold."""
     limits = np.array([by_label.get(name, threshold) for name in spans.names], dtype=np.float32)
     return spans.take(spans.score >= limits[spans.label])

@@ -11,8 +11,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from distilray.model.arrays import Bools, Floats, Ints, offsets_of, ragged_arange, ragged_ranges, run_lengths
 from distilray.model.decode.tags import split_labels
-from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_arange, ragged_ranges, run_lengths
 
 _LEAST = np.finfo(np.float32).tiny  # a probability of 0 is this
 _SLACK = 1e-3  # more than rounding adds to a sum of three logarithms

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distilray.model.metrics import MetricError
+from distilray.model.arrays import Ints, offsets_of, ragged_ranges
+from distilray.model.errors import MetricError
 from distilray.model.metrics.exact import Floats, exact_sum, exact_value
-from distilray.model.packed import Ints, offsets_of, ragged_ranges
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from distilray.model.metrics.gold import check_choices, labelled
-from distilray.model.packed import Ints
+from distilray.model.arrays import Ints
+from distilray.model.metrics.labelled import check_choices, labelled
 
 
 def count(gold: Ints, found: Ints, sizes: Ints) -> dict[str, Any]:

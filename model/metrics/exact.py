@@ -8,7 +8,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from distilray.model.metrics import MetricError, merge
+from distilray.model.errors import MetricError
+from distilray.model.metrics.counts import merge
 
 Total = dict[str, int]
 Floats = npt.NDArray[np.floating]

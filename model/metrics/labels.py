@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from distilray.model.metrics.gold import check_choices, labelled
-from distilray.model.metrics.scores import ratio, score_table
-from distilray.model.packed import Ints
+from distilray.model.arrays import Ints
+from distilray.model.metrics.f1 import ratio, score_table
+from distilray.model.metrics.labelled import check_choices, labelled
 
 
 def count(gold: Ints, found: Ints, names: Sequence[str]) -> dict[str, Any]:

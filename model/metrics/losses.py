@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilray.model.metrics import MetricError
+from distilray.model.arrays import Ints
+from distilray.model.errors import MetricError
 from distilray.model.metrics.exact import Floats, exact_sum, exact_value, rounded
-from distilray.model.metrics.gold import IGNORED, labelled
-from distilray.model.packed import Ints
+from distilray.model.metrics.labelled import IGNORED, labelled
 
 Terms = npt.NDArray[np.float64]
 

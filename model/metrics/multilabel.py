@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from distilray.model.metrics.exact import Floats, exact_sum, exact_value
-from distilray.model.metrics.gold import check_columns
-from distilray.model.metrics.scores import score_table
+from distilray.model.metrics.f1 import score_table
+from distilray.model.metrics.labelled import check_columns
 
 _Bools = npt.NDArray[np.bool_]
 _KEYS = ("precision", "recall", "f1")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distilray.model.metrics.exact import Floats, exact_dot, exact_sum, exact_value, rounded
-from distilray.model.metrics.gold import check_columns
+from distilray.model.metrics.labelled import check_columns
 
 _FIGURES = ("mse", "mae", "r2", "pearson")
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from distilray.model.metrics import MetricError
-from distilray.model.metrics.scores import score_table
-from distilray.model.packed import Ints
+from distilray.model.arrays import Ints
+from distilray.model.errors import MetricError
+from distilray.model.metrics.f1 import score_table
 
 _Rows = npt.NDArray[np.int64]
 

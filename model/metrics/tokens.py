@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from distilray.model.arrays import Ints
 from distilray.model.metrics import losses
 from distilray.model.metrics.exact import Floats
-from distilray.model.metrics.gold import labelled
-from distilray.model.packed import Ints
+from distilray.model.metrics.labelled import labelled
 
 _TOPS = (1, 5)
 

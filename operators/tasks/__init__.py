@@ -1,12 +1,31 @@
-"""One module a task: its options, what it asks of the model, and the column it makes."""
+"""One module for each task: its options, its request to the model, its column, and how its answers are shown and judged.
 
-from distilray.operators.tasks.embeddings import Embeddings
-from distilray.operators.tasks.fill_mask import FillMask
-from distilray.operators.tasks.multiple_choice import MultipleChoice
-from distilray.operators.tasks.question_answering import QuestionAnswering
-from distilray.operators.tasks.text_classification import TextClassification
-from distilray.operators.tasks.token_classification import TokenClassification
-from distilray.operators.tasks.zero_shot import ZeroShotClassification
+A new task is one module and one line in MODULES: see docs/add-a-task.md.
+"""
+
+from typing import TYPE_CHECKING
+
+from distilray.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from distilray.operators.tasks.embeddings import Embeddings
+    from distilray.operators.tasks.fill_mask import FillMask
+    from distilray.operators.tasks.multiple_choice import MultipleChoice
+    from distilray.operators.tasks.question_answering import QuestionAnswering
+    from distilray.operators.tasks.text_classification import TextClassification
+    from distilray.operators.tasks.token_classification import TokenClassification
+    from distilray.operators.tasks.zero_shot import ZeroShotClassification
+
+# the tasks that a job may have: class -> module, in the order in which errors and the JSON schema list them
+MODULES = {
+    "TokenClassification": "distilray.operators.tasks.token_classification",
+    "TextClassification": "distilray.operators.tasks.text_classification",
+    "ZeroShotClassification": "distilray.operators.tasks.zero_shot",
+    "QuestionAnswering": "distilray.operators.tasks.question_answering",
+    "FillMask": "distilray.operators.tasks.fill_mask",
+    "MultipleChoice": "distilray.operators.tasks.multiple_choice",
+    "Embeddings": "distilray.operators.tasks.embeddings",
+}
 
 __all__ = [
     "Embeddings",
@@ -17,3 +36,4 @@ __all__ = [
     "TokenClassification",
     "ZeroShotClassification",
 ]
+__getattr__, __dir__ = lazy_names(__name__, MODULES)

@@ -1,22 +1,25 @@
 """Embeddings: a vector for each text."""
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 from pydantic import model_validator
 
-from distilray.model.config import Config
-from distilray.model.heads import HeadName
-from distilray.model.packed import Floats
-from distilray.model.predictor import Arrays, Reading
-from distilray.model.sequences import SINGLE, read_first, single
-from distilray.model.tokenizer import Tokenizer
-from distilray.operators.batch import Batch
-from distilray.operators.gold import Gold
-from distilray.operators.long_texts import LongTexts, lay
-from distilray.operators.options import ColumnName, Count
-from distilray.operators.task import Answer, Death, Request, Task, TaskError
+from distilray.model.arrays import Arrays, Floats, Ints
+from distilray.model.decode.scores import no_decisions
+from distilray.model.inference.requests import HeadRequest, first_positions
+from distilray.model.inference.sequences import SINGLE, single
+from distilray.model.network.config import Config
+from distilray.model.network.names import HeadName
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.errors import TaskError
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.rows.batch import Batch
+from distilray.operators.tasks.long_texts import LongTexts, window_texts
+from distilray.operators.tasks.options import ColumnName, Count
+from distilray.operators.tasks.task import Answer, Line, Rejection, Rendering, Request, Task
 
 
 class Embeddings(Task):
@@ -57,12 +60,12 @@ class Embeddings(Task):
         if self.depth(config) > config.n_layers:
             raise TaskError(f"layer: the model has layers 0 to {config.n_layers}, got {self.layer}")
 
-    def kind(self, config: Config) -> pa.DataType:
+    def answer_type(self, config: Config) -> pa.DataType:
         return pa.list_(pa.float16() if self.dtype == "float16" else pa.float32(), config.dim)
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         capacity = batch.tokenizer.max_length - SINGLE
-        laid = lay(batch.text.tokens, capacity, self.long_texts)
+        laid = window_texts(batch.text.tokens, capacity, self.long_texts)
         windows = laid.windows
 
         def answer(outputs: Arrays) -> Answer:
@@ -70,18 +73,30 @@ class Embeddings(Task):
             vectors = laid.averaged(outputs[0], weights)
             if self.normalize:
                 vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-            deaths = (*laid.deaths(self.long_texts, batch.tokenizer.max_length), self._overflow(vectors))
+            rejections = (*laid.rejections(self.long_texts, batch.tokenizer.max_length), self._overflow(vectors))
             limit = np.finfo(self.dtype).max
             values = pa.array(np.clip(vectors, -limit, limit).astype(self.dtype).reshape(-1))
-            column = pa.FixedSizeListArray.from_arrays(values, type=self.kind(config))
-            return Answer(column, laid.beyond if self.truncates else None, deaths)
+            column = pa.FixedSizeListArray.from_arrays(values, type=self.answer_type(config))
+            return Answer(column, laid.beyond if self.truncates else None, rejections)
 
         sequences = single(batch.text.first[windows.text] + windows.start, windows.lengths)
-        return Request(sequences, Reading(read_first(len(windows.text))), windows.text, answer)
+        return Request(sequences, HeadRequest(first_positions(len(windows.text))), windows.text, answer)
 
-    def _overflow(self, vectors: Floats) -> Death:
+    def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
+        return no_decisions(logits)
+
+    def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
+        norm = np.linalg.norm(np.array(answer, dtype=np.float64))
+        return Rendering(lines=[Line("", f"{len(answer)} components, length {norm:.4g}")])
+
+    def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
+        flat = answers.flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        vectors = flat.reshape(len(answers), answers.type.list_size)
+        return "the length of each vector", pa.array(np.linalg.norm(vectors, axis=1))
+
+    def _overflow(self, vectors: Floats) -> Rejection:
         limit = np.finfo(self.dtype).max
-        return Death(
+        return Rejection(
             np.any(np.abs(vectors) > limit, axis=1),
             "embedding_overflow",
             f"a component is larger than {limit:g}, the most a {self.dtype} holds; choose dtype float32, or normalize",

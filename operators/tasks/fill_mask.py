@@ -1,34 +1,50 @@
 """Fill-mask: the tokens that a masked language model puts in the place of "[MASK]"."""
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
-import torch
+import pyarrow.compute as pc
 from pydantic import Field
-from torch import Tensor
 
-from distilray.model.config import Config
-from distilray.model.heads import HeadName
+from distilray.model.arrays import Arrays, Floats, Ints
+from distilray.model.decode.scores import best_label
+from distilray.model.inference.requests import HeadRequest, OutputPositions
+from distilray.model.inference.sequences import SINGLE, single
+from distilray.model.inference.windows import best_context_ranges, split
 from distilray.model.metrics import losses
 from distilray.model.metrics import tokens as metrics
-from distilray.model.metrics.gold import IGNORED
-from distilray.model.packed import Floats, Ints
-from distilray.model.predictor import Arrays, Reading
-from distilray.model.sequences import SINGLE, Readout, single
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.tokenizer_spec import SpecialTokens
-from distilray.model.windows import owned, split
-from distilray.operators import schema as s
-from distilray.operators.batch import Batch
-from distilray.operators.gold import Gold
-from distilray.operators.long_texts import TOO_LONG, default_overlap
-from distilray.operators.options import ColumnName, Positive
-from distilray.operators.ragged import ragged
-from distilray.operators.task import Answer, CompatTask, Death, Request, TaskError, answered
+from distilray.model.metrics.labelled import IGNORED
+from distilray.model.network.config import Config
+from distilray.model.network.names import HeadName
+from distilray.model.tokenizer.spec import SpecialTokens
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.errors import TaskError
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.batch import Batch
+from distilray.operators.rows.ragged import ragged
+from distilray.operators.tasks.long_texts import TOO_LONG, default_overlap
+from distilray.operators.tasks.options import ColumnName, Positive
+from distilray.operators.tasks.task import (
+    Answer,
+    CompatTask,
+    Line,
+    Rejection,
+    Rendering,
+    Request,
+    Span,
+    first_of_each,
+    gold_of_answered,
+)
 
 _MASKS_AT_ONCE = 1024  # each has an output for every token of the vocabulary
+
+if TYPE_CHECKING:  # a job that is only read imports no torch
+    import torch
+    from torch import Tensor
 
 
 class FillMask(CompatTask):
@@ -55,7 +71,7 @@ class FillMask(CompatTask):
             raise TaskError("the tokenizer has no mask token")
         self._target_ids(tokenizer)
 
-    def kind(self, config: Config) -> pa.DataType:
+    def answer_type(self, config: Config) -> pa.DataType:
         return pa.list_(s.FILLED)
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
@@ -64,23 +80,31 @@ class FillMask(CompatTask):
         mask = np.flatnonzero(tokens.input_ids == batch.tokenizer.mask_id)
         begin = tokens.offsets[:-1][windows.text]
         # each token is read in the window that sees most around it; of those, only the ones with masks are computed
-        used, sequence = np.unique(np.searchsorted(begin + owned(windows)[0], mask, "right") - 1, return_inverse=True)
+        used, sequence = np.unique(
+            np.searchsorted(begin + best_context_ranges(windows)[0], mask, "right") - 1, return_inverse=True
+        )
         within = begin[used] + windows.start[used]
-        readout = Readout(sequence, 1 + mask - within[sequence], np.ones_like(mask))
+        positions = OutputPositions(sequence, 1 + mask - within[sequence], np.ones_like(mask))
         row = np.searchsorted(tokens.offsets, mask, "right") - 1
         targets = self._target_ids(batch.tokenizer)
         counts = np.bincount(row, minlength=batch.rows)
-        deaths = [Death(counts == 0, "no_mask", "the text has no mask token")]
+        rejections = [Rejection(counts == 0, "no_mask", "the text has no mask token")]
         if self.compat == "hf":
-            deaths.append(Death(batch.text.lengths > capacity, TOO_LONG, f"the text has more than {capacity} tokens"))
+            rejections.append(
+                Rejection(batch.text.lengths > capacity, TOO_LONG, f"the text has more than {capacity} tokens")
+            )
 
-        wanted = None if gold is None else self._gold(answered(gold, tuple(deaths)), batch.tokenizer, counts)
+        wanted = (
+            None if gold is None else self._gold(gold_of_answered(gold, tuple(rejections)), batch.tokenizer, counts)
+        )
 
         @cache  # a copy for each pack would have the device waited for
-        def chosen(device: torch.device) -> Tensor | slice:
+        def chosen(device: "torch.device") -> "Tensor | slice":
+            import torch  # noqa: PLC0415  only where a model runs
+
             return slice(None) if targets is None else torch.from_numpy(targets).to(device)
 
-        def reduce(logits: Tensor, numbers: Ints) -> tuple[Tensor, ...]:
+        def reduce(logits: "Tensor", numbers: Ints) -> tuple["Tensor", ...]:
             scores = logits.softmax(-1)
             among = scores[:, chosen(logits.device)]
             best = tuple(among.topk(min(self.top_k, among.shape[1])))
@@ -90,10 +114,21 @@ class FillMask(CompatTask):
             scores, best, *compared = outputs
             ids = best if targets is None else targets[best]
             judged = {} if wanted is None else metrics.count(*(each[wanted != IGNORED] for each in compared))
-            return Answer(_column(batch, mask, counts, scores, ids), deaths=tuple(deaths), counts=judged)
+            return Answer(_column(batch, mask, counts, scores, ids), rejections=tuple(rejections), counts=judged)
 
         sequences = single(within, windows.lengths[used])
-        return Request(sequences, Reading(readout, reduce, _MASKS_AT_ONCE), windows.text[used], answer)
+        return Request(sequences, HeadRequest(positions, reduce, _MASKS_AT_ONCE), windows.text[used], answer)
+
+    def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
+        return best_label(logits)
+
+    def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
+        best = first_of_each(answer, "mask")
+        spans = [Span(each["start"], each["end"], each["token"], each["score"]) for each in best]
+        return Rendering(spans, [Line(f"mask {each['mask'] + 1}", each["token"], each["score"]) for each in answer])
+
+    def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
+        return "the score of each token", pc.struct_field(answers.flatten(), "score")
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return metrics.figures(counts)
@@ -114,8 +149,10 @@ class FillMask(CompatTask):
         return np.unique([known[target] for target in self.targets])
 
 
-def _compared(logits: Tensor, gold: Ints) -> tuple[Tensor, Tensor]:
-    """Loss and rank of the gold token at each position, 0 where there is none."""
+def _compared(logits: "Tensor", gold: Ints) -> tuple["Tensor", "Tensor"]:
+    """Return loss and rank of the gold token at each position, 0 where there is none."""
+    import torch  # noqa: PLC0415  only where a model runs
+
     has, table = gold != IGNORED, logits.cpu().numpy()
     loss, rank = np.zeros(len(gold)), np.zeros(len(gold), dtype=np.int64)
     loss[has], rank[has] = losses.cross_entropy(table, gold), metrics.ranks(table, gold)

@@ -1,30 +1,40 @@
 """Multiple choice: which of a row's choices goes with its text."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from distilray.model.config import Config
-from distilray.model.decode.scores import ragged_softmax, ranked_ragged
-from distilray.model.heads import HeadName
+from distilray.model.arrays import Arrays, Bools, Floats, Ints, offsets_of
+from distilray.model.decode.scores import best_in_groups, ragged_softmax, ranked_ragged
+from distilray.model.inference.requests import HeadRequest, first_positions
+from distilray.model.inference.sequences import PAIR, pair
 from distilray.model.metrics import choices as metrics
 from distilray.model.metrics import losses
-from distilray.model.packed import Bools, Floats, Ints, offsets_of
-from distilray.model.predictor import Arrays, Reading
-from distilray.model.sequences import PAIR, pair, read_first
-from distilray.model.tokenizer import Tokenizer
-from distilray.operators import schema as s
-from distilray.operators.batch import Batch
-from distilray.operators.gold import Gold
-from distilray.operators.long_texts import TOO_LONG
-from distilray.operators.options import ColumnName
-from distilray.operators.ragged import ragged
-from distilray.operators.task import Answer, Death, InputKind, JudgedTask, Request, answered
+from distilray.model.network.config import Config
+from distilray.model.network.names import HeadName
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.batch import Batch
+from distilray.operators.rows.ragged import one_chunk, ragged
+from distilray.operators.tasks.long_texts import TOO_LONG
+from distilray.operators.tasks.options import ColumnName
+from distilray.operators.tasks.task import (
+    Answer,
+    EvaluatedTask,
+    InputKind,
+    Line,
+    Rejection,
+    Rendering,
+    Request,
+    gold_of_answered,
+)
 
 
-class MultipleChoice(JudgedTask):
+class MultipleChoice(EvaluatedTask):
     """The best of a row's choices with a multiple choice checkpoint, from pairs of (text, choice).
 
     choices: the column with a list of two or more choices a row. long_texts: what becomes of a text that does not fit the
@@ -49,10 +59,10 @@ class MultipleChoice(JudgedTask):
     def check(self, config: Config, tokenizer: Tokenizer) -> None:
         """Any multiple choice checkpoint will do."""
 
-    def kind(self, config: Config) -> pa.DataType:
+    def answer_type(self, config: Config) -> pa.DataType:
         return s.CHOICE
 
-    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+    def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.struct_field(answers, "index").cast(pa.string())
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
@@ -63,27 +73,39 @@ class MultipleChoice(JudgedTask):
         beyond = _any(batch.text.lengths[row] > room, row, batch.rows)
         length = np.minimum(batch.text.lengths[row], np.maximum(room, 1))
         choice_length = np.minimum(choices.lengths, batch.tokenizer.max_length - PAIR - 1)  # of a row that is dead
-        deaths = self._deaths(counts, _any(room < 1, row, batch.rows), beyond, batch.tokenizer.max_length)
+        rejections = self._deaths(counts, _any(room < 1, row, batch.rows), beyond, batch.tokenizer.max_length)
 
         def answer(outputs: Arrays) -> Answer:
             logits = outputs[0][:, 0]
             column = _column(logits, counts)
             found = pc.struct_field(column, "index").to_numpy()
-            judged = _counts(logits, counts, found, answered(gold, deaths)) if gold else {}
-            return Answer(column, beyond if self.truncates else None, deaths, judged)
+            judged = _counts(logits, counts, found, gold_of_answered(gold, rejections)) if gold else {}
+            return Answer(column, beyond if self.truncates else None, rejections, judged)
 
         sequences = pair(batch.text.first[row], length, choices.first, choice_length)
-        return Request(sequences, Reading(read_first(len(row))), row, answer)
+        return Request(sequences, HeadRequest(first_positions(len(row))), row, answer)
+
+    def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
+        counts = pc.list_value_length(one_chunk(rows[s.input_column(self.choices)])).to_numpy()
+        return best_in_groups(logits[:, 0], counts)[:, None]
+
+    def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
+        choices = row[s.input_column(self.choices)]
+        about = ["chosen" if i == answer["index"] else "" for i in range(len(choices))]
+        return Rendering(lines=[Line(*line) for line in zip(about, choices, answer["scores"], strict=True)])
+
+    def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
+        return "the score of each best choice", pc.struct_field(answers, "score")
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **metrics.figures(counts["choices"])}
 
-    def _deaths(self, counts: Ints, no_room: Bools, beyond: Bools, limit: int) -> tuple[Death, ...]:
+    def _deaths(self, counts: Ints, no_room: Bools, beyond: Bools, limit: int) -> tuple[Rejection, ...]:
         says = f"text and choice have more than the model's {limit} tokens; choose long_texts truncate"
         return (
-            Death(counts < 2, "too_few_choices", f"column {self.choices} has fewer than two choices"),
-            Death(no_room, "choice_too_long", f"a choice leaves no room for the text within {limit} tokens"),
-            *([Death(beyond, TOO_LONG, says)] if self.long_texts == "error" else []),
+            Rejection(counts < 2, "too_few_choices", f"column {self.choices} has fewer than two choices"),
+            Rejection(no_room, "choice_too_long", f"a choice leaves no room for the text within {limit} tokens"),
+            *([Rejection(beyond, TOO_LONG, says)] if self.long_texts == "error" else []),
         )
 
 

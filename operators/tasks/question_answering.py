@@ -1,5 +1,6 @@
 """Extractive question answering: spans of the text that answer questions asked of it."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -7,23 +8,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from distilray.model.config import Config
-from distilray.model.decode.question_answering import Answers, AskWindows, decode, hf_candidates, hf_merge
-from distilray.model.heads import HeadName
+from distilray.model.arrays import Arrays, Bools, Floats, Ints, offsets_of, ragged_ranges
+from distilray.model.decode.question_answering import QuestionWindows, RankedAnswers, decode, hf_candidates, hf_merge
+from distilray.model.decode.scores import best_in_groups
+from distilray.model.inference.requests import HeadRequest, OutputPositions
+from distilray.model.inference.sequences import PAIR, pair
+from distilray.model.inference.windows import Windows, split, split_hf
 from distilray.model.metrics import answers, losses
-from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_ranges
-from distilray.model.predictor import Arrays, Reading
-from distilray.model.sequences import PAIR, Readout, pair
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.windows import Windows, split, split_hf
-from distilray.operators import schema as s
-from distilray.operators.batch import Batch
-from distilray.operators.gold import Gold
-from distilray.operators.long_texts import least_room
-from distilray.operators.options import ColumnName, Count, Positive
-from distilray.operators.ragged import ragged, slice_characters
-from distilray.operators.task import Answer, CompatTask, Death, InputKind, Request, TaskError, answered
-from distilray.operators.tasks import answer_gold
+from distilray.model.network.config import Config
+from distilray.model.network.names import HeadName
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.errors import TaskError
+from distilray.operators.evaluation import gold_answers as answer_gold
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.batch import Batch
+from distilray.operators.rows.ragged import ragged, slice_characters
+from distilray.operators.tasks.long_texts import least_room
+from distilray.operators.tasks.options import ColumnName, Count, Positive
+from distilray.operators.tasks.task import (
+    Answer,
+    CompatTask,
+    InputKind,
+    Line,
+    Rejection,
+    Rendering,
+    Request,
+    Span,
+    first_of_each,
+    frequent_texts,
+    gold_of_answered,
+)
 
 
 class QuestionAnswering(CompatTask):
@@ -78,36 +93,62 @@ class QuestionAnswering(CompatTask):
                 f"too few for an overlap of {self._overlap(tokenizer, room).max()}: ask a shorter one"
             )
 
-    def kind(self, config: Config) -> pa.DataType:
+    def answer_type(self, config: Config) -> pa.DataType:
         return pa.list_(s.ANSWER)
 
-    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+    def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         text = pc.struct_field(pc.list_flatten(answers), "text")
         return pc.if_else(pc.equal(text, ""), "no answer", "answer")
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         questions = batch.others[self.question_column] if self.question_column else batch.add(self.questions or [])
         each = 1 if self.question_column else len(self.questions or [])
-        room, deaths = self._room(batch, questions.lengths)
+        room, rejections = self._room(batch, questions.lengths)
         windows, ask = self._windows(batch, room, each)
         question = ask if self.question_column else ask % each
         length = (self._limit(batch.tokenizer) - PAIR - room)[question]
         context = batch.text.first[windows.text] + windows.start
         sequences = pair(questions.first[question], length, context, windows.lengths)
         offsets, at_context = offsets_of(sequences.lengths), 2 + length
-        readout = Readout(np.arange(len(ask)), np.zeros_like(ask), sequences.lengths)  # [CLS], question and text
+        positions = OutputPositions(
+            np.arange(len(ask)), np.zeros_like(ask), sequences.lengths
+        )  # [CLS], question and text
 
         def answer(outputs: Arrays) -> Answer:
             (logits,) = outputs
             in_text = logits[ragged_ranges(offsets[:-1] + at_context, windows.lengths)]
             column = self._column(batch, self._answers(batch, windows, ask, in_text, logits[offsets[:-1]]))
             if gold is None:
-                return Answer(column, deaths=deaths)
-            judged = answered(gold, deaths)
-            counts = answer_gold.count(judged, column, batch.text.tokens, windows, at_context, logits, offsets)
-            return Answer(column, deaths=deaths, counts=counts)
+                return Answer(column, rejections=rejections)
+            judged = gold_of_answered(gold, rejections)
+            counts = answer_gold.count_answers(judged, column, batch.text.tokens, windows, at_context, logits, offsets)
+            return Answer(column, rejections=rejections, counts=counts)
 
-        return Request(sequences, Reading(readout), windows.text, answer)
+        return Request(sequences, HeadRequest(positions), windows.text, answer)
+
+    def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
+        lengths = request.positions.length  # an answer starts and ends somewhere in its window
+        return np.stack([best_in_groups(column, lengths) for column in logits.T], axis=1)
+
+    def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
+        best = first_of_each(answer, "question")
+        number = {each["question"]: i for i, each in enumerate(best, start=1)}
+        spans = [
+            Span(each["start"], each["end"], f"answer {number[each['question']]}", each["score"])
+            for each in best
+            if each["end"] > each["start"]
+        ]
+        lines = [
+            Line(f"{number[each['question']]}. {each['question']}", each["text"] or "no answer", each["score"])
+            for each in answer
+        ]
+        return Rendering(spans, lines)
+
+    def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
+        return "the score of each answer", pc.struct_field(answers.flatten(), "score")
+
+    def query(self, data: str) -> str:
+        return frequent_texts(self.name, "question", data)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **answers.figures(counts["answers"])}
@@ -144,7 +185,7 @@ class QuestionAnswering(CompatTask):
             return split_hf(tokens.offsets, room, overlap, least=1)
         return split(tokens.offsets, tokens.word_ids, room, overlap, least=1)
 
-    def _room(self, batch: Batch, lengths: Ints) -> tuple[Ints, tuple[Death, ...]]:
+    def _room(self, batch: Batch, lengths: Ints) -> tuple[Ints, tuple[Rejection, ...]]:
         """Tokens that questions leave for the text in a window, and the rows whose own question leaves too few.
 
         Those are computed without their question; one that is asked of every text was checked before.
@@ -155,7 +196,7 @@ class QuestionAnswering(CompatTask):
             return room, ()
         tight = (room < 1) | (self._too_few(batch.tokenizer, room) & (batch.text.lengths > room))
         says = f"the question leaves too little room for the text in windows of {limit} tokens"
-        return np.where(tight, limit - PAIR, room), (Death(tight, "question_too_long", says),)
+        return np.where(tight, limit - PAIR, room), (Rejection(tight, "question_too_long", says),)
 
     def _too_few(self, tokenizer: Tokenizer, room: Ints) -> Bools:
         """Whether that many tokens are too few to read a text in several windows."""
@@ -163,13 +204,13 @@ class QuestionAnswering(CompatTask):
         few: Bools = (room < least) | (self._overlap(tokenizer, room) > self._most_overlap(room))
         return few
 
-    def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats, null: Floats) -> Answers:
+    def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats, null: Floats) -> RankedAnswers:
         """logits: of every window's part of the text, end to end; null: of its [CLS]."""
         tokens = batch.text.tokens
         at = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
         where = (tokens.start[at], tokens.end[at], tokens.word_ids[at])
         (start, end), (null_start, null_end) = logits.T, null.T
-        asked = AskWindows(ask, windows.lengths, start, end, null_start, null_end, *where)
+        asked = QuestionWindows(ask, windows.lengths, start, end, null_start, null_end, *where)
         if self.compat is None:
             return decode(
                 asked,
@@ -190,7 +231,7 @@ class QuestionAnswering(CompatTask):
     def _row(self, ask: Ints) -> Ints:
         return ask // (len(self.questions) if self.questions else 1)
 
-    def _column(self, batch: Batch, answers: Answers) -> pa.ListArray:
+    def _column(self, batch: Batch, answers: RankedAnswers) -> pa.ListArray:
         """list<ANSWER>: question by question, best first."""
         row = self._row(answers.ask)
         if self.questions:

@@ -1,5 +1,6 @@
 """Sequence classification: a label, several labels, or a number for a text or a pair of texts."""
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -7,22 +8,32 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import model_validator
 
-from distilray.model.config import Config, ProblemType
-from distilray.model.decode.scores import Function, apply
-from distilray.model.heads import HeadName
+from distilray.model.arrays import Arrays, Bools, Floats, Ints
+from distilray.model.decode.scores import Function, apply, label_decisions
+from distilray.model.inference.requests import HeadRequest, first_positions
+from distilray.model.inference.sequences import PAIR, SINGLE, Sequences, pair, single
+from distilray.model.inference.windows import Windows
 from distilray.model.metrics import labels, losses, multilabel, regression
-from distilray.model.packed import Bools, Floats, Ints
-from distilray.model.predictor import Arrays, Reading
-from distilray.model.sequences import PAIR, SINGLE, Sequences, pair, read_first, single
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.windows import Windows
-from distilray.operators import schema as s
-from distilray.operators.batch import Batch
-from distilray.operators.gold import Gold
-from distilray.operators.long_texts import Laid, LongTexts, lay, least_room
-from distilray.operators.options import ColumnName, Positive, Score
-from distilray.operators.ranking import best_labels, ranked_labels
-from distilray.operators.task import Answer, CompatTask, Death, InputKind, Request, TaskError, answered
+from distilray.model.network.config import Config, ProblemType
+from distilray.model.network.names import HeadName
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.errors import TaskError
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.batch import Batch
+from distilray.operators.rows.label_columns import best_labels, ranked_labels
+from distilray.operators.tasks.long_texts import LongTexts, WindowedTexts, least_room, window_texts
+from distilray.operators.tasks.options import ColumnName, Positive, Score
+from distilray.operators.tasks.task import (
+    Answer,
+    CompatTask,
+    InputKind,
+    Rejection,
+    Rendering,
+    Request,
+    gold_of_answered,
+    render_labels,
+)
 
 PAIR_TOO_LONG = "text_pair_too_long"
 
@@ -71,28 +82,40 @@ class TextClassification(CompatTask):
         if (self.thresholds or self.threshold is not None) and not self._many(config):
             raise TaskError(f"threshold: only for multi-label models; this one is for {config.problem}")
 
-    def kind(self, config: Config) -> pa.DataType:
+    def answer_type(self, config: Config) -> pa.DataType:
         return pa.list_(s.LABEL) if self.top_k is not None or self._many(config) else s.LABEL
 
-    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+    def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         labels = pc.list_flatten(answers) if pa.types.is_list(answers.type) else answers
         return pc.struct_field(labels, "label")
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         room = batch.tokenizer.max_length - (PAIR if self.text_pair else SINGLE)
         second, cut = self._second(batch, room)
-        laid = lay(batch.text.tokens, room - second, self.long_texts)
-        deaths = self._deaths(batch, laid, cut)
+        laid = window_texts(batch.text.tokens, room - second, self.long_texts)
+        rejections = self._deaths(batch, laid, cut)
 
         def answer(outputs: Arrays) -> Answer:
             logits = laid.pooled(outputs[0], self.long_texts)
             scores = apply(self._function(config), logits)
-            counts = self._counts(logits, scores, config, answered(gold, deaths)) if gold else {}
-            return Answer(self._column(scores, config), laid.beyond | cut if self.truncates else None, deaths, counts)
+            counts = self._counts(logits, scores, config, gold_of_answered(gold, rejections)) if gold else {}
+            return Answer(
+                self._column(scores, config), laid.beyond | cut if self.truncates else None, rejections, counts
+            )
 
         windows = laid.windows
-        readout = read_first(len(windows.text))
-        return Request(self._sequences(batch, windows, second), Reading(readout), windows.text, answer)
+        positions = first_positions(len(windows.text))
+        return Request(self._sequences(batch, windows, second), HeadRequest(positions), windows.text, answer)
+
+    def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
+        return label_decisions(logits, config.problem)
+
+    def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
+        return render_labels(answer)
+
+    def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
+        labels = answers.flatten() if pa.types.is_list(answers.type) else answers
+        return "the score of each label given", pc.struct_field(labels, "score")
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         metrics = {"labels": labels, "multilabel": multilabel, "regression": regression}
@@ -135,11 +158,11 @@ class TextClassification(CompatTask):
             second[windowed & (room - lengths < least_room(room))] = 0
         return second, second < lengths
 
-    def _deaths(self, batch: Batch, laid: Laid, cut: Bools) -> tuple[Death, ...]:
+    def _deaths(self, batch: Batch, laid: WindowedTexts, cut: Bools) -> tuple[Rejection, ...]:
         limit = batch.tokenizer.max_length
         says = f"column {self.text_pair} leaves too little room for the text within the model's {limit} tokens"
-        pairs = () if self.compat == "hf" and self.truncates else (Death(cut, PAIR_TOO_LONG, says),)
-        return (*pairs, *laid.deaths(self.long_texts, limit))
+        pairs = () if self.compat == "hf" and self.truncates else (Rejection(cut, PAIR_TOO_LONG, says),)
+        return (*pairs, *laid.rejections(self.long_texts, limit))
 
     def _sequences(self, batch: Batch, windows: Windows, second: Ints) -> Sequences:
         first, row = batch.text.first[windows.text] + windows.start, windows.text

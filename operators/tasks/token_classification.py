@@ -1,34 +1,39 @@
 """Token classification: entity spans."""
 
-from typing import Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import model_validator
-from torch import Tensor
 
-from distilray.model.config import Config
+from distilray.model.arrays import Arrays, Bools, Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.decode import token_classification as tc
-from distilray.model.decode.merge_windows import hf_merge_windows
+from distilray.model.decode.hf_merge_windows import hf_merge_windows
+from distilray.model.decode.scores import best_label
 from distilray.model.decode.viterbi import TagRules, tag_rules
-from distilray.model.heads import HeadName
+from distilray.model.inference.requests import HeadRequest, OutputPositions
+from distilray.model.inference.sequences import SINGLE, single
+from distilray.model.inference.windows import Windows, best_context_ranges, check_windows, split, split_hf, word_starts
 from distilray.model.metrics import losses
 from distilray.model.metrics import spans as metrics
-from distilray.model.metrics.gold import IGNORED
-from distilray.model.packed import Bools, Floats, Ints, offsets_of, ragged_ranges
-from distilray.model.predictor import Arrays, Reading
-from distilray.model.sequences import SINGLE, Readout, single
-from distilray.model.tokenizer import Tokenizer, Tokens
-from distilray.model.windows import Windows, check_windows, owned, split, split_hf, word_starts
-from distilray.operators import schema as s
-from distilray.operators.batch import Batch
-from distilray.operators.gold import Gold
-from distilray.operators.gold_tags import gold_tags
-from distilray.operators.long_texts import default_overlap
-from distilray.operators.options import ColumnName, Count, Score
-from distilray.operators.ragged import slice_characters
-from distilray.operators.task import Answer, CompatTask, Request, TaskError
+from distilray.model.metrics.labelled import IGNORED
+from distilray.model.network.config import Config
+from distilray.model.network.names import HeadName
+from distilray.model.tokenizer.tokenizer import Tokenizer, Tokens
+from distilray.operators.errors import TaskError
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.evaluation.gold_tags import gold_tags
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.batch import Batch
+from distilray.operators.rows.ragged import slice_characters
+from distilray.operators.tasks.long_texts import default_overlap
+from distilray.operators.tasks.options import ColumnName, Count, Score
+from distilray.operators.tasks.task import Answer, CompatTask, Line, Rendering, Request, Span, frequent_texts
+
+if TYPE_CHECKING:  # a job that is only read imports no torch
+    from torch import Tensor
 
 
 class TokenClassification(CompatTask):
@@ -73,10 +78,10 @@ class TokenClassification(CompatTask):
         if unknown := sorted(self.thresholds.keys() - set(names)):
             raise TaskError(f"thresholds: the model has no label {', '.join(unknown)}; it has {', '.join(names)}")
 
-    def kind(self, config: Config) -> pa.DataType:
+    def answer_type(self, config: Config) -> pa.DataType:
         return s.ENTITIES
 
-    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+    def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.struct_field(pc.list_flatten(answers), "label")
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
@@ -87,8 +92,10 @@ class TokenClassification(CompatTask):
         else:
             overlap = default_overlap(capacity) if self.overlap is None else self.overlap
             windows = split(text.tokens.offsets, text.tokens.word_ids, capacity, overlap)
-            first, last = owned(windows)  # one prediction a token, from the window that sees most around it
-        readout = Readout(np.arange(len(first)), 1 + first - windows.start, last - first)
+            first, last = best_context_ranges(
+                windows
+            )  # one prediction a token, from the window that sees most around it
+        positions = OutputPositions(np.arange(len(first)), 1 + first - windows.start, last - first)
 
         reduce = _best if gold is None and tc.best_is_enough(self.aggregation, self._rules(config)) else None
 
@@ -101,13 +108,26 @@ class TokenClassification(CompatTask):
             return Answer(entities(spans, batch.texts), cut, counts=counts)
 
         sequences = single(text.first[windows.text] + windows.start, windows.lengths)
-        return Request(sequences, Reading(readout, reduce), windows.text, answer)
+        return Request(sequences, HeadRequest(positions, reduce), windows.text, answer)
+
+    def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
+        return best_label(logits)
+
+    def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
+        spans = [Span(each["start"], each["end"], each["label"], each["score"]) for each in answer]
+        return Rendering(spans, [] if spans else [Line("", "nothing found")])
+
+    def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
+        return "the score of each entity", pc.struct_field(answers.flatten(), "score")
+
+    def query(self, data: str) -> str:
+        return frequent_texts(self.name, "label", data)
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **metrics.figures(counts["spans"])}
 
     def _counts(
-        self, batch: Batch, config: Config, windows: Windows, logits: Floats, found: tc.Spans, gold: Gold
+        self, batch: Batch, config: Config, windows: Windows, logits: Floats, found: tc.EntitySpans, gold: Gold
     ) -> dict[str, Any]:
         """Of spans over rows; the loss over the first token of each word, as Transformers is trained."""
         wanted, kept = gold.entities(), found.take(gold.rows[found.text])
@@ -142,13 +162,13 @@ class TokenClassification(CompatTask):
         except ValueError as error:
             raise TaskError(f"viterbi: {error}; leave viterbi out") from None
 
-    def _decode(self, batch: Batch, config: Config, outputs: Arrays) -> tc.Spans:
+    def _decode(self, batch: Batch, config: Config, outputs: Arrays) -> tc.EntitySpans:
         """Ours: one decoding a text."""
         t = batch.text.tokens
         where = (t.offsets, word_starts(t.offsets, t.word_ids), t.start, t.end)
         return self._spans(outputs, where, config, self._rules(config))
 
-    def _decode_hf(self, batch: Batch, config: Config, windows: Windows, outputs: Arrays) -> tc.Spans:
+    def _decode_hf(self, batch: Batch, config: Config, windows: Windows, outputs: Arrays) -> tc.EntitySpans:
         """Transformers': one decoding a window, then the spans merged."""
         t, tokenizer = batch.text.tokens, batch.tokenizer
         at = ragged_ranges(t.offsets[:-1][windows.text] + windows.start, windows.lengths)
@@ -159,7 +179,7 @@ class TokenClassification(CompatTask):
 
     def _spans(
         self, outputs: Arrays, where: tuple[Ints, Bools, Ints, Ints], config: Config, rules: TagRules | None
-    ) -> tc.Spans:
+    ) -> tc.EntitySpans:
         """Of logits, or of what `_best` leaves of them."""
         scheme = self._scheme(config)
         if len(outputs) == 1:
@@ -168,14 +188,14 @@ class TokenClassification(CompatTask):
         return tc.decode_best(label, score, *where, scheme, self.aggregation)
 
 
-def _best(logits: Tensor, _: Ints) -> tuple[Tensor, Tensor]:
+def _best(logits: "Tensor", _: Ints) -> tuple["Tensor", "Tensor"]:
     """The likeliest label of each token, the first of equals, and its probability: [P] of [P, L]."""
     label = logits.argmax(1)
     highest = logits.gather(1, label[:, None])
     return label, 1 / (logits - highest).exp().sum(1)
 
 
-def entities(spans: tc.Spans, texts: pa.StringArray) -> pa.ListArray:
+def entities(spans: tc.EntitySpans, texts: pa.StringArray) -> pa.ListArray:
     """Spans as list<struct<start, end, label, score, text>>, a list a text."""
     surface = slice_characters(texts, spans.text, spans.start, spans.end)
     label = pa.array(spans.names, pa.string()).take(pa.array(spans.label))

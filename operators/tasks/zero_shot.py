@@ -1,5 +1,6 @@
 """Zero-shot classification: labels that are only words, judged by a model of natural language inference."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -7,21 +8,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from distilray.model.config import Config
-from distilray.model.decode.scores import softmax
-from distilray.model.heads import HeadName
+from distilray.model.arrays import Arrays, Floats, Ints
+from distilray.model.decode.scores import label_decisions, softmax
+from distilray.model.inference.requests import HeadRequest, first_positions
+from distilray.model.inference.sequences import PAIR, Sequences, join, pair
 from distilray.model.metrics import labels, multilabel
-from distilray.model.packed import Floats
-from distilray.model.predictor import Arrays, Reading
-from distilray.model.sequences import PAIR, Sequences, join, pair, read_first
-from distilray.model.tokenizer import Tokenizer
-from distilray.operators import schema as s
-from distilray.operators.batch import Batch, Column
-from distilray.operators.gold import Gold
-from distilray.operators.long_texts import Laid, LongTexts, lay
-from distilray.operators.options import ColumnName
-from distilray.operators.ranking import ranked_labels
-from distilray.operators.task import Answer, CompatTask, Request, TaskError, answered
+from distilray.model.network.config import Config
+from distilray.model.network.names import HeadName
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.errors import TaskError
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.batch import Batch, TokenColumn
+from distilray.operators.rows.label_columns import ranked_labels
+from distilray.operators.tasks.long_texts import LongTexts, WindowedTexts, window_texts
+from distilray.operators.tasks.options import ColumnName
+from distilray.operators.tasks.task import Answer, CompatTask, Rendering, Request, gold_of_answered, render_labels
 
 
 class ZeroShotClassification(CompatTask):
@@ -64,19 +66,19 @@ class ZeroShotClassification(CompatTask):
         if (longest := int(np.diff(tokenizer(self._hypotheses).offsets).max())) > tokenizer.max_length - PAIR - 1:
             raise TaskError(f"labels: a hypothesis of {longest} tokens leaves no room for a text")
 
-    def kind(self, config: Config) -> pa.DataType:
+    def answer_type(self, config: Config) -> pa.DataType:
         return pa.list_(s.LABEL)
 
-    def counted(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
+    def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         return pc.struct_field(pc.list_element(answers, 0), "label")
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         hypotheses = batch.add(self._hypotheses)
         room = batch.tokenizer.max_length - PAIR - hypotheses.lengths
         if self.compat == "hf":
-            laid = [lay(batch.text.tokens, tokens, self.long_texts) for tokens in room]
+            laid = [window_texts(batch.text.tokens, tokens, self.long_texts) for tokens in room]
         else:  # the same windows for every label
-            laid = [lay(batch.text.tokens, room.min(), self.long_texts)] * len(room)
+            laid = [window_texts(batch.text.tokens, room.min(), self.long_texts)] * len(room)
         parts = [_pairs(batch, each, hypotheses, number) for number, each in enumerate(laid)]
         bounds = np.cumsum([len(part.first) for part in parts])
 
@@ -85,12 +87,23 @@ class ZeroShotClassification(CompatTask):
             pooled = [each.pooled(part, self.long_texts) for each, part in zip(laid, logits, strict=True)]
             scores = self._scores(np.stack(pooled, axis=1), config)
             beyond = np.logical_or.reduce([each.beyond for each in laid])
-            deaths = laid[int(room.argmin())].deaths(self.long_texts, batch.tokenizer.max_length)
-            counts = self._counts(scores, answered(gold, deaths)) if gold else {}
-            return Answer(ranked_labels(scores, self.labels, None), beyond if self.truncates else None, deaths, counts)
+            rejections = laid[int(room.argmin())].rejections(self.long_texts, batch.tokenizer.max_length)
+            counts = self._counts(scores, gold_of_answered(gold, rejections)) if gold else {}
+            return Answer(
+                ranked_labels(scores, self.labels, None), beyond if self.truncates else None, rejections, counts
+            )
 
         rows = np.concatenate([each.windows.text for each in laid])
-        return Request(join(parts), Reading(read_first(int(bounds[-1]))), rows, answer)
+        return Request(join(parts), HeadRequest(first_positions(int(bounds[-1]))), rows, answer)
+
+    def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
+        return label_decisions(logits, config.problem)
+
+    def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
+        return render_labels(answer)
+
+    def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
+        return "the score of each text's best label", pc.struct_field(pc.list_element(answers, 0), "score")
 
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return multilabel.figures(counts) if self.multi_label else labels.figures(counts)
@@ -124,7 +137,7 @@ class ZeroShotClassification(CompatTask):
         return entails, contradicts
 
 
-def _pairs(batch: Batch, laid: Laid, hypotheses: Column, number: int) -> Sequences:
+def _pairs(batch: Batch, laid: WindowedTexts, hypotheses: TokenColumn, number: int) -> Sequences:
     """Every window with one hypothesis."""
     windows = laid.windows
     like = np.ones_like(windows.text)

@@ -30,7 +30,9 @@ _COUNTS = ("rows", "dead", "units", "tokens", "window_tokens", "labels", "trunca
 
 # drivers are forked from a process that has imported all they need: they start at once
 _processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(["distilray.pipeline.cli", "distilray.pipeline.graph", "s3fs", "tests.chaos.stage"])
+_processes.set_forkserver_preload(
+    ["distilray.pipeline.cli.main", "distilray.pipeline.engines.ray_data", "s3fs", "tests.chaos.stage"]
+)
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,6 @@ def _drive(arguments: Sequence[str], log: str, environment: Mapping[str, str]) -
         os.dup2(file.fileno(), 2)
     faulthandler.register(signal.SIGUSR1)
     os.environ.update(environment)
-    from distilray.pipeline.cli import main
+    from distilray.pipeline.cli.main import main
 
     sys.exit(main(arguments))

@@ -60,10 +60,10 @@ def make_site(home: Path, dags: Path, address: str) -> Site:
         "PYTHONUNBUFFERED": "1",
         "NO_PROXY": "127.0.0.1,localhost",
     }
-    site = Site(home, {**os.environ, **settings})
-    migrate = site.start("db", "migrate", log=home / "migrate.log")
+    target = Site(home, {**os.environ, **settings})
+    migrate = target.start("db", "migrate", log=home / "migrate.log")
     assert migrate.wait(200) == 0, (home / "migrate.log").read_text()
-    return site
+    return target
 
 
 def processes() -> Iterator[tuple[int, str, str]]:

@@ -18,25 +18,25 @@ pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def target(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     return make_site(tmp_path_factory.mktemp("airflow"), ROOT / "examples/airflow", cluster.address)
 
 
-def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, site: Site, tmp_path: Path) -> None:
+def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, target: Site, tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "model")
     write_shard(tmp_path / "corpus/day=2026-11-22/a.parquet", [*random_texts(40, 1), None], id=list(range(41)))
     (tmp_path / "corpus/day=2026-11-22/_SUCCESS").touch()
     places = {name: str(tmp_path / name) for name in ("corpus", "model", "answers")}
     command = ("dags", "test", "answers", "2026-11-22", "--conf", json.dumps(places))
 
-    first = site.start(*command, log=tmp_path / "first.log")
+    first = target.start(*command, log=tmp_path / "first.log")
     while not (held := hold(tmp_path, "run")):
         assert first.poll() is None, (tmp_path / "first.log").read_text()
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
 
-    second = site.start(*command, log=tmp_path / "second.log")
+    second = target.start(*command, log=tmp_path / "second.log")
     while "attached to distilray-day-2026-11-22-" not in (tmp_path / "second.log").read_text():
         assert second.poll() is None, (tmp_path / "second.log").read_text()
         time.sleep(0.1)
@@ -50,7 +50,7 @@ def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, si
         ("SUCCEEDED", "verify"),
     ]
     manifest = json.loads((tmp_path / "answers/day=2026-11-22/_manifest.json").read_text())
-    told = site.xcoms("run")
+    told = target.xcoms("run")
     figures = told["return_value"]
     assert {name: figures[name] for name in ("rows", "dead", "tokens")} == {
         "rows": 40,
@@ -59,7 +59,7 @@ def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, si
     }
     (page,) = {told["ray_dashboard"], told["_link_RayDashboardLink"]}
     assert page == f"{cluster.address}/#/jobs/{next(job.id for job in jobs if '-verify-' not in job.id)}"
-    events = site.rows("SELECT extra FROM asset_event WHERE source_task_id = 'publish'")
+    events = target.rows("SELECT extra FROM asset_event WHERE source_task_id = 'publish'")
     assert [json.loads(extra)["rows"] for (extra,) in events] == [40]
 
 
@@ -116,10 +116,10 @@ print(asyncio.run(first(DistilrayTrigger(**kwargs))))
 """
 
 
-def test_who_ends_the_task_ends_the_job(cluster: Cluster, site: Site, tmp_path: Path) -> None:
+def test_who_ends_the_task_ends_the_job(cluster: Cluster, target: Site, tmp_path: Path) -> None:
     job = long_job(tmp_path)
     done = subprocess.run(
-        [PYTHON, "-c", _ENDED, str(job)], env=site.environment, capture_output=True, text=True, check=False
+        [PYTHON, "-c", _ENDED, str(job)], env=target.environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

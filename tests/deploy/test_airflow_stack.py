@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 class Stack:
     """Every process of an Airflow, and its API."""
 
-    site: Site
+    target: Site
     url: str
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def start(self, name: str, *options: str) -> None:
-        self.running[name] = self.site.start(name, *options, log=self.site.home / f"{name}.log")
+        self.running[name] = self.target.start(name, *options, log=self.target.home / f"{name}.log")
 
     def kill(self, name: str) -> None:
         os.killpg(self.running.pop(name).pid, signal.SIGKILL)
@@ -50,7 +50,7 @@ class Stack:
 
     def task(self, dag: str) -> tuple[str, int]:
         """Its state, and the number of its try."""
-        ((state, number),) = self.site.rows(f"SELECT state, try_number FROM task_instance WHERE dag_id = '{dag}'")
+        ((state, number),) = self.target.rows(f"SELECT state, try_number FROM task_instance WHERE dag_id = '{dag}'")
         return state, number
 
     def log(self, dag: str, number: int) -> str:
@@ -62,7 +62,7 @@ def wait(ready: Callable[[], Any], stack: Stack) -> Any:
     """What comes of it, as soon as there is something."""
     while not (found := ready()):
         ended = [name for name, process in stack.running.items() if process.poll() is not None]
-        assert not ended, (stack.site.home / f"{ended[0]}.log").read_text()[-5000:]
+        assert not ended, (stack.target.home / f"{ended[0]}.log").read_text()[-5000:]
         time.sleep(0.2)
     return found
 
@@ -84,13 +84,13 @@ def stack(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
         "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
     }
-    site = make_site(tmp_path_factory.mktemp("airflow"), ROOT / "tests/deploy/dags", cluster.address)
-    stack = Stack(replace(site, environment={**site.environment, **settings}), f"http://127.0.0.1:{port}")
+    target = make_site(tmp_path_factory.mktemp("airflow"), ROOT / "tests/deploy/dags", cluster.address)
+    stack = Stack(replace(target, environment={**target.environment, **settings}), f"http://127.0.0.1:{port}")
     with ExitStack() as ends:
         ends.callback(lambda: [stack.kill(name) for name in list(stack.running)])
         for name in ("api-server", "scheduler", "dag-processor", "triggerer"):
             stack.start(name, *(["--port", str(port)] if name == "api-server" else []))
-        wait(lambda: len(site.rows("SELECT dag_id FROM serialized_dag")) == 3, stack)
+        wait(lambda: len(target.rows("SELECT dag_id FROM serialized_dag")) == 3, stack)
         wait(lambda: _answers(stack.url), stack)
         yield stack
 
@@ -132,14 +132,16 @@ def test_the_retry_of_a_worker_that_was_killed_attaches(stack: Stack, cluster: C
     release(held)
     wait(lambda: stack.task("in_worker")[0] == "success", stack)
     assert of(folder, cluster) == ["SUCCEEDED"]
-    assert stack.site.rows(f"SELECT uri FROM asset WHERE uri LIKE '%{folder.name}%'") == [(f"file://{folder}/answers",)]
+    assert stack.target.rows(f"SELECT uri FROM asset WHERE uri LIKE '%{folder.name}%'") == [
+        (f"file://{folder}/answers",)
+    ]
 
 
 def test_another_triggerer_goes_on_waiting(stack: Stack, cluster: Cluster, folder: Path) -> None:
     stack.trigger("in_triggerer", folder)
     held = wait(lambda: hold(folder, "run"), stack)
     wait(lambda: stack.task("in_triggerer")[0] == "deferred", stack)
-    wait(lambda: stack.site.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
+    wait(lambda: stack.target.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
     stack.kill("triggerer")
     stack.start("triggerer")
     release(held)
@@ -153,6 +155,6 @@ def test_a_task_that_a_person_fails_stops_its_job(stack: Stack, cluster: Cluster
     stack.trigger("failed_by_hand", folder)
     wait(lambda: hold(folder, "run"), stack)
     wait(lambda: stack.task("failed_by_hand")[0] == "deferred", stack)
-    wait(lambda: stack.site.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
+    wait(lambda: stack.target.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
     stack.ask("PATCH", "/dags/failed_by_hand/dagRuns/it/taskInstances/run", json={"new_state": "failed"})
     wait(lambda: of(folder, cluster) == ["STOPPED"], stack)  # Ray has killed what was held

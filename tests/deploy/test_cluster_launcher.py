@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from distilray.pipeline import Compute
-from distilray.pipeline.pools import size_pools
+from distilray.pipeline.engines.actor_pools import size_pools
 
 CONFIG = Path(__file__).resolve().parent.parent.parent / "deploy/cluster.yaml"
 

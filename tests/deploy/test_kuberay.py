@@ -13,10 +13,11 @@ import pytest
 import torch
 import yaml
 
-from distilray.model.attention import BackendError, choose_attention
-from distilray.pipeline.arguments import parser
-from distilray.pipeline.job import Compute, Job, parse_job
-from distilray.pipeline.pools import size_pools
+from distilray.model.errors import BackendError
+from distilray.model.network.attention import choose_attention
+from distilray.pipeline.cli.parser import parser
+from distilray.pipeline.engines.actor_pools import size_pools
+from distilray.pipeline.job.job import Compute, Job, parse_job
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MANIFESTS = sorted((ROOT / "deploy/kuberay").glob("*.yaml"))

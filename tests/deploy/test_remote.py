@@ -21,7 +21,7 @@ import yaml
 
 from distilray.deploy.jobs_api import Cluster
 from distilray.deploy.submission import Started, prepare, start
-from distilray.pipeline.cli import main
+from distilray.pipeline.cli.main import main
 from tests.deploy.airflow_site import hold
 from tests.support import make_checkpoint, random_texts, read_output, write_shard
 
@@ -45,7 +45,7 @@ def make_job(folder: Path, **compute: Any) -> Path:
 
 def submit_from(checkout: Path, arguments: list[str]) -> str:
     """`distilray submit` by the code of a checkout; what it said."""
-    code = "import sys; from distilray.pipeline.cli import main; sys.exit(main())"
+    code = "import sys; from distilray.pipeline.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "submit", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
@@ -64,15 +64,15 @@ def test_a_cluster_gets_the_code_it_lacks_and_never_older_code(cluster: Cluster,
 
     operator = checkout / "operators/columns.py"
     operator.write_text(operator.read_text().replace('"null_text"', '"changed_text"'))
-    site = next((bare.parent.parent / "lib").glob("python*/site-packages"))
-    (site / "distilray").mkdir()
-    (site / "distilray/__init__.py").write_text("raise ImportError('older code')")
+    target = next((bare.parent.parent / "lib").glob("python*/site-packages"))
+    (target / "distilray").mkdir()
+    (target / "distilray/__init__.py").write_text("raise ImportError('older code')")
     try:
         again = submit_from(
             checkout, [str(job), "--set", f"sink.uri={tmp_path / 'out2'}", "--address", cluster.address]
         )
     finally:
-        shutil.rmtree(site / "distilray")
+        shutil.rmtree(target / "distilray")
     assert "40 answered" in again
     assert read_output(tmp_path / "out2", "dead")["reason"].to_pylist() == ["changed_text"]
 

@@ -22,9 +22,9 @@ from distilray.deploy.jobs_api import Cluster, RayJob
 from distilray.deploy.package import own_code, packed
 from distilray.deploy.result import read_result, result_line
 from distilray.deploy.submission import prepare
-from distilray.pipeline.cli import main
-from distilray.pipeline.job import load_job, parse_sink
-from distilray.pipeline.remote import plain
+from distilray.pipeline.cli.main import main
+from distilray.pipeline.commands.submit import job_data
+from distilray.pipeline.job.job import load_job, parse_sink
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -144,7 +144,7 @@ def test_a_job_from_the_command_line_is_sent_whole(monkeypatch: pytest.MonkeyPat
     """Its relative paths are those of the folder it is submitted from."""
     monkeypatch.chdir(ROOT)
     told = load_job("examples/jobs/ner.yaml", ["sink.storage_options.auto_mkdir=true"])
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(plain(told)))
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job_data(told)))
     monkeypatch.chdir(tmp_path)
     again = load_job("job.yaml")
     assert again == told

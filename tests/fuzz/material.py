@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.tokenizer import Tokenizer
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.tokenizer.tokenizer import Tokenizer
 from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification, run
 
 JOB = """
@@ -27,7 +27,7 @@ compute: {engine: local, tokenize: {min: 1, max: 4}, predict: {max: 2}, price: 2
 
 def make_material(folder: Path) -> Path:
     """Everything that targets begin with."""
-    from tests.model.broken import FORMATS, make  # slow: Transformers
+    from tests.model.checkpoint.broken import FORMATS, make  # slow: Transformers
 
     models = folder / "models"
     for kind in (*FORMATS, "flax_sharded"):

@@ -14,17 +14,20 @@ import pyarrow as pa
 import torch
 import yaml
 
-from distilray.model import calibrate
-from distilray.model.attention import choose_attention
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.config import CheckpointError
-from distilray.model.formats import load_tensors
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.weights import check_weights, load_encoder, load_head, read_weights
-from distilray.pipeline import IncompleteError, JobError, commit, footer_pool, load_job, shards
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.formats.load import load_tensors
+from distilray.model.checkpoint.weights import check_weights, load_encoder, load_head, read_weights
+from distilray.model.errors import CheckpointError
+from distilray.model.inference import calibrate
+from distilray.model.network.attention import choose_attention
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.pipeline import IncompleteError, JobError, load_job
+from distilray.pipeline.corpus import footer_pool
+from distilray.pipeline.corpus import survey as shards
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS
-from distilray.pipeline.job import Source
-from distilray.pipeline.plan import cut
+from distilray.pipeline.job.job import Source
+from distilray.pipeline.planning.plan import cut
+from distilray.pipeline.sink import output as commit
 from tests.fuzz import thrift
 from tests.fuzz.material import output_job
 from tests.fuzz.mutate import EXTREMES, WORDS, bytes_of, thrift_of, tree_of

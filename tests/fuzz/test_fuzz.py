@@ -7,7 +7,7 @@ from random import Random
 import numpy as np
 import pytest
 
-from distilray.model.config import CheckpointError
+from distilray.model.errors import CheckpointError
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.material import make_material
 from tests.fuzz.runner import cases, run_case

@@ -10,13 +10,14 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from distilray.model.attention import AttentionName, choose_attention
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.encoder import Encoder
-from distilray.model.heads import HeadName
-from distilray.model.packed import Pack, make_pack, offsets_of
-from distilray.model.transfer import send
-from distilray.model.weights import Weights, check_weights, load_encoder, load_head, read_weights
+from distilray.model.arrays import offsets_of
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.weights import Weights, check_weights, load_encoder, load_head, read_weights
+from distilray.model.inference.transfer import send
+from distilray.model.network.attention import choose_attention
+from distilray.model.network.encoder import Encoder
+from distilray.model.network.names import AttentionName, HeadName
+from distilray.model.network.pack import Pack, make_pack
 from tests.support import make_checkpoint, vocabulary
 
 VOCABULARY = len(vocabulary())

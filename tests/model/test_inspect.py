@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.inspect import Report, inspect
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.inspect import CheckpointReport, inspect
 from tests.fixtures import HEADS, Fixture, fixtures, torch_model, write_torch
 
 FORMATS = {
@@ -24,7 +24,7 @@ FORMATS = {
 }
 
 
-def report(folder: Path) -> Report:
+def report(folder: Path) -> CheckpointReport:
     return inspect(Checkpoint(str(folder)))
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from distilray.model.tokenizer import Tokenizer
-from distilray.operators import schema as s
-from distilray.operators.predict import Predict
-from distilray.operators.read import Read, Unit
-from distilray.operators.task import ComputeSpec, Task, TaskError, open_checkpoints
-from distilray.operators.tokenize import Tokenize
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.errors import TaskError
+from distilray.operators.predict import PredictUnit
+from distilray.operators.read import Read
+from distilray.operators.rows import schema as s
+from distilray.operators.rows.unit import Unit
+from distilray.operators.tasks.task import Task, open_checkpoints
+from distilray.operators.tokenize import TokenizeUnit
+from distilray.operators.worker_config import ComputeSpec
 from tests.support import write_shard
 
 
@@ -28,7 +31,7 @@ def rows(texts: Sequence[str | None], **inputs: list) -> pa.Table:
 def answers(tasks: Task | Sequence[Task], texts: Sequence[str | None], **inputs: list) -> pa.Table:
     """The answers, in float32."""
     tasks = [tasks] if isinstance(tasks, Task) else tasks
-    return Predict(tasks, ComputeSpec(dtype="float32"))(Tokenize(tasks)(rows(texts, **inputs)))
+    return PredictUnit(tasks, ComputeSpec(dtype="float32"))(TokenizeUnit(tasks)(rows(texts, **inputs)))
 
 
 def assert_same_entities(found: pa.ChunkedArray, expected: pa.ChunkedArray) -> None:
@@ -53,7 +56,7 @@ def read_answers(folder: Path, task: Task, texts: Sequence[str | None], **inputs
     schema = pa.schema([(name, kinds[kind]) for name, kind in task.columns.items()])
     unit = Unit("unit", str(path), str(path.stat().st_size), (0, 1), 0, 0, len(texts))
     table = Read("text", schema, pa.schema([]), pa.schema([]))(unit)
-    return Predict([task], ComputeSpec(dtype="float32"))(Tokenize([task])(table))
+    return PredictUnit([task], ComputeSpec(dtype="float32"))(TokenizeUnit([task])(table))
 
 
 def refused(task: Task, says: str) -> None:

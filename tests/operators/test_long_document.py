@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.tokenizer import Tokenizer
-from distilray.operators import schema as s
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.rows import schema as s
 from distilray.operators.tasks import TokenClassification
 from tests.operators.harness import answers
 from tests.support import make_checkpoint, random_texts

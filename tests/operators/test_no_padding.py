@@ -7,14 +7,14 @@ import pyarrow as pa
 import pytest
 import torch
 
-from distilray.model.checkpoint import Checkpoint
-from distilray.model.tokenizer import Tokenizer
-from distilray.model.windows import split
-from distilray.operators import schema as s
-from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.inference.windows import split
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.operators.predict import PredictUnit
+from distilray.operators.rows import schema as s
 from distilray.operators.tasks import TokenClassification
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tokenize import TokenizeUnit
+from distilray.operators.worker_config import ComputeSpec
 from tests.operators.harness import rows
 from tests.support import random_texts
 
@@ -23,7 +23,7 @@ from tests.support import random_texts
 def test_the_model_sees_each_token_and_no_other(checkpoint: Path, tokens_per_pack: int) -> None:
     tasks = [TokenClassification(model=str(checkpoint))]
     texts = [*random_texts(60, 1), "", *random_texts(3, 2, words=(900, 1000))]
-    predict = Predict(tasks, ComputeSpec(tokens_per_pack=tokens_per_pack))
+    predict = PredictUnit(tasks, ComputeSpec(tokens_per_pack=tokens_per_pack))
     seen = []
 
     def watch(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
@@ -31,7 +31,7 @@ def test_the_model_sees_each_token_and_no_other(checkpoint: Path, tokens_per_pac
         seen.append(inputs[0])
 
     predict.predictors[0].encoder.word_embeddings.register_forward_hook(watch)
-    answers = predict(Tokenize(tasks)(rows(texts)))
+    answers = predict(TokenizeUnit(tasks)(rows(texts)))
     computed = torch.cat(seen).numpy()
     tokenizer = Tokenizer(Checkpoint(str(checkpoint)))
     tokens = tokenizer(texts)
@@ -45,7 +45,7 @@ def test_the_model_sees_each_token_and_no_other(checkpoint: Path, tokens_per_pac
 
 def test_what_leaves_the_tokenizer_is_ragged(checkpoint: Path) -> None:
     texts = ["lincoln", "", " ".join(["paris"] * 2000)]
-    table = Tokenize([TokenClassification(model=str(checkpoint))])(rows(texts))
+    table = TokenizeUnit([TokenClassification(model=str(checkpoint))])(rows(texts))
     tokens = table[s.tokens_column(0, s.TEXT)]
     assert tokens.type == pa.list_(s.TOKEN)
     assert pa.compute.list_value_length(tokens).to_pylist() == [1, 0, 2000]

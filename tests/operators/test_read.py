@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from distilray.operators import read
-from distilray.operators.read import Read, Unit
+from distilray.operators.read import Read
+from distilray.operators.rows.unit import Unit
 from tests.support import random_texts
 
 READ = Read("text", pa.schema([]), pa.schema([("id", pa.int64())]), pa.schema([]))

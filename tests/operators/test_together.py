@@ -5,8 +5,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from distilray.operators.predict import Predict
-from distilray.operators.task import ComputeSpec, Task
+from distilray.operators.predict import PredictUnit
 from distilray.operators.tasks import (
     Embeddings,
     FillMask,
@@ -16,7 +15,9 @@ from distilray.operators.tasks import (
     TokenClassification,
     ZeroShotClassification,
 )
-from distilray.operators.tokenize import Tokenize
+from distilray.operators.tasks.task import Task
+from distilray.operators.tokenize import TokenizeUnit
+from distilray.operators.worker_config import ComputeSpec
 from tests.operators.harness import reasons, rows
 from tests.operators.material import SCORE_GATE, mixed_texts
 from tests.support import HeadKind, make_checkpoint
@@ -66,14 +67,14 @@ def same(ours: Any, theirs: Any) -> bool:
 
 def test_answers_are_the_tasks_own(tasks: list[Task]) -> None:
     table = rows(TEXTS, q=QUESTIONS, c=CHOICES)
-    predict = Predict(tasks, ComputeSpec(dtype="float32"))
-    tokens = Tokenize(tasks)(table)
+    predict = PredictUnit(tasks, ComputeSpec(dtype="float32"))
+    tokens = TokenizeUnit(tasks)(table)
     whole = predict(tokens)
     parts = predict(pa.concat_tables([tokens.slice(0, 7), tokens.slice(7, 10), tokens.slice(17)]))
     middle = predict(tokens.slice(5, 20))
     for task in tasks:
         answers = whole[task.name].to_pylist()
-        alone = Predict([task], ComputeSpec(dtype="float32"))(Tokenize([task])(table))
+        alone = PredictUnit([task], ComputeSpec(dtype="float32"))(TokenizeUnit([task])(table))
         assert same(alone[task.name].to_pylist(), answers), task.name
         assert same(parts[task.name].to_pylist(), answers), task.name
         assert same(middle[task.name].to_pylist(), answers[5:25]), task.name
@@ -81,5 +82,5 @@ def test_answers_are_the_tasks_own(tasks: list[Task]) -> None:
 
 def test_a_row_that_one_task_cannot_answer_says_the_first_reason(tasks: list[Task]) -> None:
     table = rows(["peace [MASK]", "peace", "peace", "peace [MASK]"], q=["a"] * 4, c=[["a", "b"], ["a", "b"], [], ["a"]])
-    predict = Predict(tasks, ComputeSpec(dtype="float32"))
-    assert reasons(predict(Tokenize(tasks)(table))) == [None, "no_mask", "no_mask", "too_few_choices"]
+    predict = PredictUnit(tasks, ComputeSpec(dtype="float32"))
+    assert reasons(predict(TokenizeUnit(tasks)(table))) == [None, "no_mask", "no_mask", "too_few_choices"]

@@ -7,9 +7,9 @@ import time
 from importlib.abc import MetaPathFinder
 
 STAGES = {
-    "distilray.operators.predict": ("Predict", "answers"),
-    "distilray.operators.tokenize": ("Tokenize", "tokenized"),
-    "distilray.operators.columns": (None, "texts"),
+    "distilray.operators.predict": ("PredictUnit", "answers"),
+    "distilray.operators.tokenize": ("TokenizeUnit", "tokenized"),
+    "distilray.operators.rows.columns": (None, "texts"),
 }
 
 
@@ -64,7 +64,7 @@ class Finder(MetaPathFinder):
             execute(module)
             kind, method = STAGES[name]
             if kind:
-                poison(getattr(module, kind), method, kind.lower())
+                poison(getattr(module, kind), method, name.rpartition(".")[2])
             else:
                 poison_reading(module)
 

@@ -1,0 +1,1 @@
+../../distilray/lazy.py

@@ -1,0 +1,76 @@
+"""What torch.save wrote, zip or legacy, without running any code in it."""
+
+import io
+import pickletools
+import re
+import zipfile
+
+import torch
+from torch import Tensor, nn
+
+from distilray.model.checkpoint.formats.names import Layout
+from distilray.model.errors import CheckpointError
+
+
+def read_torch_pickle(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
+    """Raises CheckpointError naming the file `where` if it is broken, or more than a state dict of plain tensors."""
+    try:
+        _check_sizes(data)
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and zipfile raise what they like on broken bytes
+        raise CheckpointError(f"{where}: {_complaint(error)}") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{where}: expected a state dict, names to tensors, got {type(state).__name__}")
+    return "torch", {_name(key, where): _tensor(key, value, where) for key, value in state.items()}
+
+
+def _check_sizes(data: bytes) -> None:
+    """What torch.load would allocate without asking: a zip that unpacks to more than it holds, and empty bytearrays."""
+    if data.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            entries = file.infolist()
+        unpacked = sum(entry.file_size for entry in entries)
+        if unpacked > len(data) or any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise ValueError(f"expected a zip without compression, got {len(data)} bytes that unpack to {unpacked}")
+    else:
+        _check_legacy(data)
+    if b"\nbytearray\n" in data:
+        raise ValueError("a bytearray among the tensors")
+
+
+def _check_legacy(data: bytes) -> None:
+    """The fourth pickle of a legacy file has the sizes of storages, for which torch makes room before it reads them."""
+    stream = io.BytesIO(data)
+    for number in range(4):
+        for _, value, _ in pickletools.genops(stream):
+            if number == 3 and isinstance(value, int) and value > len(data):
+                raise ValueError(f"a tensor of {value} numbers in {len(data)} bytes")
+
+
+def _complaint(error: Exception) -> str:
+    """torch's own message advises to run the code after all."""
+    said = str(error)
+    if unsafe := re.search(r"GLOBAL (\S+) was not an allowed global|unsupported GLOBAL (\S+)", said):
+        return f"more than tensors: unpickling it would run {unsafe[1] or unsafe[2]}; have it saved as safetensors"
+    if "weights_only" in said:
+        said = said.partition("WeightsUnpickler error:")[2].strip() or "not a state dict of tensors"
+    return f"not a whole torch.save file of plain tensors ({type(error).__name__}: {said.partition(chr(10))[0]})"
+
+
+def _name(key: object, where: str) -> str:
+    if not isinstance(key, str):
+        raise CheckpointError(f"{where}: expected a state dict, names to tensors, got {key!r} for a name")
+    return key
+
+
+def _tensor(name: str, value: object, where: str) -> Tensor:
+    """The plain tensor in `value`, contiguous."""
+    if not isinstance(value, Tensor) or type(value) not in {Tensor, nn.Parameter}:
+        got = type(value).__name__
+    elif value.layout != torch.strided or value.device.type != "cpu":
+        got = f"a {value.dtype} {value.layout} tensor on {value.device}"
+    elif value.nbytes > value.untyped_storage().nbytes():
+        got = f"{list(value.shape)} from {value.untyped_storage().nbytes()} bytes"
+    else:
+        return value.detach().contiguous()
+    raise CheckpointError(f"{where}: expected a state dict, names to whole tensors, got {got} in {name}")

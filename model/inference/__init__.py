@@ -1,0 +1,1 @@
+"""Sequences, windows and packs of them, and the predictor that computes them."""

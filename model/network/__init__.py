@@ -1,0 +1,1 @@
+"""The DistilBERT network: encoder, heads, attention, and their configuration."""

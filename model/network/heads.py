@@ -1,0 +1,104 @@
+"""The heads: what stands on the encoder's hidden states.
+
+Every head takes hidden states [T, dim] of a pack and the P positions it is read at, int32 [P], and computes those only.
+Submodules carry the names of the checkpoint's tensors.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from distilray.model.network.activations import ACTIVATIONS
+from distilray.model.network.config import LAYER_NORM_EPS, Config
+from distilray.model.network.names import HeadName
+from distilray.model.network.pack import Pack
+
+
+class TokenClassifier(nn.Module):
+    """A linear layer over each token: [P, labels]."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(config.dim, len(config.labels))
+
+    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
+        logits: Tensor = self.classifier(hidden[at])
+        return logits
+
+
+class SequenceClassifier(nn.Module):
+    """Two layers over [CLS], with ReLU whatever the config's activation: [P, outputs]."""
+
+    def __init__(self, config: Config, outputs: int) -> None:
+        super().__init__()
+        self.pre_classifier = nn.Linear(config.dim, config.dim)
+        self.classifier = nn.Linear(config.dim, outputs)
+
+    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
+        logits: Tensor = self.classifier(self.pre_classifier(hidden[at]).relu())
+        return logits
+
+
+class QuestionAnswerer(nn.Module):
+    """Logits of an answer's start and of its end: [P, 2]."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.qa_outputs = nn.Linear(config.dim, 2)
+
+    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
+        logits: Tensor = self.qa_outputs(hidden[at])
+        return logits
+
+
+class MaskedLM(nn.Module):
+    """Logits over the vocabulary, at the masks only: [P, vocab_size]. The projection is most of the cost."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.vocab_transform = nn.Linear(config.dim, config.dim)
+        self.vocab_layer_norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.vocab_projector = nn.Linear(config.dim, config.vocab_size)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
+        x = self.activation(self.vocab_transform(hidden[at]))
+        logits: Tensor = self.vocab_projector(self.vocab_layer_norm(x))
+        return logits
+
+
+class FirstToken(nn.Module):
+    """Hidden states as they are: [P, dim]."""
+
+    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
+        return hidden[at]
+
+
+class MeanPooling(nn.Module):
+    """The mean over all tokens of the sequence that each position lies in, in float32: [P, dim]."""
+
+    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
+        if not len(at):
+            return hidden[at]
+        # unsafe: the checks would wait for the device, and differences of cu_seqlens add up
+        mean = torch.segment_reduce(hidden.float(), "mean", lengths=pack.cu_seqlens.diff(), axis=0, unsafe=True)
+        sequence = torch.searchsorted(pack.cu_seqlens, at, right=True) - 1
+        return mean[sequence]
+
+
+def make_head(name: HeadName, config: Config) -> nn.Module:
+    """An empty head."""
+    match name:
+        case "token-classification":
+            return TokenClassifier(config)
+        case "sequence-classification":
+            return SequenceClassifier(config, len(config.labels))
+        case "multiple-choice":
+            return SequenceClassifier(config, 1)
+        case "question-answering":
+            return QuestionAnswerer(config)
+        case "masked-lm":
+            return MaskedLM(config)
+        case "first-token":
+            return FirstToken()
+        case "mean-pooling":
+            return MeanPooling()

@@ -1,0 +1,1 @@
+"""Stores through fsspec, redaction of secrets, and safe YAML."""

@@ -1,0 +1,59 @@
+"""Answers compared with gold answers: the loss over windows, exact match and F1 over rows."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distilray.model.arrays import Floats, Ints
+from distilray.model.inference.windows import Windows
+from distilray.model.metrics import answers, losses
+from distilray.model.tokenizer.tokenizer import Tokens
+from distilray.operators.evaluation.gold import Gold
+from distilray.operators.rows.ragged import one_chunk
+
+
+def count_answers(
+    gold: Gold, found: pa.ListArray, tokens: Tokens, windows: Windows, context: Ints, logits: Floats, offsets: Ints
+) -> dict[str, Any]:
+    """Of the rows that count; found: list<ANSWER> [R], the best first.
+
+    The windows' sequences lie end to end in logits [T, 2], offsets [W + 1]; context: [W], where the text begins in each.
+    As in Transformers' training, the gold of a window is its part of the row's first gold answer, or [CLS] if it does
+    not hold all of that.
+    """
+    texts, first = gold.answers()
+    start, end = _positions(tokens, texts, first)
+    row = windows.text
+    inside = (start[row] >= windows.start) & (end[row] < windows.end)
+    starts, ends = (np.where(inside, context + at[row] - windows.start, 0) for at in (start, end))
+    kept = gold.rows[row]
+    table = logits[np.repeat(kept, np.diff(offsets))]
+    cu = np.append(0, np.cumsum(np.diff(offsets)[kept]))
+    terms = losses.question_answering(table[:, 0], table[:, 1], cu, starts[kept], ends[kept])
+    rows = pa.array(gold.rows)
+    return {"loss": losses.count(**terms), "answers": answers.count(texts.filter(rows), _best(found).filter(rows))}
+
+
+def _positions(tokens: Tokens, texts: pa.ListArray, first: Ints) -> tuple[Ints, Ints]:
+    """First and last token of each row's first gold answer, counted in its text; -1 where there is none."""
+    has = first >= 0
+    length = np.zeros(len(first), dtype=np.int64)
+    length[has] = pc.utf8_length(pc.list_element(texts.filter(pa.array(has)), 0)).to_numpy()
+    row = np.repeat(np.arange(len(first)), np.diff(tokens.offsets))
+    width = int(max(tokens.end.max(initial=0), (first + length).max(initial=0))) + 1
+    at = row * width + tokens.start.astype(np.int64)
+
+    def token(character: Ints) -> Ints:
+        """The last token that begins at or before it."""
+        place = np.searchsorted(at, np.arange(len(first)) * width + character, "right") - 1 - tokens.offsets[:-1]
+        return np.where(has, np.maximum(place, 0), -1)
+
+    return token(first), token(np.maximum(first + length - 1, first))
+
+
+def _best(found: pa.ListArray) -> pa.Array:
+    """Each row's first answer, "" for none."""
+    padded = pc.list_slice(found, 0, 1, return_fixed_size_list=True)
+    return pc.fill_null(one_chunk(pa.chunked_array([pc.struct_field(padded.flatten(), "text")])), "")

@@ -1,0 +1,1 @@
+"""Answered rows as a person sees them."""

@@ -1,0 +1,94 @@
+"""Figures to the geometry of bar charts, which the template draws as SVG."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from distilray.model.arrays import Ints
+
+Doubles = NDArray[np.float64]
+
+WIDTH, HEIGHT = 400, 150  # in units of the drawing; letters are 12 high
+LEFT, RIGHT, TOP, BOTTOM = 46, 392, 8, 126  # where bars may be
+_GAP = 1
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A rectangle, and what it says."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    says: str
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A mark at `at`, along its axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars over intervals that lie side by side. says: what it shows, for those who do not see it."""
+
+    says: str
+    bars: tuple[Bar, ...]
+    x: tuple[Tick, ...]
+    y: tuple[Tick, ...]
+
+
+def bar_chart(says: str, heights: Doubles | Ints, edges: Sequence[str], unit: str) -> Chart:
+    """heights: of each bar, [N], of at least 1; edges: what is written at the N + 1 sides of bars; unit: of a height."""
+    count = len(heights)
+    top = _top(float(max(heights.max(), 1e-9)))
+    width, high = (RIGHT - LEFT) / count, BOTTOM - TOP
+    bars = tuple(
+        Bar(
+            round(LEFT + i * width + _GAP / 2, 2),
+            round(BOTTOM - high * value / top, 2),
+            round(max(width - _GAP, 1), 2),
+            round(high * value / top, 2),
+            f"{edges[i]} to {edges[i + 1]}: {compact(value)} {unit}",
+        )
+        for i, value in enumerate(heights.tolist())
+    )
+    marks = sorted({0, count // 2, count})
+    x = tuple(Tick(round(LEFT + i * width, 2), edges[i]) for i in marks)
+    y = tuple(Tick(round(BOTTOM - high * part, 2), compact(top * part)) for part in (0, 0.5, 1))
+    return Chart(says, bars, x, y)
+
+
+def histogram(says: str, values: Doubles, edges: Doubles, unit: str, form: Callable[[float], str]) -> Chart:
+    """How many values lie between neighbouring edges."""
+    counts, _ = np.histogram(values, edges)
+    return bar_chart(says, counts, [form(edge) for edge in edges.tolist()], unit)
+
+
+def _top(value: float) -> float:
+    """The next round number: 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9)))
+
+
+def compact(value: float) -> str:
+    """A number of three digits at most, with k, M, G or T."""
+    value = float(f"{value:.3g}")  # first: 999.7 is 1k
+    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Of a stretch of time, in the unit that suits it."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"

@@ -1,0 +1,6 @@
+"""The ways to show the progress of a run."""
+
+from typing import Literal, get_args
+
+Mode = Literal["auto", "live", "lines", "json", "none"]
+MODES: tuple[str, ...] = get_args(Mode)

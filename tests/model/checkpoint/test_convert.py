@@ -1,0 +1,205 @@
+"""Converted checkpoints are Transformers' own: it loads them without a complaint, and answers the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+import torch
+import transformers
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from distilray.model.checkpoint.architectures import architecture_by_tensors
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.convert import convert
+from distilray.model.checkpoint.formats.load import load_tensors
+from distilray.model.checkpoint.weights import read_weights
+from distilray.model.errors import CheckpointError
+from tests.fixtures import HEADS, TORCH_FORMATS, Fixture, fixtures, torch_model, write_torch
+
+FP32_GATE = 2e-5  # in units of the standard deviation of the answers
+
+
+def transformers_loads(folder: Path) -> transformers.PreTrainedModel:
+    """The model, of which nothing was missing, left over or made anew."""
+    architecture = json.loads((folder / "config.json").read_text())["architectures"][0]
+    model, info = getattr(transformers, architecture).from_pretrained(
+        folder, output_loading_info=True, local_files_only=True
+    )
+    assert not any(info.values()), info
+    return model.eval()
+
+
+def assert_same_answers(model: transformers.PreTrainedModel, fixture: Fixture) -> None:
+    arrays = {name: torch.from_numpy(array) for name, array in fixture.arrays().items()}
+    inputs = {name: arrays.pop(name) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        answers = model(**inputs)
+    for name, theirs in arrays.items():
+        at = inputs["attention_mask"].bool() if theirs.shape[:2] == inputs["input_ids"].shape else ...
+        assert (answers[name][at] - theirs[at]).abs().max() <= FP32_GATE * theirs[at].std(), name
+
+
+@pytest.mark.parametrize("fixture", fixtures(), ids=str)
+def test_what_tensorflow_and_flax_saved_becomes_transformers_own(fixture: Fixture, tmp_path: Path) -> None:
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    assert_same_answers(transformers_loads(tmp_path / "out"), fixture)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "gamma_beta"])  # the others hold the same tensors
+@pytest.mark.parametrize("head", HEADS)
+def test_what_torch_saved_becomes_transformers_own(head: str, kind: str, tmp_path: Path) -> None:
+    fixture = write_torch(head, kind, tmp_path / "in")
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    model = transformers_loads(tmp_path / "out")
+    assert_same_answers(model, fixture)
+    # the same file as Transformers' own save, but for the order
+    model.save_pretrained(tmp_path / "again")
+    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "again"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    with safe_open(tmp_path / "out/model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_the_dtype_is_kept(dtype: torch.dtype, tmp_path: Path) -> None:
+    fixture = write_torch("base", "bin", tmp_path / "in")
+    TORCH_FORMATS["bin"](torch_model("base").to(dtype), fixture.folder)
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    tensors = load_file(tmp_path / "out/model.safetensors")
+    expected = torch_model("base").to(dtype).state_dict()
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
+
+
+def test_the_tokenizers_files_are_carried_over_as_they_are(tmp_path: Path) -> None:
+    fixture = write_torch("base", "safetensors", tmp_path / "in")
+    for name in ("tokenizer.json", "special_tokens_map.json", "added_tokens.json", "README.md"):
+        (fixture.folder / name).write_text('{"odd":  "spaces"}')
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    carried = {file.name for file in (tmp_path / "out").iterdir()} - {"config.json", "model.safetensors"}
+    assert carried == {
+        "vocab.txt",
+        "tokenizer_config.json",
+        "tokenizer.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    }
+    assert all((tmp_path / "out" / name).read_bytes() == (fixture.folder / name).read_bytes() for name in carried)
+
+
+def edit_config(folder: Path, **changes: Any) -> None:
+    """Sets keys of config.json, None takes one away."""
+    config = json.loads((folder / "config.json").read_text()) | changes
+    (folder / "config.json").write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_a_config_that_names_no_architecture_is_filled(head: str, tmp_path: Path) -> None:
+    fixture = write_torch(head, "bin", tmp_path / "in")
+    edit_config(fixture.folder, architectures=None, model_type=None)
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    assert_same_answers(transformers_loads(tmp_path / "out"), fixture)
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "out").model_type == "distilbert"
+
+
+@pytest.mark.parametrize(("labels", "kind"), [(1, "SequenceClassification"), (2, "MultipleChoice")])
+def test_one_output_is_a_regression_or_a_choice_by_the_labels(labels: int, kind: str, tmp_path: Path) -> None:
+    fixture = write_torch("multiple_choice", "bin", tmp_path)
+    edit_config(fixture.folder, architectures=None, id2label=None, label2id=None, num_labels=labels)
+    weights = read_weights(Checkpoint(str(fixture.folder)))
+    assert architecture_by_tensors(weights) == f"DistilBertFor{kind}"
+
+
+def test_a_projector_of_its_own_is_kept_and_said(tmp_path: Path) -> None:
+    """Transformers would tie it again, and answer otherwise."""
+    fixture = write_torch("masked_lm", "bin", tmp_path / "in")
+    state = torch.load(fixture.folder / "pytorch_model.bin", weights_only=True)
+    state["vocab_projector.weight"] = state["vocab_projector.weight"] + 1
+    torch.save(state, fixture.folder / "pytorch_model.bin")
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    model = transformers_loads(tmp_path / "out")
+    assert model.config.tie_word_embeddings is False
+    assert torch.equal(model.vocab_projector.weight, state["vocab_projector.weight"])
+    assert torch.equal(
+        model.distilbert.embeddings.word_embeddings.weight, state["distilbert.embeddings.word_embeddings.weight"]
+    )
+
+
+def test_a_projector_that_is_not_tied_but_equal_is_written_too(tmp_path: Path) -> None:
+    fixture = write_torch("masked_lm", "safetensors", tmp_path / "in")  # which leaves the projector out
+    edit_config(fixture.folder, tie_word_embeddings=False)
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    assert_same_answers(transformers_loads(tmp_path / "out"), fixture)
+
+
+def test_embeddings_that_only_the_projector_holds_are_written(tmp_path: Path) -> None:
+    fixture = write_torch("masked_lm", "bin", tmp_path / "in")
+    state = torch.load(fixture.folder / "pytorch_model.bin", weights_only=True)
+    del state["distilbert.embeddings.word_embeddings.weight"]
+    torch.save(state, fixture.folder / "pytorch_model.bin")
+    convert(Checkpoint(str(fixture.folder)), str(tmp_path / "out"), {})
+    assert_same_answers(transformers_loads(tmp_path / "out"), fixture)
+
+
+def error_of(folder: Path, out: Path) -> str:
+    with pytest.raises(CheckpointError) as caught:
+        convert(Checkpoint(str(folder)), str(out), {})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ({"architectures": ["DistilBertForMaskedLM"]}, "missing: vocab_layer_norm.bias"),
+        ({"architectures": ["DistilBertModel"]}, "the tensors are those of DistilBertForTokenClassification"),
+        ({"architectures": ["MyClassifier"]}, "config.json says MyClassifier, expected one of DistilBertModel"),
+        ({"n_layers": 3}, "n_layers 3, the weights have 2"),
+    ],
+)
+def test_what_is_not_whole_is_not_written(config: dict[str, Any], complaint: str, tmp_path: Path) -> None:
+    fixture = write_torch("token_classification", "safetensors", tmp_path / "in")
+    edit_config(fixture.folder, **config)
+    assert complaint in error_of(fixture.folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensors_of_no_head_are_named(tmp_path: Path) -> None:
+    fixture = write_torch("token_classification", "safetensors", tmp_path / "in")
+    edit_config(fixture.folder, architectures=None)
+    file = fixture.folder / "model.safetensors"
+    save_file(load_file(file) | {"adapter.weight": torch.ones(2)}, file)
+    assert "none has adapter.weight, classifier.bias" in error_of(fixture.folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("there", ["model.safetensors", "notes.txt"])
+def test_nothing_is_written_over(there: str, tmp_path: Path) -> None:
+    fixture = write_torch("base", "safetensors", tmp_path / "in")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / there).write_text("mine")
+    assert f"{out} is not empty: it holds {out / there}" in error_of(fixture.folder, out)
+    assert [file.name for file in out.iterdir()] == [there]
+    assert "is not empty" in error_of(fixture.folder, fixture.folder)
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    fixture = write_torch("base", "safetensors", tmp_path / "in")
+    (tmp_path / "file").write_text("no folder")
+    assert f"cannot write {tmp_path}/file/out: " in error_of(fixture.folder, tmp_path / "file/out")
+
+
+def test_any_store_of_fsspec_takes_it(tmp_path: Path) -> None:
+    fixture = write_torch("token_classification", "bin", tmp_path)
+    out = "memory://converted/here"
+    convert(Checkpoint(str(fixture.folder)), out, {})
+    assert fsspec.filesystem("memory").exists("/converted/here/config.json")
+    file, tensors = load_tensors(Checkpoint(out))
+    expected = load_tensors(Checkpoint(str(fixture.folder)))[1]
+    assert file == "model.safetensors"
+    assert tensors.keys() == expected.keys()
+    with pytest.raises(CheckpointError, match="memory://converted/here is not empty"):
+        convert(Checkpoint(str(fixture.folder)), out, {})

@@ -1,0 +1,104 @@
+"""Every format of every head, as the frameworks wrote it: the same tensors, the same answers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.formats.load import load_tensors
+from tests.fixtures import HEADS, TORCH_FORMATS, Fixture, fixtures, load, torch_model, write_torch
+
+FP32_GATE = 2e-5  # in units of the standard deviation of the answers
+FILES = {
+    "tf_h5": "tf_model.h5",
+    "tf_h5_sharded": "tf_model.h5.index.json",
+    "tf_safetensors": "model.safetensors",
+    "flax": "flax_model.msgpack",
+    "flax_untied": "flax_model.msgpack",
+    "flax_bfloat16": "flax_model.msgpack",
+    "flax_sinusoidal": "flax_model.msgpack",
+    "flax_chunked": "flax_model.msgpack",
+    "flax_sharded": "flax_model.msgpack.index.json",
+    "flax_safetensors": "model.safetensors",
+    "safetensors": "model.safetensors",
+    "safetensors_sharded": "model.safetensors.index.json",
+    "bin": "pytorch_model.bin",
+    "bin_legacy": "pytorch_model.bin",
+    "bin_sharded": "pytorch_model.bin.index.json",
+    "gamma_beta": "pytorch_model.bin",
+    "data_parallel": "pytorch_model.bin",
+}
+
+
+def read(fixture: Fixture) -> dict[str, torch.Tensor]:
+    file, tensors = load_tensors(Checkpoint(str(fixture.folder)))
+    assert file == FILES[fixture.format]
+    assert all(tensor.is_contiguous() for tensor in tensors.values())
+    return tensors
+
+
+def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    for name, tensor in theirs.items():
+        assert ours[name].dtype == tensor.dtype, name
+        assert torch.equal(ours[name], tensor), name
+
+
+@pytest.mark.parametrize("fixture", fixtures(), ids=str)
+def test_tensorflow_and_flax_files_hold_the_torch_models_tensors(fixture: Fixture) -> None:
+    assert_same(read(fixture), fixture.tensors())
+
+
+@pytest.mark.parametrize("fixture", fixtures(), ids=str)
+def test_the_tensors_give_the_answers_of_the_framework_that_saved_them(fixture: Fixture) -> None:
+    model = getattr(transformers, fixture.config().architectures[0])(fixture.config()).eval()
+    tensors = {name: tensor.float() for name, tensor in read(fixture).items()}
+    if fixture.format == "flax_sinusoidal":
+        tensors["embeddings.position_embeddings.weight"] = sinusoids(20, 16)
+    load(model, tensors)
+    arrays = {name: torch.from_numpy(array) for name, array in fixture.arrays().items()}
+    inputs = {name: arrays.pop(name) for name in ("input_ids", "attention_mask")}
+    with torch.inference_mode():
+        answers = model(**inputs)
+    for name, theirs in arrays.items():
+        # what stands at padding is nobody's answer
+        at = inputs["attention_mask"].bool() if theirs.shape[:2] == inputs["input_ids"].shape else ...
+        assert (answers[name][at] - theirs[at]).abs().max() <= FP32_GATE * theirs[at].std(), name
+
+
+def sinusoids(positions: int, dim: int) -> torch.Tensor:
+    """As Transformers fills them in when it makes a new model."""
+    model = transformers.DistilBertModel(
+        transformers.DistilBertConfig(
+            max_position_embeddings=positions, dim=dim, n_heads=1, n_layers=1, vocab_size=5, sinusoidal_pos_embds=True
+        )
+    )
+    return model.embeddings.position_embeddings.weight.detach()
+
+
+@pytest.mark.parametrize("kind", TORCH_FORMATS)
+@pytest.mark.parametrize("head", HEADS)
+def test_torch_files_hold_the_models_tensors(head: str, kind: str, tmp_path: Path) -> None:
+    fixture = write_torch(head, kind, tmp_path)
+    ours, expected = read(fixture), fixture.tensors()
+    tied = ours.pop("vocab_projector.weight", None)  # state dicts hold it beside the embeddings, safetensors does not
+    assert tied is None or torch.equal(tied, ours["embeddings.word_embeddings.weight"])
+    assert_same(ours, expected)
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin", "bin_legacy", "bin_sharded"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_the_dtype_is_kept(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
+    TORCH_FORMATS[kind](torch_model("base").to(dtype), tmp_path)
+    _, tensors = load_tensors(Checkpoint(str(tmp_path)))
+    assert_same(tensors, torch_model("base").to(dtype).state_dict())
+
+
+def test_a_view_is_read_as_a_tensor_of_its_own(tmp_path: Path) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    torch.save({"a.weight": whole.t(), "b.weight": whole[1:, ::2]}, tmp_path / "pytorch_model.bin")
+    _, tensors = load_tensors(Checkpoint(str(tmp_path)))
+    assert all(tensor.is_contiguous() for tensor in tensors.values())
+    assert_same(tensors, {"a.weight": whole.t(), "b.weight": whole[1:, ::2]})

@@ -1,0 +1,61 @@
+"""Our own model answers as TensorFlow, Flax and torch do, from whatever each of them saved."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from distilray.model.arrays import offsets_of
+from distilray.model.checkpoint.architectures import HEADS, check_architecture
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.weights import load_encoder, load_head, read_weights
+from distilray.model.network.attention import choose_attention
+from distilray.model.network.pack import make_pack
+from tests.fixtures import HEADS as FIXTURE_HEADS
+from tests.fixtures import TORCH_FORMATS, Fixture, fixtures, write_torch
+
+FP32_GATE = 2e-5  # in units of the standard deviation of the answers
+
+
+@torch.inference_mode()
+def our_answers(folder: Path, ids: np.ndarray, lengths: np.ndarray) -> tuple[str, Tensor]:
+    """The head, and its outputs: [T, K] of one that reads tokens, [B, K] of one that reads sequences."""
+    weights = read_weights(Checkpoint(str(folder)))
+    name = HEADS[check_architecture(weights)]
+    attention = choose_attention("eager", torch.device("cpu"), torch.float32, weights.config.head_dim)
+    encoder, head = load_encoder(weights, attention, torch.float32), load_head(name, weights, torch.float32)
+    pack, depth = make_pack(ids, lengths), weights.config.n_layers
+    sequences = name in ("sequence-classification", "multiple-choice")
+    at = torch.from_numpy(offsets_of(lengths)[:-1]) if sequences else torch.arange(len(ids))
+    return name, head(encoder(pack, {depth})[depth], at, pack)
+
+
+def assert_same_answers(fixture: Fixture) -> None:
+    arrays = fixture.arrays()
+    mask = arrays.pop("attention_mask").reshape(3, 9).astype(bool)
+    order = np.argsort(mask.sum(1))  # a pack wants the short ones first
+    ids = arrays.pop("input_ids").reshape(3, 9)[order][mask[order]]
+    name, ours = our_answers(fixture.folder, ids, mask.sum(1)[order])
+    if name == "multiple-choice":
+        theirs = arrays["logits"].reshape(3, 1)[order]
+    elif name == "sequence-classification":
+        theirs = arrays["logits"][order]
+    elif name == "question-answering":
+        theirs = np.stack([arrays["start_logits"], arrays["end_logits"]], axis=-1)[order][mask[order]]
+    else:
+        theirs = arrays.get("logits", arrays.get("last_hidden_state"))[order][mask[order]]
+    assert ours.shape == theirs.shape
+    assert np.abs(ours.numpy() - theirs).max() <= FP32_GATE * theirs.std()
+
+
+@pytest.mark.parametrize("fixture", fixtures(), ids=str)
+def test_what_tensorflow_and_flax_saved_answers_as_they_do(fixture: Fixture) -> None:
+    assert_same_answers(fixture)
+
+
+@pytest.mark.parametrize("kind", TORCH_FORMATS)
+@pytest.mark.parametrize("head", FIXTURE_HEADS)
+def test_what_torch_saved_answers_as_tensorflow_and_flax_do(head: str, kind: str, tmp_path: Path) -> None:
+    assert_same_answers(write_torch(head, kind, tmp_path))

@@ -1,0 +1,58 @@
+"""Files of torch.save: no code is run, and only whole plain tensors of floats are taken."""
+
+import io
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.model.checkpoint.broken import LEGACY, error_of_bytes, saved
+
+
+class Code:
+    """Runs a command when it is unpickled without care."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Callable, tuple[str]]:
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("options", [{}, LEGACY], ids=["zip", "legacy"])
+def test_code_in_a_pickle_is_named_and_not_run(options: dict[str, bool], tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    state = {"classifier.bias": torch.zeros(2), "x": Code(f"touch {ran}")}
+    message = error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")
+    assert "unpickling it would run posix.system" in message
+    assert "weights_only" not in message  # torch advises to switch that off
+    assert not ran.exists()
+    torch.load(io.BytesIO(saved(state, **options)), weights_only=False)
+    assert ran.exists()  # so the bytes were dangerous
+
+
+@pytest.mark.parametrize("options", [{}, LEGACY], ids=["zip", "legacy"])
+@pytest.mark.parametrize(
+    ("state", "complaint"),
+    [
+        (torch.nn.Linear(2, 2), "would run torch.nn.modules.linear.Linear"),
+        ({"a": np.ones(2)}, "would run numpy"),
+        ({"model": {"a": torch.ones(2)}}, "got dict in model"),
+        ([torch.ones(2)], "got list"),
+        ({1: torch.ones(2)}, "got 1 for a name"),
+        ({"a": 1.5}, "got float in a"),
+        ({"a": torch.ones(2, 2).to_sparse()}, "torch.sparse_coo"),
+        ({"a": torch.ones(2, device="meta")}, "on meta in a"),
+        ({"a": torch.ones(1).expand(50, 50)}, "got [50, 50] from 4 bytes in a"),
+        ({"a": torch.ones(2, dtype=torch.int64)}, "floats in a, got torch.int64"),
+        ({"a": torch.ones(2, dtype=torch.complex64)}, "floats in a, got torch.complex64"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_pickle_of_anything_else_is_named(
+    options: dict[str, bool], state: object, complaint: str, tmp_path: Path
+) -> None:
+    assert complaint in error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")

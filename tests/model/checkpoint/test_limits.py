@@ -1,0 +1,56 @@
+"""Sizes that files claim are refused before anything is made of that size."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distilray.model.checkpoint import checkpoint as checkpoints
+from distilray.model.checkpoint.checkpoint import Checkpoint
+from distilray.model.checkpoint.formats.load import load_tensors
+from distilray.model.checkpoint.weights import read_weights
+from distilray.model.errors import CheckpointError
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from tests.model.checkpoint.test_formats_memory import promising
+from tests.support import edit_config, edit_tensors, make_checkpoint
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return make_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"vocab_size": 2**62}, "vocab_size must be at most 4194304, got 4611686018427387904"),
+        ({"max_position_embeddings": 10**9}, "max_position_embeddings must be at most 65536"),
+        ({"dim": 2**40, "n_heads": 4}, "dim must be at most 16384"),
+        ({"n_layers": 2**31}, "n_layers must be at most 1024"),
+        ({"id2label": None, "label2id": None, "num_labels": 10**9}, "num_labels must be at most 1048576"),
+    ],
+)
+def test_a_config_of_no_real_model_is_refused(folder: Path, changes: dict[str, Any], said: str) -> None:
+    edit_config(folder, **changes)
+    with pytest.raises(CheckpointError, match=said.replace("+", "[+]")):
+        read_weights(Checkpoint(str(folder)))
+
+
+def test_positions_that_no_weights_vouch_for_are_bounded(folder: Path) -> None:
+    edit_config(folder, sinusoidal_pos_embds=True, max_position_embeddings=2**16, dim=2**14)
+    edit_tensors(folder, lambda tensors: tensors.pop("distilbert.embeddings.position_embeddings.weight"))
+    with pytest.raises(CheckpointError, match="sinusoidal positions of 65536 x 16384"):
+        read_weights(Checkpoint(str(folder)))
+
+
+def test_a_legacy_storage_is_measured_before_torch_makes_room_for_it(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(promising(1 << 40))
+    with pytest.raises(CheckpointError, match=f"a tensor of {1 << 40} numbers in "):
+        load_tensors(Checkpoint(str(tmp_path)))
+
+
+def test_a_vocabulary_file_that_is_too_long_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "_LARGEST", 10_000)
+    (folder / "vocab.txt").write_bytes(b"x\n" * 5001)
+    with pytest.raises(CheckpointError, match="vocab.txt: expected at most 10000 bytes, got 10002"):
+        Tokenizer(Checkpoint(str(folder)))

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Does the word cache ever differ from the library? python -m tests.model.tokenizer.tokenizer_differential --rows 1000000
+
+Hard texts through every combination of the normalizer's flags, with a cache small enough to be started afresh often, over
+a vocabulary (--vocab: the NER example's) and every character that the texts are made of. The last line is JSON.
+"""
+
+import argparse
+import json
+import tempfile
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from distilray.model.tokenizer.spec import SpecialTokens
+from distilray.model.tokenizer.tokenizer import Tokenizer
+from distilray.model.tokenizer.tokens import Tokens, encode
+from tests.model.tokenizer.tokenizing import load, write
+from tests.model.tokenizer.unicode_texts import KINDS, hard_texts
+from tests.support import edit_config
+
+VOCABULARY = Path(__file__).resolve().parents[3] / "examples/models/ner/vocab.txt"
+FLAGS = [
+    {"do_lower_case": lower, "strip_accents": strip, "tokenize_chinese_chars": chinese}
+    for lower, strip, chinese in product((True, False), (None, True, False), (True, False))
+]
+MODES: tuple[SpecialTokens, ...] = ("text", "text", "text", "mask", "special")
+SUBJECTS = len(FLAGS) * len(MODES)  # their lengths have no common factor: every pair of them
+BATCH = 10_000
+
+
+def vocabulary(file: Path) -> str:
+    """vocab.txt: the words of a file, as they are and capitalised, and every character there is in the texts, also as a continuation."""
+    words = file.read_text(encoding="utf-8").splitlines()
+    characters = sorted({c for kind in KINDS for piece in kind for c in piece + piece.lower() if not c.isspace()})
+    more = [*(word.capitalize() for word in words), *characters, *(f"##{c}" for c in characters)]
+    return "\n".join(dict.fromkeys([*words, *more])) + "\n"
+
+
+def tokenizer(folder: Path, words: str, number: int, cache_bytes: int) -> Tokenizer:
+    """The flags and the special tokens of a number."""
+    write(folder, {"tokenizer_class": "DistilBertTokenizer", **FLAGS[number % len(FLAGS)]}, vocab_txt=words)
+    edit_config(folder, vocab_size=words.count("\n"))
+    return load(folder, MODES[number % len(MODES)], cache_bytes=cache_bytes)
+
+
+def differing(ours: Tokens, library: Tokens) -> int:
+    """Texts whose ids, words or offsets are not equal."""
+    lengths = np.diff(library.offsets)
+    is_other = np.diff(ours.offsets) != lengths
+    if is_other.any():
+        return int(is_other.sum())
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    columns = ("input_ids", "word_ids", "start", "end")
+    return len({int(i) for name in columns for i in row[getattr(ours, name) != getattr(library, name)]})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--vocab", type=Path, default=VOCABULARY, help="a vocab.txt")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache-bytes", type=int, default=4 * 2**20)
+    args = parser.parse_args()
+    rows = tokens = differences = 0
+    words = vocabulary(args.vocab)
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = [tokenizer(Path(folder, str(i)), words, i, args.cache_bytes) for i in range(SUBJECTS)]
+        for number in range(-(-args.rows // BATCH)):
+            texts = hard_texts(min(BATCH, args.rows - rows), seed=args.seed + number)
+            subject = subjects[number % len(subjects)]
+            library = encode(subject._tokenizer, texts)
+            differences += differing(
+                subject(pa.array(texts, pa.large_string() if number % 2 else pa.string())), library
+            )
+            rows, tokens = rows + len(texts), tokens + len(library.input_ids)
+    print(json.dumps({"rows": rows, "tokens": tokens, "differences": differences}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,286 @@
+"""Rows that raise, give NaN, or bring their worker down are dead letters; every other row is answered."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+
+from distilray.operators.isolation.bisect import Isolation
+from distilray.operators.predict import PredictUnit
+from distilray.operators.tasks.options import limit_of
+from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
+from distilray.pipeline.commands.run import execute
+from distilray.pipeline.errors import DeadLettersError
+from tests.support import edit_tensors, make_checkpoint, random_texts, read_output, write_shard
+
+POISON = Path(__file__).parents[2] / "poison"
+NAN_WORD = "mary"  # its embedding is NaN
+CRASHES = {"segfaults": "crash", "fails the device": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint one of whose words gives NaN."""
+    folder = make_checkpoint(tmp_path_factory.mktemp("poison") / "model")
+    number = (folder / "vocab.txt").read_text().split("\n").index(NAN_WORD)
+
+    def spoil(tensors: dict) -> None:
+        tensors["distilbert.embeddings.word_embeddings.weight"][number] = float("nan")
+
+    edit_tensors(folder, spoil)
+    return folder
+
+
+def clean_texts(count: int) -> list[str]:
+    return [text.lower().replace(NAN_WORD, "john") for text in random_texts(count, 1)]
+
+
+def job(corpus: Path, model: Path, out: Path, **keys: object) -> Job:
+    compute = {"engine": "local", "unit_bytes": 3000, "dtype": "float32", **keys.pop("compute", {})}
+    return Job(
+        source=Source(uri=str(corpus)),
+        tasks=[TokenClassification(model=str(model))],
+        sink=Sink(uri=str(out), **keys.pop("sink", {})),
+        compute=Compute(**compute),
+        **keys,
+    )
+
+
+def dead_letters(out: Path) -> dict[int, tuple[str, str]]:
+    """Stage and reason by row."""
+    return {row["row"]: (row["stage"], row["reason"]) for row in read_output(out, "dead").to_pylist()}
+
+
+def raise_at_poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    healthy = PredictUnit.answers
+
+    def answers(self: PredictUnit, table: pa.Table, *more: object) -> object:
+        if any(text and "poison" in text for text in table["_text"].to_pylist()):
+            raise ValueError("a row that raises\nand says so")
+        return healthy(self, table, *more)
+
+    monkeypatch.setattr(PredictUnit, "answers", answers)
+
+
+def test_rows_that_raise_or_give_nan_are_dead_and_their_neighbours_are_not(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts: list[str | None] = [*clean_texts(150), None]
+    write_shard(tmp_path / "corpus.parquet", texts)
+    clean = execute(job(tmp_path / "corpus.parquet", model, tmp_path / "clean"))
+    assert clean.manifest["dead"] == {"null_text": 1}
+    bad = {7: f"a {NAN_WORD} b", 31: "poison a", 32: "poison b", 90: f"{NAN_WORD}", 149: "the last poison"}
+    write_shard(tmp_path / "bad.parquet", [bad.get(i, text) for i, text in enumerate(texts)])
+    raise_at_poison(monkeypatch)
+    manifest = execute(job(tmp_path / "bad.parquet", model, tmp_path / "out", sink={"dead_text": True})).manifest
+    assert manifest["dead"] == {"not_finite": 2, "null_text": 1, "error": 3}
+    assert manifest["padding"] == 0
+    assert dead_letters(tmp_path / "out") == {
+        150: ("read", "null_text"),
+        **{row: ("predict", "not_finite" if NAN_WORD in text else "error") for row, text in bad.items()},
+    }
+    dead = read_output(tmp_path / "out", "dead")
+    assert dead["text"].to_pylist() == [*bad.values(), None]
+    assert dead["message"][1].as_py() == "ValueError: a row that raises"
+    answers = {row["row"]: row["entities"] for row in read_output(tmp_path / "out").to_pylist()}
+    before = {row["row"]: row["entities"] for row in read_output(tmp_path / "clean").to_pylist()}
+    assert answers.keys() == before.keys() - bad.keys()
+    for row, entities in answers.items():
+        assert [(e["start"], e["end"], e["label"]) for e in entities] == [
+            (e["start"], e["end"], e["label"]) for e in before[row]
+        ]
+
+
+def test_the_text_of_a_dead_row_is_kept_by_choice_only(model: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", [NAN_WORD, "fine"])
+    execute(job(tmp_path / "corpus.parquet", model, tmp_path / "out"))
+    assert read_output(tmp_path / "out", "dead")["text"].to_pylist() == [None]
+
+
+def test_a_fault_that_is_not_the_rows_stops_the_run(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shard(tmp_path / "corpus.parquet", ["poison"] * 40)
+    raise_at_poison(monkeypatch)
+    with pytest.raises(ValueError, match="a row that raises"):
+        execute(job(tmp_path / "corpus.parquet", model, tmp_path / "out"))
+    assert not list(tmp_path.glob("out/data/*"))
+
+
+def test_rows_that_raise_one_after_another_do_not_stop_a_run_that_allows_them(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shard(tmp_path / "corpus.parquet", ["poison"] * 12 + clean_texts(5))
+    raise_at_poison(monkeypatch)
+    one_unit = {"unit_bytes": 10**6}
+    allowed = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute=one_unit, max_dead=12)
+    assert execute(allowed).manifest["dead"] == {"error": 12}
+
+
+def test_too_many_failures_stop_the_run_and_so_do_too_many_dead_letters(model: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", [NAN_WORD] * 11 + [None] * 20 + clean_texts(200))
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out")
+    says = "11 of 231 rows are dead letters .11 not_finite., 10 rows may fail"
+    for _ in range(2):  # no resume gets past it
+        with pytest.raises(DeadLettersError, match=says):
+            execute(whole)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+    with pytest.raises(
+        DeadLettersError, match=r"31 of 231 .*20 null_text, 11 not_finite.*30 may die by max_dead: 13.2%"
+    ):
+        execute(whole.model_copy(update={"max_dead": "13.2%"}))
+    assert execute(whole.model_copy(update={"max_dead": 31})).manifest["rows"] == 200
+
+
+def test_no_resume_gets_past_the_limit_when_every_unit_is_committed(model: Path, tmp_path: Path) -> None:
+    write_shard(tmp_path / "corpus.parquet", [NAN_WORD] * 11 + clean_texts(20))
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"unit_bytes": 10**6})
+    for _ in range(2):
+        with pytest.raises(DeadLettersError, match="11 of 31 rows"):
+            execute(whole)
+    assert not (tmp_path / "out/_SUCCESS").exists()
+
+
+def test_a_cache_folder_that_may_not_be_entered_stops_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "file/cache"))
+    with Isolation("run").attempt("predict", "unit") as died:
+        assert not died
+    assert "it will kill the next, too" in caplog.text
+
+
+def test_the_mark_of_a_worker_that_lives_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
+    with Isolation("run").attempt("predict", "unit"):
+        (mark,) = tmp_path.glob("begun/run/*")
+        own = mark.read_text().partition(" ")[2]
+        with subprocess.Popen(["sleep", "60"]) as other:
+            started = Path(f"/proc/{other.pid}/stat").read_text().rpartition(")")[2].split()[19]
+            for maker, dead in ((f"{other.pid} {started}", False), (f"{other.pid} {own}0", True), ("", True)):
+                mark.write_text(maker)
+                with Isolation("run").attempt("predict", "unit") as died:
+                    assert died == dead
+            mark.parent.mkdir(exist_ok=True)
+            mark.write_text(f"{other.pid} {started}")
+            other.kill()
+            os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # a zombie: nobody has asked what became of it
+            with Isolation("run").attempt("predict", "unit") as died:
+                assert died
+
+
+@pytest.mark.parametrize("rows", [10_000, 10**6])
+def test_a_share_of_the_rows_is_exact(rows: int) -> None:
+    assert all(limit_of(f"{n / 100:.2f}%", rows) == rows * n // 10_000 for n in range(10_001))
+
+
+@pytest.mark.parametrize("wrong", ["1", "101%", "x%", -1, 1.5, "0.1.1%"])
+def test_max_dead_is_a_number_or_a_share(model: Path, tmp_path: Path, wrong: object) -> None:
+    with pytest.raises(ValueError, match="max_dead"):
+        job(tmp_path, model, tmp_path / "out", max_dead=wrong)
+
+
+def test_a_mark_stays_only_if_the_process_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
+    isolation = Isolation("run")
+    with isolation.attempt("predict", "unit") as died:
+        assert not died
+        with (
+            Isolation("run").attempt("predict", "unit") as again,
+            Isolation("other").attempt("predict", "unit") as other,
+        ):
+            assert again
+            assert not other
+    for error, stays in ((ValueError("x"), False), (torch.AcceleratorError("x"), True)):  # who has no device will end
+        with pytest.raises(type(error)), isolation.attempt("predict", "unit") as died:
+            assert not died
+            raise error
+        assert any(tmp_path.glob("begun/run/*")) == stays
+    with isolation.attempt("predict", "unit") as died:
+        assert died
+    with isolation.attempt("predict", "unit") as died:
+        assert not died
+
+
+def run(job: Job, folder: Path, limit: float = 550) -> subprocess.CompletedProcess[str]:
+    """`distilray run` with poison in all its processes."""
+    (folder / "job.yaml").write_text(yaml.safe_dump(job.description()))
+    path = os.pathsep.join([str(POISON), os.environ.get("PYTHONPATH", "")])
+    environment = {
+        **os.environ,
+        "PYTHONPATH": path,
+        "DISTILRAY_CACHE": str(folder / "cache"),
+        "RAY_ADDRESS": "local",
+        "RAY_memory_usage_threshold": f"{memory_used() + 0.2:.2f}",
+    }
+    command = [sys.executable, "-m", "distilray", "run", str(folder / "job.yaml")]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=limit)
+
+
+def memory_used() -> float:
+    """The share of this machine's memory."""
+    lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    total, available = (int(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return 1 - available / total
+
+
+def poisoned_texts(*poison: tuple[str, str]) -> tuple[list[str], dict[int, tuple[str, str]]]:
+    """200 texts, some of them poison, and the dead letters that must come of it."""
+    texts, expected = clean_texts(200), {}
+    reasons = {"raises": "error", **CRASHES}
+    for at, (stage, kind) in enumerate(poison):
+        row = 13 + 23 * at
+        texts[row], expected[row] = f"poison: {stage} {kind}", (stage, reasons[kind])
+    return texts, expected
+
+
+@pytest.mark.slow
+def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_path: Path) -> None:
+    texts, expected = poisoned_texts(("predict", "segfaults"), ("predict", "hangs"))
+    write_shard(tmp_path / "corpus.parquet", texts)
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"deadline": 8})
+    codes = [run(whole, tmp_path).returncode for _ in range(3)]
+    assert codes == [-11, 1, 0]
+    assert dead_letters(tmp_path / "out") == expected
+
+
+@pytest.mark.chaos
+@pytest.mark.cluster
+def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
+    in_both = [(stage, kind) for stage in ("predict", "tokenize") for kind in ("raises", "segfaults")]
+    others = [("predict", kind) for kind in ("hangs", "exhausts memory", "fails the device")]
+    texts, expected = poisoned_texts(*in_both, *others)
+    texts[199] = "read segfaults"
+    expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # its row group
+    texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
+    write_shard(tmp_path / "corpus.parquet", texts, row_group_size=10)
+    compute = {"engine": "ray", "deadline": 8}
+    whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute=compute, max_dead=30)
+    assert run(whole, tmp_path).returncode == -11  # the driver itself reads a sample
+    done = run(whole, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert dead_letters(tmp_path / "out") == expected
+    rows = pq.read_table(tmp_path / "out/data")["row"].to_pylist()
+    assert sorted(rows) == [row for row in range(200) if row not in expected]
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_a_worker_that_nobody_can_help_ends_the_run_with_a_line(model: Path, tmp_path: Path) -> None:
+    """Its cache folder cannot be written, so nobody remembers which unit kills it."""
+    texts, _ = poisoned_texts(("predict", "segfaults"))
+    write_shard(tmp_path / "corpus.parquet", texts)
+    (tmp_path / "cache").touch()
+    done = run(job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray"}), tmp_path)
+    assert done.returncode == 1
+    line = r"(?m)^distilray: the worker of a unit died 11 times .* must be writable on every node"
+    assert re.search(line, done.stderr), done.stderr[-3000:]  # Ray's own processes may write after it
+    assert not (tmp_path / "out/_SUCCESS").exists()

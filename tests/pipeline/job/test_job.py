@@ -1,0 +1,180 @@
+"""Jobs: the same from YAML and Python, and every mistake is named."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from distilray.operators.tasks.task import open_checkpoints
+from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, load_job
+from distilray.pipeline.job.job import _TASKS, parse_job
+
+GOOD = """
+source: {uri: s3://corpus/news/, text: body, keep: [id, url], storage_options: {key: k, secret: hunter2}}
+tasks:
+  - {task: token-classification, model: s3://models/ner/, name: entities, aggregation: first}
+sink: {uri: s3://out/news-ner/}
+compute: {engine: local}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    (tmp_path / "job.yaml").write_text(GOOD)
+    return tmp_path / "job.yaml"
+
+
+def test_yaml_and_python_are_the_same_job(path: Path) -> None:
+    options = {"key": "k", "secret": "hunter2"}
+    assert load_job(path) == Job(
+        source=Source(uri="s3://corpus/news/", text="body", keep=["id", "url"], storage_options=options),
+        tasks=[TokenClassification(model="s3://models/ner/")],
+        sink=Sink(uri="s3://out/news-ner/"),
+        compute=Compute(engine="local"),
+    )
+
+
+def test_set_overrides_a_key(path: Path) -> None:
+    job = load_job(path, ["compute.engine=ray", "tasks.0.aggregation=max", "compute.predict.max=3", "source.keep=[id]"])
+    assert (job.compute.engine, job.tasks[0].aggregation, job.compute.predict.max) == ("ray", "max", 3)
+    assert job.source.keep == ["id"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["source.txt=body"], "source.txt: unknown key"),
+        (["compute.engine=spark"], "compute.engine: Input should be 'ray' or 'local'"),
+        (["tasks.0.aggregation=last"], "tasks.0.aggregation: Input should be 'none'"),
+        (["tasks.0.threshold=2"], "tasks.0.threshold: Input should be less than or equal to 1"),
+        (["compute.predict={min: 3, max: 2}"], "compute.predict: max 2 is less than min 3"),
+        (["source.keep=[row]"], "column names must differ in the output: row"),
+        (["tasks.0.name=9x"], "tasks.0.name: String should match pattern"),
+        (["tasks.0.name=id"], "column names must differ in the output: id"),
+        (["tasks=[]"], "tasks: List should have at least 1 item"),
+        (["sink.uri=s3://me:hunter2@out/"], "sink.uri: a URI must hold no password"),
+        (["tasks.0.compat=hf", "tasks.0.aggregation=none", "tasks.0.overlap=8"], "no overlap with aggregation none"),
+        (["tasks.7.name=x"], "--set tasks.7.name: there is no such place"),
+        (["nonsense"], "--set expects a.b=value"),
+        (["sink.uri=s3://corpus/news/out"], "the sink must not lie in the source s3://corpus/news/"),
+        (["source.uri=/c/*", "sink.uri=/c/out"], "the sink must not lie in the source /c/*"),
+        (["source.uri=/c/*/00*-*.parquet", "sink.uri=/c"], "the sink must not lie in the source /c/*/00*-*.parquet"),
+        (
+            ["source.uri=s3://c/**/*.parquet", "sink.uri=s3://c/x/y"],
+            "the sink must not lie in the source s3://c/**/*.par",
+        ),
+        (["source.uri=file:///c", "sink.uri=/c/out"], "the sink must not lie in the source file:///c"),
+        (["sink=5"], "sink: Input should be a valid dictionary"),
+    ],
+)
+def test_each_mistake_is_named_without_the_secret(path: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(JobError) as caught:
+        load_job(path, overrides)
+    assert said in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_name_that_is_no_glob_may_be_a_files(path: Path) -> None:
+    assert load_job(path, ["source.uri=/c/a**b.parquet"]).source.uris == ["/c/a**b.parquet"]
+
+
+def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("source: {storage_options: {secret: hunter2\n")
+    with pytest.raises(JobError, match="bad.yaml: line 2: expected") as caught:
+        load_job(tmp_path / "bad.yaml")
+    assert "hunter2" not in str(caught.value)
+    (tmp_path / "bad.yaml").unlink()
+    for content in (None, "a: [", "- a list", "\xff"):
+        if content is not None:
+            (tmp_path / "bad.yaml").write_bytes(content.encode("latin-1"))
+        with pytest.raises(JobError, match="bad.yaml"):
+            load_job(tmp_path / "bad.yaml")
+
+
+def test_a_json_file_is_the_same_job(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(yaml.safe_load(GOOD), indent="\t"))  # tabs are no YAML
+    assert load_job(tmp_path / "job.json", ["source.text=title"]) == load_job(path, ["source.text=title"])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"source":\n {"secret": hunter2}}', "job.json: line 2: Expecting value"),
+        ('{"sink": {"uri": "hunter2", "uri": "b"}}', "job.json: a key is there twice"),
+        ('{"max_dead": NaN}', "job.json: NaN and Infinity are no JSON"),
+        ('["hunter2"]', "job.json: expected keys source, tasks, sink, compute; got list"),
+        ("[" * 100_000, "job.json: RecursionError"),
+        ('{"a": "\xff"}', "job.json: UnicodeDecodeError"),
+        (" " * 2**18 + "{}", "job.json: expected at most 262144 bytes"),
+        ("source: {uri: x}", "job.json: line 1: Expecting value"),
+    ],
+)
+def test_a_broken_json_file_is_one_error(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "job.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(JobError, match=said) as caught:
+        load_job(tmp_path / "job.json")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once() -> None:
+    with pytest.raises(JobError) as caught:
+        parse_job({"source": {"url": "x"}, "tasks": [{"task": "token-classification", "model": "m"}]}, "job")
+    assert str(caught.value).splitlines() == [
+        "job:",
+        "  source.uri: this key is required",
+        "  source.url: unknown key",
+        "  sink: this key is required",
+    ]
+
+
+def test_secrets_are_in_no_description(path: Path) -> None:
+    job = load_job(path)
+    assert "hunter2" not in repr(job)
+    assert "hunter2" not in str(job.description())
+    assert "hunter2" not in repr(open_checkpoints(job.tasks))
+
+
+def test_the_fingerprint_is_of_the_answers(path: Path) -> None:
+    same = ["compute.engine=ray", "compute.threads=4", "source.storage_options.secret=other", "compute.attention=eager"]
+    other = ["compute.dtype=bfloat16", "tasks.0.threshold=0.5", "source.text=title", "source.uri=s3://corpus/old/"]
+    job = load_job(path)
+    assert all(load_job(path, [change]).fingerprint("m") == job.fingerprint("m") for change in same)
+    assert all(load_job(path, [change]).fingerprint("m") != job.fingerprint("m") for change in other)
+    assert job.fingerprint("another model") != job.fingerprint("m")
+
+
+@pytest.mark.parametrize("task", _TASKS)
+def test_a_task_has_a_name_that_sql_can_say(task: str) -> None:
+    raw = {"source": {"uri": "x"}, "tasks": [{"task": task, "model": "m", "name": "a column"}], "sink": {"uri": "y"}}
+    with pytest.raises(JobError, match="tasks.0.name: String should match pattern"):
+        parse_job(raw, "job")
+
+
+def test_a_task_must_say_which_it_is() -> None:
+    raw = {"source": {"uri": "x"}, "tasks": [{"model": "m"}], "sink": {"uri": "y"}}
+    with pytest.raises(JobError, match="tasks.0: task: this key is required; one of token-classification, text-class"):
+        parse_job(raw, "job")
+    with pytest.raises(JobError, match="tasks.0: task: there is no such task; one of token-classification, text-"):
+        parse_job({**raw, "tasks": [{"task": "translation", "model": "m"}]}, "job")
+
+
+def test_two_tasks_cannot_read_a_column_as_texts_and_as_lists() -> None:
+    pair = {"task": "text-classification", "model": "m", "text_pair": "x"}
+    choice = {"task": "multiple-choice", "model": "m", "choices": "x"}
+    with pytest.raises(JobError, match="one task reads x as text, another as lists of texts"):
+        parse_job({"source": {"uri": "x"}, "tasks": [pair, choice], "sink": {"uri": "y"}}, "job")
+
+
+def test_internal_columns_cannot_be_read() -> None:
+    raw = {"source": {"uri": "x"}, "sink": {"uri": "y"}}
+    with pytest.raises(JobError, match="columns that start with an underscore cannot be read: _text"):
+        parse_job({**raw, "tasks": [{"task": "text-classification", "model": "m", "text_pair": "_text"}]}, "job")
+    with pytest.raises(JobError, match="gold: columns called shard, row are the output's own, got row"):
+        parse_job({**raw, "tasks": [{"task": "text-classification", "model": "m", "gold": "row"}]}, "job")
+
+
+def test_a_password_anywhere_in_a_chain_of_uris_is_refused() -> None:
+    with pytest.raises(JobError, match="a URI must hold no password") as caught:
+        parse_job({"source": {"uri": "simplecache::s3://key:hunter2@b/x"}, "tasks": [], "sink": {"uri": "y"}}, "job")
+    assert "hunter2" not in str(caught.value)

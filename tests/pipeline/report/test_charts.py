@@ -1,0 +1,58 @@
+"""Figures and charts of a page: of no rows as of many, and of numbers of any size."""
+
+import pyarrow as pa
+import pytest
+
+from distilray.model.network.config import Config
+from distilray.operators.tasks import (
+    Embeddings,
+    FillMask,
+    MultipleChoice,
+    QuestionAnswering,
+    TextClassification,
+    TokenClassification,
+    ZeroShotClassification,
+)
+from distilray.operators.tasks.task import Task
+from distilray.pipeline.report.charts import compact
+from distilray.pipeline.report.html import _figure
+from distilray.pipeline.report.label_scores import summarize_answers
+
+CONFIG = Config(100, 64, 1, 4, 48, 80, "gelu", False, ("a", "b"), None, None)
+TASKS: list[Task] = [
+    TokenClassification(model="m"),
+    TextClassification(model="m"),
+    TextClassification(model="m", top_k=2),
+    ZeroShotClassification(model="m", labels=["a", "b"]),
+    QuestionAnswering(model="m", questions=["who"]),
+    FillMask(model="m"),
+    MultipleChoice(model="m", choices="options"),
+    Embeddings(model="m"),
+    Embeddings(model="m", dtype="float16"),
+]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
+def test_a_sample_without_an_answered_row_has_no_scores(task: Task) -> None:
+    kind = task.kind(CONFIG)
+    for column in (pa.chunked_array([], kind), pa.chunked_array([pa.array([], kind)])):
+        found = summarize_answers(task, {}, column)
+        assert (found.chart, found.mean, found.labels) == (None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(0, "0"), (0.25, "0.25"), (999.4, "999"), (999.7, "1k"), (1234, "1.23k"), (999_700, "1M"), (-999_700, "-1M"),
+     (999_999_999, "1G"), (999.9e9, "1T")],
+)  # fmt: skip
+def test_a_compact_number_has_three_digits(value: float, says: str) -> None:
+    assert compact(value) == says
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [(None, "\u2013"), (1234567, "1,234,567"), (0.01234567, "0.01235"), (999.25, "999.2"), (12345.678, "12,346"),
+     (1234567.8, "1,234,568"), ("a GPU", "a GPU")],
+)  # fmt: skip
+def test_a_figure_is_written_out(value: float | str | None, says: str) -> None:
+    assert _figure(value) == says

@@ -1,0 +1,204 @@
+"""How far a run is: on a terminal, as lines, as JSON lines, and to Python."""
+
+import io
+import json
+import os
+import re
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from distilray.operators.objects.stats import Stats
+from distilray.operators.rows.timing import Timing
+from distilray.operators.write import Commit
+from distilray.pipeline.api import run
+from distilray.pipeline.cli.main import main
+from distilray.pipeline.commands.run import RunStart
+from distilray.pipeline.engines.actor_pools import ActorCounts
+from distilray.pipeline.errors import JobError
+from distilray.pipeline.job.job import load_job
+from distilray.pipeline.terminal import progress
+from distilray.pipeline.terminal.progress import watching
+from tests.support import random_texts, write_shard
+
+ROOT = Path(__file__).resolve().parents[3]
+START = RunStart(400, 4, Stats(units=1, rows=90, dead={"null_text": 10}), lambda: {"predict": ActorCounts(1, 2, 1, 3)})
+COMMIT = Commit(
+    Stats(units=1, rows=99, tokens=5000, computed_tokens=5200, dead={"timeout": 1}), Timing(predict=2.0, worker="a")
+)
+
+
+@pytest.fixture
+def job(checkpoint: Path, tmp_path: Path) -> Path:
+    write_shard(tmp_path / "corpus/a.parquet", [*random_texts(79, 1), None], row_group_size=20)
+    raw = {
+        "source": {"uri": str(tmp_path / "corpus"), "storage_options": {"auto_mkdir": "hunter2"}},
+        "tasks": [{"task": "token-classification", "model": str(checkpoint)}],
+        "sink": {"uri": str(tmp_path / "out"), "storage_options": {"auto_mkdir": "hunter2"}},
+        "compute": {"engine": "local", "unit_bytes": 2000},
+    }
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(raw))
+    return tmp_path / "job.yaml"
+
+
+@pytest.fixture
+def eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line for every 5 % of the rows, however soon."""
+    monkeypatch.setattr(progress, "_SOONEST", 0.0)
+
+
+def events(said: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in said.splitlines()]
+
+
+@pytest.mark.usefixtures("eager")
+def test_without_a_terminal_there_are_lines(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(job)]) == 0
+    said = capsys.readouterr().out
+    lines = re.findall(r"^distilray \d+:\d\d:\d\d (start|progress|end): ([\d,]+) of 80 rows", said, re.MULTILINE)
+    assert lines[0] == ("start", "0")
+    assert lines[-1] == ("end", "80")
+    assert {event for event, _ in lines[1:-1]} == {"progress"}
+    assert "dead letters: null_text 1; predict workers (1): computed" in said
+    assert said.index(" end: ") < said.index("79 answered in")
+    assert "hunter2" not in said
+
+
+@pytest.mark.usefixtures("eager")
+def test_json_lines_have_the_same_keys_always_and_end_with_the_outcome(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(job), "--progress", "json"]) == 0
+    said = capsys.readouterr().out
+    assert "hunter2" not in said
+    *going, last = events(said)
+    assert [each["event"] for each in going] == ["start", *["progress"] * (len(going) - 2), "end"]
+    assert len(going) > 3
+    keys = list(going[0])
+    assert all(list(each) == keys for each in going)
+    end, manifest = going[-1], json.loads((job.parent / "out/_manifest.json").read_text())
+    assert (end["rows_done"], end["rows_planned"]) == (80, 80)
+    assert end["units_done"] == end["units_planned"] == manifest["units"]
+    assert end["dead"] == manifest["dead"] == {"null_text": 1}
+    assert (end["tokens"], end["computed_tokens"]) == (manifest["tokens"], manifest["computed_tokens"])
+    assert end["timing"].keys() | {"bottleneck", "advice"} == manifest["timing"].keys()
+    assert last["event"] == "result"
+    assert last["sink"] == str(job.parent / "out")
+    for name in ("fingerprint", "shards", "units", "rows", "dead", "tokens", "computed_tokens"):
+        assert last[name] == manifest[name]
+    assert last["this_run"]["rows"] == 79
+    page = (ROOT / "docs/watching.md").read_text()
+    assert not [key for key in {*keys, *last} if f"`{key}`" not in page]
+
+
+def test_a_resume_begins_with_what_is_done_and_a_finished_job_has_nothing_to_show(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(load_job(job), quiet=True)
+    assert capsys.readouterr().out == ""
+    min((job.parent / "out/data").iterdir()).unlink()
+    run(load_job(job), progress="json")
+    start, end, last = events(capsys.readouterr().out)
+    assert 0 < start["rows_done"] < 80
+    assert start["tokens"] == 0
+    assert end["rows_done"] == 80
+    assert end["tokens"] == last["this_run"]["tokens"] < last["tokens"]
+    assert main(["run", str(job), "--progress", "json"]) == 0
+    (last,) = events(capsys.readouterr().out)
+    assert (last["rows"], last["this_run"]["units"]) == (79, 0)
+    assert main(["run", str(job), "--progress", "none"]) == 0
+    assert "distilray 0:" not in capsys.readouterr().out
+
+
+def test_a_run_that_is_stopped_says_so_and_a_retry_shows_the_rows_that_it_tries(
+    job: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", str(job), "--progress", "json", "--set", "max_dead=0"]) == 1
+    *_, last = events(capsys.readouterr().out)
+    assert last["event"] == "stopped"
+    run(load_job(job), quiet=True)
+    assert main(["retry", str(job.parent / "out"), "--progress", "json", "--set", "max_dead=1"]) == 0
+    start, end, last = events(capsys.readouterr().out)
+    assert (start["rows_planned"], start["rows_done"], end["rows_done"]) == (1, 0, 1)
+    assert last == {
+        "event": "result",
+        "sink": str(job.parent / "out"),
+        "tried": 1,
+        "units": 1,
+        "answered": 0,
+        "shards": 0,
+        "before": {"null_text": 1},
+        "after": {"null_text": 1},
+    }
+
+
+def test_lines_go_on_while_no_unit_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    console = Console(file=io.StringIO())
+    with watching(console, "lines") as watch:
+        watch.start(START)
+        watch.add(COMMIT)  # sooner than _SOONEST: not a line of its own
+        while console.file.getvalue().count(" progress: ") < 2:
+            time.sleep(0.01)
+    said = console.file.getvalue().splitlines()
+    assert (
+        "start: 100 of 400 rows (25%), 1 of 4 units, dead letters: null_text 10, predict 1 of 2 busy, 1 waiting"
+        in said[0]
+    )
+    assert "200 of 400 rows (50%), 2 of 4 units" in said[-2]
+    assert "dead letters: null_text 10, timeout 1" in said[-1]
+
+
+def test_what_is_kept_of_commits_does_not_grow_though_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_WINDOW", 0.0)
+    with watching(Console(quiet=True), "none") as watch:
+        watch.start(START)
+        for _ in range(100):
+            watch.add(COMMIT)
+        assert len(watch._steps) < 50
+        figures = watch.figures()
+        assert (figures["units_done"], figures["tokens"]) == (101, 500_000)
+
+
+def test_a_terminal_has_a_live_view() -> None:
+    ours, theirs = os.openpty()
+    seen = bytearray()
+
+    def read() -> None:
+        while chunk := _read(ours):
+            seen.extend(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with os.fdopen(theirs, "w") as terminal:
+        console = Console(file=terminal, width=200, _environ={"TERM": "xterm"})
+        with watching(console, "auto") as watch:
+            watch.start(START)
+            watch.add(COMMIT)
+    reader.join()
+    os.close(ours)
+    assert "200 of 400 rows (50%)" in seen.decode()
+    assert re.search(
+        r"2 of 4 units, [\d,]+ tokens/s, [\d:]+ left, dead letters: null_text 10, timeout 1", seen.decode()
+    )
+    assert not re.search("start:|end:", seen.decode())
+
+
+def _read(terminal: int) -> bytes:
+    try:
+        return os.read(terminal, 1000)
+    except OSError:  # its other end is closed
+        return b""
+
+
+def test_a_live_view_without_a_terminal_is_refused(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(job), "--progress", "live"]) == 2
+    assert "live needs a terminal" in capsys.readouterr().err
+    with pytest.raises(JobError, match="live needs a terminal"), watching(Console(file=io.StringIO()), "live"):
+        pass
+    assert not (job.parent / "out").exists()
