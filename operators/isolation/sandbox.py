@@ -154,7 +154,7 @@ class Sandbox:
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._connection, theirs = Pipe()
-        command = [sys.executable, "-m", "distilray.operators.sandbox", str(theirs.fileno())]
+        command = [sys.executable, "-m", "distilray.operators.isolation.sandbox", str(theirs.fileno())]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # a job's working directory, too
         self._process = process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603  our own module
         theirs.close()
