@@ -46,4 +46,4 @@ def plan(job: Job) -> DryRun:
     target = find_target(job.compute, start=False)
     plan = make_plan(job, corpus, target)
     plan, pace = calibrate_plan(job, plan, checked.passes, target, calibrate=True)
-    return DryRun(plan, checked.shared, pace)
+    return DryRun(plan, checked.tasks_by_pass, pace)

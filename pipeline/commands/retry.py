@@ -86,7 +86,7 @@ def retry(
         target = find_target(job.compute, plan.forecast)
         check_backend(job, target)
         output.remove_success()
-        warn_of_other_versions(fence.others)
+        warn_of_other_versions(fence.other_versions)
         dead.subtract(_reasons(todo, found))
         if on_start:
             on_start(RunStart(tried, len(todo), Stats(), actor_counts(target)))
@@ -108,9 +108,9 @@ def retry(
         about: dict[str, Any] = {
             "fingerprint": fingerprint,
             "job": {**output.job_description(stored), "max_dead": job.max_dead},
-            **versions_summary(fence.others),
+            **versions_summary(fence.other_versions),
         }
-        about |= {"passes": checked.shared, "retried": {"rows": tried, "answered": answered}}
+        about |= {"passes": checked.tasks_by_pass, "retried": {"rows": tried, "answered": answered}}
         about |= {name: value for name, value in former.items() if name in ("timing", "forecast")}
         output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return result

@@ -92,7 +92,7 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
         output.remove_success()
     before = output.count_units([unit for unit in plan.units if unit.name in done], done) if todo else Stats()
     if before.units:
-        warn_of_other_versions(fence.others)
+        warn_of_other_versions(fence.other_versions)
     planned = plan.rows + plan.dead_shards
     check_max_dead(before, planned, job.max_dead)
     computed, clock, begun = Stats(), StageTimes(), time.monotonic()
@@ -111,8 +111,8 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
     about = {
         "fingerprint": fingerprint,
         "job": job.description(),
-        **versions_summary(fence.others),
-        "passes": checked.shared,
+        **versions_summary(fence.other_versions),
+        "passes": checked.tasks_by_pass,
     }
     fence.check(now=True)
     manifest = output.finish(plan, about | account, partial(fence.check, now=True), job.compute.parity, job.max_dead)

@@ -19,7 +19,7 @@ from distilray.operators.rows.columns import CORRUPT
 from distilray.pipeline.corpus.file_formats import Batches, parse_columns, read_batches
 from distilray.pipeline.corpus.file_names import COMPRESSED, DECLARED, ENDINGS
 from distilray.pipeline.corpus.footers import read_footers
-from distilray.pipeline.corpus.listing import Shard, fixed_part, listed
+from distilray.pipeline.corpus.listing import Shard, fixed_part, list_files
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Sink, Source
 from distilray.pipeline.sink.output import open_output
@@ -110,7 +110,7 @@ def _found(source: Source, kind: str | None) -> tuple[Any, str, dict[str, Shard]
     if kind is not None and kind not in ENDINGS:
         raise JobError(f"expected one of the formats {', '.join(ENDINGS)}, got {kind}")
     plain = ENDINGS[kind] if kind else tuple(ending for endings in ENDINGS.values() for ending in endings)
-    ((fs, files),) = listed(source, (*plain, *(f"{ending}{packed}" for ending in plain for packed in COMPRESSED)))
+    ((fs, files),) = list_files(source, (*plain, *(f"{ending}{packed}" for ending in plain for packed in COMPRESSED)))
     path = open_store(source.uri, source.storage_options)[1]
     if path in files:
         return fs, os.path.dirname(path), files

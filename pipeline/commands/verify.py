@@ -17,11 +17,11 @@ from distilray.operators.objects.stats import Stats
 from distilray.operators.rows.unit import Unit, version
 from distilray.pipeline.job.job import parse_sink
 from distilray.pipeline.job.overrides import overridden
-from distilray.pipeline.sink.integrity import COMPUTE_AGAIN, UnitCheck, check_unit
+from distilray.pipeline.sink.integrity import RECOMPUTE_UNIT_ADVICE, UnitCheck, check_unit
 from distilray.pipeline.sink.output import MANIFEST, PLAN, SUCCESS, Output, open_output
 from distilray.pipeline.sink.plan_file import StoredPlan
 from distilray.pipeline.sink.reconcile import (
-    CORRUPT,
+    READ_ERRORS,
     DeadLetterCheck,
     UnitCounts,
     check_dead_letters,
@@ -106,7 +106,7 @@ def _check(output: Output, verdict: Verdict) -> None:
     whole = counted.stats if counted.stats.units == len(stored.units) else None
     for problem in (*_counts(counted, letters), *_manifest(output, whole)):
         verdict.add(problem)
-    wrong = {*counted.problems, *letters.lacking}  # nobody reads what must be computed again
+    wrong = {*counted.problems, *letters.missing}  # nobody reads what must be computed again
     counting = [unit for unit in present if unit.name not in wrong]
     for found in _contents(output, stored, counting, dead.keys() - letters.orphans, verdict.checksums):
         verdict.rows += found.rows
@@ -136,16 +136,16 @@ def _objects(output: Output, stored: StoredPlan, data: Mapping[str, int], dead: 
 def _counts(counted: UnitCounts, letters: DeadLetterCheck) -> Iterator[str]:
     """What the count check says, of which `run` and `retry` put right what they can."""
     for name, problem in sorted(counted.problems.items()):
-        yield f"data/{name}.parquet {problem}: {COMPUTE_AGAIN.format(name)}"
-    for name in sorted(letters.lacking):
+        yield f"data/{name}.parquet {problem}: {RECOMPUTE_UNIT_ADVICE.format(name)}"
+    for name in sorted(letters.missing):
         record = counted.dead[name]
         how = (
             "run distilray retry: they are in its footer, and are put again"
             if record.letters
-            else COMPUTE_AGAIN.format(name)
+            else RECOMPUTE_UNIT_ADVICE.format(name)
         )
         yield f"data/{name}.parquet {missing_dead_letters(record)}: {how}"
-    for name in sorted(letters.orphans - letters.lacking):
+    for name in sorted(letters.orphans - letters.missing):
         yield f"dead/{name}.parquet is an orphan: its unit was committed without it; remove it"
 
 
@@ -190,5 +190,5 @@ def _read_schema(output: Output, unit: Unit) -> pa.Schema | None:
     data = output.fs.cat_file(f"{output.root}/data/{unit.name}.parquet")
     try:
         return pq.read_schema(io.BytesIO(data)).remove_metadata()
-    except CORRUPT:
+    except READ_ERRORS:
         return None

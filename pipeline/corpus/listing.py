@@ -49,10 +49,10 @@ def list_shards(source: Source) -> Iterator[Shard]:
     Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a place cannot
     be listed, or is named twice, StoreError if the store fails.
     """
-    return (shard for _, files in listed(source) for shard in files.values())
+    return (shard for _, files in list_files(source) for shard in files.values())
 
 
-def listed(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tuple[Any, dict[str, Shard]]]:
+def list_files(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tuple[Any, dict[str, Shard]]]:
     """For each of the source's URIs its file system, and the shards by their path on it, not yet opened.
 
     endings: of the files in folders that count.

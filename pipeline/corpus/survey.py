@@ -15,7 +15,7 @@ from distilray.operators.read import Read
 from distilray.operators.rows.columns import columns_error, plain_type
 from distilray.pipeline.corpus.footer_pool import parse_footers
 from distilray.pipeline.corpus.footers import read_tails
-from distilray.pipeline.corpus.listing import Shard, listed
+from distilray.pipeline.corpus.listing import Shard, list_files
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Source
 
@@ -40,7 +40,7 @@ def survey(source: Source, inputs: pa.Schema, most: int | None = None) -> Corpus
     them. A single bad shard is no error: it becomes a dead letter.
     """
     names = {source.text, *inputs.names}
-    shards = [shard for fs, files in _first(listed(source), most) for shard in _opened(fs, files, names)]
+    shards = [shard for fs, files in _first(list_files(source), most) for shard in _opened(fs, files, names)]
     if not shards:
         raise JobError(f"no .parquet files in {', '.join(source.uris)}")
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])

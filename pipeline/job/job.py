@@ -18,6 +18,7 @@ from distilray.operators.rows import schema as s
 from distilray.operators.tasks.options import Frozen, Limit, Location, Positive, Share, StorageOptions
 from distilray.operators.tasks.task import EvaluatedTask, Task, inputs_schema
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.job.fingerprint import answer_keys
 from distilray.pipeline.job.job_file import read_job_file
 from distilray.pipeline.job.overrides import override_key
 
@@ -146,8 +147,7 @@ class Job(Frozen):
 
     def fingerprint(self, digests: Sequence[str]) -> str:
         """Equal for two jobs that give the same answers: where they run and how fast is not part of it."""
-        said = self.description()
-        answers = [said["source"], said["tasks"], said["compute"]["dtype"], *digests]
+        answers = [*answer_keys(self.description()).values(), *digests]
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 

@@ -12,12 +12,12 @@ from distilray.operators.tasks.task import Task, open_checkpoints
 @dataclass(frozen=True)
 class CheckedTasks:
     """Tasks that can be done. answers: their columns; digests: of their checkpoints; passes: through their encoders;
-    shared: the names of the tasks that share each pass."""
+    tasks_by_pass: the names of the tasks that share each pass."""
 
     answers: pa.Schema
     digests: list[str]
     passes: EncoderPasses
-    shared: list[list[str]]
+    tasks_by_pass: list[list[str]]
 
 
 def check_tasks(tasks: Sequence[Task]) -> CheckedTasks:

@@ -32,7 +32,7 @@ class ComputeTarget:
 
     on_gpu: bool
     pools: ActorPools | None
-    joined: bool
+    on_cluster: bool
 
     @property
     def devices(self) -> int:
@@ -50,14 +50,14 @@ def find_target(compute: Compute, ahead: Forecast | None = None, *, start: bool 
     job asks for.
     """
     if compute.engine == "local":
-        return ComputeTarget(torch.cuda.is_available(), None, joined=False)
-    joined = start or "RAY_ADDRESS" in os.environ
+        return ComputeTarget(torch.cuda.is_available(), None, on_cluster=False)
+    on_cluster = start or "RAY_ADDRESS" in os.environ
     here = (float(os.cpu_count() or 1), float(torch.cuda.device_count()), None)
-    cpus, gpus, left = import_ray_engine().connect() if joined else here
-    if joined and compute.gpus:  # workers that wait for a place are what an autoscaler acts upon
+    cpus, gpus, left = import_ray_engine().connect() if on_cluster else here
+    if on_cluster and compute.gpus:  # workers that wait for a place are what an autoscaler acts upon
         gpus = max(gpus, compute.gpus)
     per_worker = ahead.tokenizers_per_device if ahead and ahead.is_for(gpus > 0) else None
-    return ComputeTarget(gpus > 0, size_pools(compute, cpus, gpus, per_worker, left), joined)
+    return ComputeTarget(gpus > 0, size_pools(compute, cpus, gpus, per_worker, left), on_cluster)
 
 
 def check_backend(job: Job, target: ComputeTarget) -> None:

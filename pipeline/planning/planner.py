@@ -101,7 +101,7 @@ def drop_foreign_calibration(plan: Plan, target: ComputeTarget) -> Plan:
 def _measure_throughput(job: Job, target: ComputeTarget, table: pa.Table) -> Throughput | None:
     """Of one worker of those that predict."""
     spec = compute_spec(job.compute, None, target)
-    if target.pools and target.joined:
+    if target.pools and target.on_cluster:
         pace: Throughput | None = import_ray_engine().measure_throughput(
             job.tasks, spec, target.pools.predict, table, stall_seconds(job.compute)
         )

@@ -16,7 +16,7 @@ from distilray.pipeline.planning.plan import Plan
 _READERS = 4
 
 
-def spread(units: Sequence[Unit], most: int) -> list[Unit]:
+def spread_units(units: Sequence[Unit], most: int) -> list[Unit]:
     """So many of the units whose shards can be read, spread evenly over them."""
     alive = [unit for unit in units if unit.error is None]
     picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(most, len(alive))).round().astype(int))

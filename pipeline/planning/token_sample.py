@@ -15,7 +15,7 @@ from distilray.operators.rows.ragged import one_chunk
 from distilray.operators.tokenize import tokenized
 from distilray.pipeline.planning.forecast import Forecast
 from distilray.pipeline.planning.plan import Plan
-from distilray.pipeline.planning.sample_rows import sample_rows, spread
+from distilray.pipeline.planning.sample_rows import sample_rows, spread_units
 
 _PLACES, _ROWS, _BYTES = 16, 128, 2**21  # half a million tokens: a second of tokenizing at the slowest
 _SURE = 0.02  # standard error of the mean length of a row, as a share of it
@@ -33,7 +33,7 @@ class Sample:
 
 def take_sample(plan: Plan, passes: EncoderPasses) -> Sample | None:
     """Some rows of up to 16 places, about 2 MiB of text at most, tokenized; None for a corpus without rows."""
-    tables = [table for table in sample_rows(plan, spread(plan.units, _PLACES), _ROWS) if table.num_rows]
+    tables = [table for table in sample_rows(plan, spread_units(plan.units, _PLACES), _ROWS) if table.num_rows]
     tables = [_first_bytes(table, _BYTES // len(tables)) for table in tables]
     if not tables:
         return None

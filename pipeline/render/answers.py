@@ -13,7 +13,7 @@ from distilray.operators.rows.reasons import FAILURES
 from distilray.operators.rows.unit import Unit
 from distilray.operators.tasks.task import Line, Span, Task
 from distilray.pipeline.planning.plan import Plan
-from distilray.pipeline.planning.sample_rows import sample_rows, spread
+from distilray.pipeline.planning.sample_rows import sample_rows, spread_units
 from distilray.pipeline.sink.first_rows import read_first_rows
 from distilray.pipeline.sink.output import Output
 
@@ -58,7 +58,7 @@ def sample_answers(output: Output, units: Sequence[Unit], tasks: Sequence[Task],
     JobError if the output cannot be read.
     """
     columns = [s.ROW, *(task.name for task in tasks), *(task.truncated_column for task in tasks if task.truncates)]
-    return safe_first_rows(output, spread(units, count), columns, _REACH)
+    return safe_first_rows(output, spread_units(units, count), columns, _REACH)
 
 
 def sample_documents(heads: Mapping[Unit, pa.Table], plan: Plan, tasks: Sequence[Task], count: int) -> list[Document]:

@@ -12,7 +12,7 @@ from distilray.operators.errors import ShardError
 from distilray.operators.rows import schema as s
 from distilray.pipeline.engines.bottleneck import TimeSpent, shares
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.planning.sample_rows import sample_rows, spread
+from distilray.pipeline.planning.sample_rows import sample_rows, spread_units
 from distilray.pipeline.render.answers import Document, safe_first_rows, sample_answers, sample_documents
 from distilray.pipeline.report.facts import OutputFacts, read_facts
 from distilray.pipeline.report.html import render
@@ -20,7 +20,7 @@ from distilray.pipeline.report.label_scores import AnswerSummary, summarize_answ
 from distilray.pipeline.report.lengths import Lengths, lengths_of
 from distilray.pipeline.report.throughput import RowRates, row_rates
 from distilray.pipeline.sink.dead_letters import read_dead_letters
-from distilray.pipeline.sink.fencing import started
+from distilray.pipeline.sink.fencing import start_times
 from distilray.pipeline.sink.first_rows import read_first_rows
 from distilray.pipeline.sink.output import MANIFEST
 from distilray.pipeline.sink.plan_file import MANIFEST_ADVICE, as_job_error
@@ -76,7 +76,7 @@ def _corpus(facts: OutputFacts, rows: int) -> tuple[list[Document], Lengths | No
     """What only the corpus knows, or why it cannot be read: it may be gone by now. Raises as `report_page` does."""
     tasks = facts.job.tasks
     heads = sample_answers(facts.output, facts.committed, tasks, rows)
-    some = list(safe_first_rows(facts.output, spread(facts.committed, _PLACES), [s.ROW], 1))
+    some = list(safe_first_rows(facts.output, spread_units(facts.committed, _PLACES), [s.ROW], 1))
     try:
         documents = sample_documents(heads, facts.plan, tasks, rows)
         return documents, lengths_of(sample_rows(facts.plan, some, _TEXTS)), None
@@ -85,14 +85,14 @@ def _corpus(facts: OutputFacts, rows: int) -> tuple[list[Document], Lengths | No
 
 
 def _throughput(facts: OutputFacts) -> RowRates | None:
-    starts = started(facts.output.fs, facts.output.root)
+    starts = start_times(facts.output.fs, facts.output.root)
     return row_rates(facts.listed, {unit.name: unit.rows for unit in facts.plan.units}, starts)
 
 
 def _answers(facts: OutputFacts) -> tuple[list[AnswerSummary], int, int]:
     """Of each task; the rows whose scores were read, and their units."""
     names = [task.name for task in facts.job.tasks]
-    units = spread(facts.committed, _PLACES)
+    units = spread_units(facts.committed, _PLACES)
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(lambda unit: read_first_rows(facts.output, unit, names, _ROWS).rows, units))
     if not tables:

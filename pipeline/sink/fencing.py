@@ -38,7 +38,7 @@ class Fence:
     folder: str
     number: int
     record: bytes
-    others: Sequence[Mapping[str, str]] = ()
+    other_versions: Sequence[Mapping[str, str]] = ()
     _looked: float = field(default=float("-inf"))
 
     def check(self, *, now: bool = False) -> None:
@@ -99,7 +99,7 @@ def _versions(fs: Any, path: str) -> dict[str, str]:
         return {}
 
 
-def started(fs: Any, root: str) -> dict[int, datetime]:
+def start_times(fs: Any, root: str) -> dict[int, datetime]:
     """When each run of a sink began, by its number. Raises JobError for a record that is none."""
     return _records(fs, f"{root}/_runs", _started)
 

@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 from distilray.operators.rows import schema as s
 from distilray.operators.rows.unit import Unit
 from distilray.pipeline.sink.output import Output
-from distilray.pipeline.sink.reconcile import CORRUPT
+from distilray.pipeline.sink.reconcile import READ_ERRORS
 
-COMPUTE_AGAIN = "remove data/{}.parquet and run the job again"
+RECOMPUTE_UNIT_ADVICE = "remove data/{}.parquet and run the job again"
 _LETTERS = pa.schema(list(s.DEAD)[:5])  # before version 0.4 there was no text
 
 
@@ -37,13 +37,13 @@ def check_unit(output: Output, unit: Unit, dies: bool, schema: pa.Schema | None,
         size += len(data)
         try:
             found, wrong = _addresses(data, unit, wanted, checksums)
-        except CORRUPT as error:
+        except READ_ERRORS as error:
             found, wrong = np.empty(0, dtype=np.int64), [f"cannot be read: {_first_line(error)}"]
         rows.append(found)
-        problems += [f"{name} {problem}: {COMPUTE_AGAIN.format(unit.name)}" for problem in wrong]
+        problems += [f"{name} {problem}: {RECOMPUTE_UNIT_ADVICE.format(unit.name)}" for problem in wrong]
     counts = [len(each) for each in rows]
     if not problems and (wrong_rows := _rows_problem(np.concatenate(rows), unit)):
-        problems.append(f"data/{unit.name}.parquet {wrong_rows}: {COMPUTE_AGAIN.format(unit.name)}")
+        problems.append(f"data/{unit.name}.parquet {wrong_rows}: {RECOMPUTE_UNIT_ADVICE.format(unit.name)}")
     return UnitCheck(counts[0], sum(counts[1:]), size, tuple(problems))
 
 

@@ -31,7 +31,7 @@ from distilray.pipeline.sink.plan_file import (
     read_plan,
     to_plan,
 )
-from distilray.pipeline.sink.reconcile import COMPUTE_ANEW, UnitCounts, count_units, reconcile_dead_letters
+from distilray.pipeline.sink.reconcile import RECOMPUTE_ADVICE, UnitCounts, count_units, reconcile_dead_letters
 
 PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
 _SUMS = {**asdict(Stats()), "padding": 0, "shards": 0, "passes": [], "versions": {}}  # of every manifest
@@ -119,7 +119,7 @@ class Output:
             if name.endswith(".parquet") and not name.startswith(".")
         }
 
-    def count_units(self, units: Sequence[Unit], sizes: Mapping[str, int], advice: str = COMPUTE_ANEW) -> Stats:
+    def count_units(self, units: Sequence[Unit], sizes: Mapping[str, int], advice: str = RECOMPUTE_ADVICE) -> Stats:
         """What committed units say of themselves. Raises IncompleteError for one that is not as it was planned, StoreError.
 
         advice: what to do with such units.

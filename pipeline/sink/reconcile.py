@@ -15,8 +15,8 @@ from distilray.operators.rows.unit import Unit
 from distilray.pipeline.corpus.footers import read_footers
 from distilray.pipeline.errors import IncompleteError
 
-CORRUPT = (pa.ArrowException, OSError, ValueError)  # what a file raises that is not what it should be
-COMPUTE_ANEW = "Remove these objects of data/ and run the job again: it computes their units anew"
+READ_ERRORS = (pa.ArrowException, OSError, ValueError)  # what a file raises that is not what it should be
+RECOMPUTE_ADVICE = "Remove these objects of data/ and run the job again: it computes their units anew"
 
 _UNITS_SHOWN = 5
 
@@ -30,7 +30,7 @@ class UnitCounts:
     problems: dict[str, str] = field(default_factory=dict)
     dead: dict[str, UnitRecord] = field(default_factory=dict)
 
-    def or_raise(self, uri: str, advice: str = COMPUTE_ANEW) -> Self:
+    def or_raise(self, uri: str, advice: str = RECOMPUTE_ADVICE) -> Self:
         """Itself. Raises IncompleteError if any unit has a problem; advice: what to do then."""
         if not self.problems:
             return self
@@ -49,7 +49,7 @@ def count_units(fs: Any, root: str, units: Sequence[Unit], sizes: Mapping[str, i
     for unit, file in zip(units, read_footers(fs, files), strict=True):
         try:
             record = _record(file)
-        except CORRUPT as error:
+        except READ_ERRORS as error:
             found.problems[unit.name] = f"is no data object: {error}"
             continue
         if problem := _problem(unit, record):
@@ -85,7 +85,7 @@ class DeadLetterCheck:
     are dead letters, and they are not there."""
 
     orphans: frozenset[str]
-    lacking: frozenset[str]
+    missing: frozenset[str]
 
 
 def check_dead_letters(
@@ -102,7 +102,7 @@ def check_dead_letters(
 def _agrees(file: pq.FileMetaData | Exception, truth: UnitRecord) -> bool:
     try:
         record = _record(file)
-    except CORRUPT:
+    except READ_ERRORS:
         return False
     whose = record.unit == truth.unit and record.dead == truth.dead
     return whose and record.rows == truth.stats.dead_letters
@@ -120,7 +120,7 @@ def reconcile_dead_letters(fs: Any, root: str, found: UnitCounts, sizes: Mapping
     """
     letters = check_dead_letters(fs, root, sizes, found.dead)
     orphans = set(letters.orphans)
-    for name in letters.lacking:
+    for name in letters.missing:
         record = found.dead[name]
         if record.letters:
             write_dead_letters(fs, root, name)

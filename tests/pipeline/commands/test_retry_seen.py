@@ -108,7 +108,7 @@ def test_metrics_of_a_retry_are_of_the_plan_whatever_is_overridden_and_missing(
 
     ray = SimpleNamespace(metrics=SimpleNamespace(Counter=Meter, Gauge=Meter), run_units=run_units)
     monkeypatch.setattr(import_module("distilray.pipeline.commands.compute"), "import_ray_engine", lambda: ray)
-    target = ComputeTarget(on_gpu=False, pools=ActorPools(ActorPool(1, 1, 1), ActorPool(1, 1, 1), 1, 1), joined=False)
+    target = ComputeTarget(on_gpu=False, pools=ActorPools(ActorPool(1, 1, 1), ActorPool(1, 1, 1), 1, 1), on_cluster=False)
     monkeypatch.setattr(import_module("distilray.pipeline.commands.retry"), "find_target", lambda *_: target)
     with pytest.raises(IncompleteError, match="1 of 3 units missing"):
         retry(str(out), ["compute.dtype=auto"])

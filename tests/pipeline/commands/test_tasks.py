@@ -152,7 +152,7 @@ def test_equal_encoders_and_tokenizers_are_shared(models: dict[str, str]) -> Non
     every = [
         t for t in parse_tasks(tasks(models)) if t.name in ("entities", "label", "embedding", "layer", "half", "masks")
     ]
-    names = [set(each) for each in check_tasks(every).shared]
+    names = [set(each) for each in check_tasks(every).tasks_by_pass]
     # the other encoder is a pass of its own; masks are tokens to a tokenizer of their own
     assert names == [{"entities", "label", "embedding", "layer"}, {"half"}, {"masks"}]
 
@@ -229,7 +229,7 @@ def test_tasks_with_equal_tokenizers_keep_their_own_limits(tmp_path: Path, model
     (short / "tokenizer_config.json").write_text(json.dumps({**settings, "model_max_length": 40}))
     label = {"task": "text-classification", "model": str(short), "long_texts": "truncate"}
     two = parse_tasks([{"task": "token-classification", "model": models["ner"]}, label])
-    assert check_tasks(two).shared == [["entities", "label"]]
+    assert check_tasks(two).tasks_by_pass == [["entities", "label"]]
     texts = [" ".join(["peace", "war"] * n) for n in (5, 30, 300)]
     together, alone = answers(two, texts), answers(two[1:], texts)
     assert together["label_truncated"].to_pylist() == [False, True, True]

@@ -1,5 +1,6 @@
 """Jobs: the same from YAML and Python, and every mistake is named."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import yaml
 
 from distilray.operators.tasks.task import open_checkpoints
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, load_job
+from distilray.pipeline.job.fingerprint import answer_keys
 from distilray.pipeline.job.job import _TASKS, parse_job
 
 GOOD = """
@@ -142,6 +144,14 @@ def test_the_fingerprint_is_of_the_answers(path: Path) -> None:
     assert all(load_job(path, [change]).fingerprint("m") == job.fingerprint("m") for change in same)
     assert all(load_job(path, [change]).fingerprint("m") != job.fingerprint("m") for change in other)
     assert job.fingerprint("another model") != job.fingerprint("m")
+
+
+def test_the_bytes_of_a_fingerprint_stay_the_same(path: Path) -> None:
+    job = load_job(path)
+    raw = job.model_dump(mode="json")
+    hashed = json.dumps([raw["source"], raw["tasks"], raw["compute"]["dtype"], "a", "b"], sort_keys=True)
+    assert job.fingerprint(["a", "b"]) == hashlib.sha256(hashed.encode()).hexdigest()
+    assert list(answer_keys(job.description())) == ["source", "tasks", "compute.dtype"]
 
 
 @pytest.mark.parametrize("task", _TASKS)

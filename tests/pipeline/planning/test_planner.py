@@ -163,7 +163,7 @@ def test_what_was_measured_on_another_kind_of_device_is_not_used(
     assert result.manifest["forecast"]["predicted"]["device_hours"] is None
     assert "4096, was measured on NVIDIA H100: not used on a CPU" in caplog.text
     assert "are for NVIDIA H100: neither was used here" in printed(summary(result))
-    gpus = planning.ComputeTarget(on_gpu=True, pools=None, joined=False)
+    gpus = planning.ComputeTarget(on_gpu=True, pools=None, on_cluster=False)
     assert planning.drop_foreign_calibration(stored, gpus) == stored
 
 
@@ -186,8 +186,8 @@ def test_a_corpus_without_a_living_row_has_no_forecast(checkpoint: Path, tmp_pat
 
 
 def test_many_workers_get_units_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    many = planning.ComputeTarget(on_gpu=False, pools=size_pools(Compute(), 64, 0), joined=True)
-    one = planning.ComputeTarget(on_gpu=False, pools=None, joined=False)
+    many = planning.ComputeTarget(on_gpu=False, pools=size_pools(Compute(), 64, 0), on_cluster=True)
+    one = planning.ComputeTarget(on_gpu=False, pools=None, on_cluster=False)
     assert planning._unit_bytes(one, 2**24) == 2**20
     assert planning._unit_bytes(many, 2**34) == 2**20
     assert 2**17 < planning._unit_bytes(many, 2**26) < 2**19

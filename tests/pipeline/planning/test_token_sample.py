@@ -13,7 +13,7 @@ from distilray.operators.tasks.task import open_checkpoints
 from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
 from distilray.pipeline.corpus.survey import survey
 from distilray.pipeline.planning.plan import Plan, cut
-from distilray.pipeline.planning.sample_rows import sample_rows, spread
+from distilray.pipeline.planning.sample_rows import sample_rows, spread_units
 from distilray.pipeline.planning.token_sample import take_sample
 from tests.support import random_texts, write_shard
 
@@ -55,4 +55,4 @@ def test_a_store_that_fails_is_one_clear_error(tmp_path: Path) -> None:
     plan = plan_of(write_shard(tmp_path / "a.parquet", ["a"]))
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(ShardError, match="a.parquet is gone since it was planned"):
-        sample_rows(plan, spread(plan.units, 1), 1)
+        sample_rows(plan, spread_units(plan.units, 1), 1)

@@ -147,7 +147,7 @@ def test_a_failing_store_is_not_called_a_broken_output(job: Job, monkeypatch: py
     def fail(*_: object) -> None:
         raise StoreError("503 Slow Down")
 
-    monkeypatch.setattr("distilray.pipeline.report.output_page.started", fail)
+    monkeypatch.setattr("distilray.pipeline.report.output_page.start_times", fail)
     with pytest.raises(StoreError, match="503"):
         report_page(job.sink.uri)
 
