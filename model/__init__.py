@@ -1,4 +1,4 @@
-"""DistilBERT in plain torch, its tokenizer, its checkpoints and the decoding of its logits.
+"""DistilBERT in plain torch: the network, its tokenizer, its checkpoints, and the decoding of its logits.
 
-Knows neither Ray nor Parquet nor the job: arrays in, arrays out.
+This package takes arrays and returns arrays. It does not import Ray, jobs or Parquet.
 """

@@ -4,28 +4,31 @@ from distilray.model.arrays import Arrays, Ints
 
 
 class BackendError(ValueError):
-    """A device, dtype or attention kernel that was asked for and cannot be had here."""
+    """A device, dtype or attention kernel that was requested and is not available on this machine."""
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used: what was expected, what came, in which file."""
+    """A checkpoint that cannot be used. The message names what was expected, what came, and the file."""
 
 
 class CalibrationError(ValueError):
-    """A file of remembered calibrations that cannot be read."""
+    """A file of stored calibrations that cannot be read."""
 
 
 class WindowError(ValueError):
-    """Windows that cannot be laid as asked."""
+    """A length or an overlap of windows that is not possible."""
 
 
 class DeviceMemoryError(RuntimeError):
-    """A single sequence does not fit in what is left of a device's memory."""
+    """A single sequence that does not fit in the free memory of a device."""
 
 
 class NotFiniteError(FloatingPointError):
-    """Outputs that are NaN, infinite or huge. sequences: which have such, by number, int64; outputs: of the whole call, as it
-    would have returned them, with zeros in their places."""
+    """Outputs that are NaN, infinite or huge.
+
+    sequences: the numbers of the sequences with such outputs, int64. outputs: the outputs of the whole call, as it
+    would have returned them, with zeros at the positions that are not finite.
+    """
 
     def __init__(self, backend: str, sequences: Ints, outputs: list[Arrays]) -> None:
         super().__init__(f"NaN, infinite or huge logits on {backend}; try dtype bfloat16 or float32")
@@ -33,11 +36,11 @@ class NotFiniteError(FloatingPointError):
 
 
 class MetricError(ValueError):
-    """Gold and predictions that cannot be compared: what was expected, what came, where."""
+    """Gold and predictions that cannot be compared. The message names what was expected, what came, and where."""
 
 
 class StoreError(OSError):
-    """A store that fails again and again, or does not give what it has listed."""
+    """A store that fails on every attempt, or returns other data than its listing announces."""
 
 
 class PackageError(ImportError):

@@ -176,7 +176,7 @@ def test_a_hostile_job_is_one_error(tmp_path: Path, text: str) -> None:
 )
 def test_aliases_that_make_much_of_little_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
-    said = r"line \d+: expected at most 524288 values and characters, those of an alias counted wherever it stands"
+    said = r"line \d+: expected at most 524288 values and characters, counting the content of an alias at each use"
     with pytest.raises(JobError, match=said):
         read_job_file(tmp_path / "job.yaml")
 
@@ -192,7 +192,7 @@ def test_much_is_told_before_it_is_made(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("text", ["a: &a [*a]", "a: &a {<<: *a}", "a: &a {k: [*a]}"])
 def test_an_alias_within_what_it_stands_for_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.yaml").write_text(text)
-    with pytest.raises(JobError, match="line 1: an alias stands in what it stands for"):
+    with pytest.raises(JobError, match="line 1: an alias refers to a node that contains it"):
         read_job_file(tmp_path / "job.yaml")
 
 
@@ -221,7 +221,7 @@ def test_a_job_without_aliases_is_limited_by_its_bytes_alone(tmp_path: Path) -> 
 
 def test_a_key_that_is_there_twice_is_named(tmp_path: Path) -> None:
     (tmp_path / "job.yaml").write_text("source:\n  uri: a\n  uri: b\n")
-    with pytest.raises(JobError, match="line 3: a key is there twice"):
+    with pytest.raises(JobError, match="line 3: a key occurs twice"):
         load_job(tmp_path / "job.yaml")
 
 

@@ -1,24 +1,25 @@
-"""Addresses without what opens them: for errors of libraries, which quote the addresses that they were given."""
+"""Redaction of passwords and tokens in addresses. Libraries quote the addresses that they receive in their errors."""
 
 import re
 
-_NEXT = r"(?=(?:[\"',;=|<>(){}[\]]|::)[\w+.-]+://)"
-_PLAIN = rf"[^\s:@/]*?(?:/[^\s:]*?|:\d+(?:[^\w\s:@][^\s:@]*?)?)?{_NEXT}"  # host, port and path, and another address
-_ADDRESS = re.compile(rf"(\w://)(?:{_PLAIN}|(\S+))")
-_NAMES = r"[\w.-]*(?:token|secret|password|passwd|signature|credential|access_?key|api_?key)[\w.-]*|sig"
-_QUERY = re.compile(rf"(?i)([?&;](?:{_NAMES})=)[^\s&;\"'<>]*")
+_NEXT_URL = r"(?=(?:[\"',;=|<>(){}[\]]|::)[\w+.-]+://)"
+# host, port and path of an address without a user, followed by another address
+_WITHOUT_USER = rf"[^\s:@/]*?(?:/[^\s:]*?|:\d+(?:[^\w\s:@][^\s:@]*?)?)?{_NEXT_URL}"
+_ADDRESS = re.compile(rf"(\w://)(?:{_WITHOUT_USER}|(\S+))")
+_SENSITIVE_NAMES = r"[\w.-]*(?:token|secret|password|passwd|signature|credential|access_?key|api_?key)[\w.-]*|sig"
+_SECRET_PARAMETER = re.compile(rf"(?i)([?&;](?:{_SENSITIVE_NAMES})=)[^\s&;\"'<>]*")
 _NETLOC = re.compile(r"://([^/?#]*)(.*)", re.DOTALL)
 
 
 def redacted(text: str) -> str:
-    """The text with `***` for user and password of every URL in it, and for tokens and signatures of its query.
+    """Return the text with `***` in place of users and passwords in URLs, and of tokens and signatures in queries.
 
-    A password may have any characters but spaces: what is before a later `@` may all be part of it.
+    A password may contain any character except a space. Everything before a later `@` may therefore belong to it.
     """
-    return _QUERY.sub(r"\1***", _ADDRESS.sub(_without_user, text))
+    return _SECRET_PARAMETER.sub(r"\1***", _ADDRESS.sub(_redact_user, text))
 
 
-def _without_user(match: re.Match[str]) -> str:
+def _redact_user(match: re.Match[str]) -> str:
     scheme, rest = match[1], match[2] or ""
     before, _, after = rest.rpartition("@")
     if ":" in before:
@@ -28,15 +29,19 @@ def _without_user(match: re.Match[str]) -> str:
 
 
 def holds_secret(uri: str) -> bool:
-    """Whether a URI has a password, or a token or signature in its query."""
-    return any(_has_password(part) or _QUERY.search(part) for part in uri.split("::"))
+    """Return whether a URI contains a password, or a token or signature in its query."""
+    return any(_has_password(part) or _SECRET_PARAMETER.search(part) for part in uri.split("::"))
 
 
 def _has_password(uri: str) -> bool:
-    """A secret key may have a slash, which ends a host: what is no port before it must be one."""
-    if not (found := _NETLOC.search(uri)):
+    """Return whether a URL contains a password.
+
+    A secret key may contain a slash, which ends the host. Text after a colon that is not a port is therefore a
+    password.
+    """
+    if not (match := _NETLOC.search(uri)):
         return False
-    host, rest = found.groups()
+    host, rest = match.groups()
     user, at, _ = host.rpartition("@")
     if at:
         return ":" in user or uri.startswith(("http://", "https://"))

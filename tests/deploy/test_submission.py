@@ -100,7 +100,7 @@ def test_what_is_sent_is_what_was_looked_at() -> None:
     assert noted.id == prepare(text).id == prepare(job()).id
     assert b"hidden" not in noted.job.data
     assert b"hidden" not in zipfile.ZipFile(io.BytesIO(noted.job.data)).read("job.yaml")
-    with pytest.raises(SubmitError, match="a key is there twice"):
+    with pytest.raises(SubmitError, match="a key occurs twice"):
         prepare(f"sink: {{uri: s3://lake/x/, storage_options: {{secret: hidden}}}}\n{text}")
     with pytest.raises(SubmitError, match="secret is a secret"):
         prepare({**job(), "storage_options": {"secret": "hidden"}})

@@ -67,7 +67,7 @@ def options(server: S3Server, proxy: Proxy) -> dict[str, Any]:
 @pytest.fixture
 def fs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> RetryingFileSystem:
     """With a file bucket/x, which is read in seven pieces."""
-    monkeypatch.setattr(store, "_PIECE", 2**14)
+    monkeypatch.setattr(store, "_REQUEST_BYTES", 2**14)
     fs, root = open_store("s3://bucket/", options)
     assert root == "bucket"
     fs.pipe_file("bucket/x", DATA)
