@@ -19,7 +19,7 @@ from distilray.pipeline.commands.compute import actor_counts, compute_units
 from distilray.pipeline.commands.run import OnCommit, RunStart
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import parse_job, parse_sink
-from distilray.pipeline.job.overrides import overridden
+from distilray.pipeline.job.overrides import override_keys
 from distilray.pipeline.planning.checked_tasks import check_tasks
 from distilray.pipeline.planning.compute_target import check_backend, find_target
 from distilray.pipeline.planning.drift import check_shards
@@ -66,7 +66,7 @@ def retry(
     said = {**said, "sink": {**said["sink"], "uri": uri}}
     where = f"the job of {uri}"
     job = parse_job(
-        overridden(_copied(said), overrides, _SETTABLE, "keys of compute and of storage_options, and max_dead"), where
+        override_keys(_copied(said), overrides, _SETTABLE, "keys of compute and of storage_options, and max_dead"), where
     )
     checked = check_tasks(job.tasks)
     fingerprint = parse_job(said, where).fingerprint(checked.digests)

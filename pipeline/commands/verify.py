@@ -16,7 +16,7 @@ from distilray.model.errors import StoreError
 from distilray.operators.objects.stats import Stats
 from distilray.operators.rows.unit import Unit, version
 from distilray.pipeline.job.job import parse_sink
-from distilray.pipeline.job.overrides import overridden
+from distilray.pipeline.job.overrides import override_keys
 from distilray.pipeline.sink.integrity import RECOMPUTE_UNIT_ADVICE, UnitCheck, check_unit
 from distilray.pipeline.sink.output import MANIFEST, PLAN, SUCCESS, Output, open_output
 from distilray.pipeline.sink.plan_file import StoredPlan
@@ -72,7 +72,7 @@ def verify(uri: str, overrides: Sequence[str] = (), *, checksums: bool = True) -
     overrides: such as sink.storage_options.key=...; checksums: decode every column, and so check every page's sum; else only the columns of addresses. Raises JobError if the
     sink cannot be reached or holds no plan, StoreError if the store fails.
     """
-    overridden({"sink": {}}, overrides, r"sink\.storage_options\b", "keys of sink.storage_options")
+    override_keys({"sink": {}}, overrides, r"sink\.storage_options\b", "keys of sink.storage_options")
     output = open_output(parse_sink(uri, overrides))
     before, verdict = _state(output), Verdict(checksums=checksums)
     try:

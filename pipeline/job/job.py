@@ -1,4 +1,7 @@
-"""The job: a frozen, validated description; the same from Python, YAML and the command line."""
+"""The description of a job: frozen, validated models.
+
+A job file, Python code and the command line give the same models. docs/jobs.md describes the keys.
+"""
 
 import hashlib
 import json
@@ -26,87 +29,157 @@ _Model = TypeVar("_Model", bound=Frozen)
 
 
 class Source(Frozen):
-    """Parquet files: `uri` is a folder, a glob, a file, or a list of them."""
+    """The corpus: Parquet files, and the columns to read from them."""
 
-    uri: Location | Annotated[list[Location], Field(min_length=1)]
-    text: str = "text"
-    keep: list[str] = []
-    storage_options: StorageOptions
+    uri: Location | Annotated[list[Location], Field(min_length=1)] = Field(
+        description="A folder, a glob, a file, or a list of them. "
+        "Each is a local path or an fsspec URI such as s3://bucket/news/."
+    )
+    text: str = Field(
+        default="text", description="The column to read. Its type is string, binary, or a dictionary of either."
+    )
+    keep: list[str] = Field(default=[], description="The columns that are copied with each row into the output.")
+    storage_options: StorageOptions = Field(
+        default_factory=dict,
+        description="Arguments of the file system of the corpus, such as endpoint_url, key, secret or anon.",
+    )
 
     @property
     def uris(self) -> list[str]:
+        """The value of `uri` as a list."""
         return [self.uri] if isinstance(self.uri, str) else self.uri
 
 
 class Sink(Frozen):
-    """The folder that gets data/, dead/ and the manifest. dead_text: dead letters have the text of their row."""
+    """The folder that receives the output: the plan, data/, dead/ and the manifest."""
 
-    uri: Location
-    dead_text: bool = False
-    storage_options: StorageOptions
+    uri: Location = Field(
+        description="The folder of the output. It is a local path or an fsspec URI, and it must not lie in the source."
+    )
+    dead_text: bool = Field(default=False, description="Whether dead letters contain the text of their row.")
+    storage_options: StorageOptions = Field(
+        default_factory=dict,
+        description="Arguments of the file system of the sink, such as endpoint_url, key, secret or anon.",
+    )
 
 
 class Pool(Frozen):
-    """Least and most workers of a stage."""
+    """The limits on the number of workers of a stage on Ray."""
 
-    min: Positive = 1
-    max: Positive | None = None
+    min: Positive = Field(default=1, description="The least number of workers.")
+    max: Positive | None = Field(
+        default=None, description="The largest number of workers. null: as many as fit the cluster."
+    )
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _min_is_at_most_max(self) -> Self:
         if self.max is not None and self.max < self.min:
             raise ValueError(f"max {self.max} is less than min {self.min}")
         return self
 
 
 class Parity(Frozen):
-    """A comparison of about `rows` rows with a float32 reference. max_label_flips: the share of their decisions that may
-    differ, by task."""
+    """A comparison of a sample of rows with a float32 reference, computed during the run."""
 
-    rows: Positive = 200
-    max_label_flips: Share = 0.001
+    rows: Positive = Field(default=200, description="About how many rows of the run are compared.")
+    max_label_flips: Share = Field(
+        default=0.001,
+        description="The share of the decisions of each task that may differ from the reference, such as 0.1%. "
+        "A run with more differences does not succeed.",
+    )
 
 
 class Compute(Frozen):
-    """How to compute; nothing here changes the answers but dtype. gpus: of the cluster, with those its autoscaler can add."""
+    """How to compute the answers. Of these keys, only dtype changes the answers and is part of the fingerprint."""
 
-    engine: Literal["ray", "local"] = "ray"
-    tokenize: Pool = Pool()
-    predict: Pool = Pool()
-    gpus: Positive | None = None
-    tokens_per_pack: Annotated[int, Field(ge=512)] | None = None
-    unit_bytes: Positive | None = None
-    threads: Positive | None = None
-    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    dtype: DtypeName = "auto"
-    attention: AttentionName = "auto"
-    stall: Positive | None = None
-    price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    parity: Parity | None = None
+    engine: Literal["ray", "local"] = Field(
+        default="ray",
+        description="Where units are computed. ray: on a Ray cluster. local: one after another in this process.",
+    )
+    tokenize: Pool = Field(default=Pool(), description="The limits on the number of tokenizers on Ray.")
+    predict: Pool = Field(
+        default=Pool(), description="The limits on the number of workers that hold the models on Ray."
+    )
+    gpus: Positive | None = Field(
+        default=None,
+        description="The number of GPUs that the cluster has once its autoscaler has added all it can. "
+        "null: the GPUs that the cluster has at the start of the run.",
+    )
+    tokens_per_pack: Annotated[int, Field(ge=512)] | None = Field(
+        default=None,
+        description="The token budget of a forward pass. "
+        "null: calibrated for a large corpus, else 8192 on a CPU and 65536 on a GPU.",
+    )
+    unit_bytes: Positive | None = Field(
+        default=None,
+        description="The bytes of text in a unit. "
+        "null: 1 MiB on CPUs and 32 MiB on GPUs, less for a small corpus on many workers.",
+    )
+    threads: Positive | None = Field(
+        default=None,
+        description="The CPU threads of a forward pass. null: on Ray, a share of the CPUs for each predict worker; "
+        "in the local engine, torch's default.",
+    )
+    deadline: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="The seconds without progress after which a worker ends itself. "
+        "null: 300 on Ray; a local worker has no deadline.",
+    )
+    dtype: DtypeName = Field(
+        default="auto",
+        description="The dtype of the forward pass. auto: float16 on a GPU, bfloat16 on a CPU with AMX or AVX512-BF16, "
+        "else float32.",
+    )
+    attention: AttentionName = Field(
+        default="auto",
+        description="The attention kernel. auto: on a GPU, flash_attn if it is installed, "
+        "else the variable-length kernel of torch; on a CPU, sdpa.",
+    )
+    stall: Positive | None = Field(
+        default=None,
+        description="The seconds after which a run on Ray stops if no stage took or gave a unit. "
+        "null: 1800, or six times the deadline if that is more.",
+    )
+    price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None,
+        description="The price of a device-hour in any currency. If it is set, plan and run show the cost.",
+    )
+    parity: Parity | None = Field(
+        default=None,
+        description="The comparison of a sample of rows with a float32 reference. null: no comparison.",
+    )
 
 
 _TASKS: tuple[type[Task], ...] = tuple(getattr(tasks, name) for name in tasks.MODULES)
 if TYPE_CHECKING:
     AnyTask = Task
 else:
-    AnyTask = Annotated[Union[_TASKS], Field(discriminator="task")]  # noqa: UP007  a union of a tuple
+    AnyTask = Annotated[Union[_TASKS], Field(discriminator="task")]  # noqa: UP007  the members are in a tuple
 
 
 class Job(Frozen):
-    """One pass over a corpus. max_dead: dead letters, or their share of all rows ("0.1%"), that do not stop the run."""
+    """One pass over a corpus: what to read, the tasks to answer, where to write, and how to compute."""
 
-    source: Source
-    tasks: Annotated[list[AnyTask], Field(min_length=1)]
-    sink: Sink
-    compute: Compute = Compute()
-    max_dead: Limit | None = None
+    source: Source = Field(description="The corpus to read.")
+    tasks: Annotated[list[AnyTask], Field(min_length=1)] = Field(
+        description="One or more tasks. Each adds its column to the output."
+    )
+    sink: Sink = Field(description="The folder that receives the output.")
+    compute: Compute = Field(
+        default=Compute(), description="How to compute the answers. Of its keys, only dtype changes the answers."
+    )
+    max_dead: Limit | None = Field(
+        default=None,
+        description="The number of dead letters that a run may have, or their share of all rows, such as 0.1%. "
+        "null: the rules for failing rows in docs/concepts.md.",
+    )
 
     @model_validator(mode="after")
     def _columns_are_distinct(self) -> Self:
         names = [*s.RESERVED, *self.source.keep, *self.answer_columns]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
+        if duplicates := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
-                f"column names must differ in the output: {', '.join(twice)} (reserved: {', '.join(s.RESERVED)})"
+                f"column names must differ in the output: {', '.join(duplicates)} (reserved: {', '.join(s.RESERVED)})"
             )
         if hidden := [name for name in self.source.keep if name.startswith("_")]:
             raise ValueError(f"kept columns must not start with an underscore: {', '.join(hidden)}")
@@ -114,15 +187,15 @@ class Job(Frozen):
 
     @model_validator(mode="after")
     def _sink_is_outside(self) -> Self:
-        if inside := [uri for uri in self.source.uris if _takes(uri, f"{self.sink.uri.rstrip('/')}/data")]:
-            raise ValueError(f"the sink must not lie in the source {inside[0]}: the next run would read its answers")
+        if enclosing := [uri for uri in self.source.uris if _covers(uri, f"{self.sink.uri.rstrip('/')}/data")]:
+            raise ValueError(f"the sink must not lie in the source {enclosing[0]}: the next run would read its answers")
         return self
 
     @model_validator(mode="after")
     def _columns_can_be_read(self) -> Self:
         gold = [task.gold for task in self.tasks if isinstance(task, EvaluatedTask) and task.gold]
-        read = [self.source.text, *self.inputs.names, *gold]
-        if hidden := sorted({name for name in read if name.startswith("_")}):
+        columns = [self.source.text, *self.inputs.names, *gold]
+        if hidden := sorted({name for name in columns if name.startswith("_")}):
             raise ValueError(f"columns that start with an underscore cannot be read: {', '.join(hidden)}")
         if taken := sorted(set(gold) & set(s.RESERVED)):
             raise ValueError(
@@ -132,50 +205,57 @@ class Job(Frozen):
 
     @property
     def answer_columns(self) -> list[str]:
-        """What the tasks add to the output."""
+        """The names of the columns that the tasks add to the output."""
         truncated = [task.truncated_column for task in self.tasks if task.truncates]
         return [*(task.name for task in self.tasks), *truncated]
 
     @property
     def inputs(self) -> pa.Schema:
-        """The columns that tasks read beside the text."""
+        """The columns that the tasks read in addition to the text."""
         return inputs_schema(self.tasks)
 
     def description(self) -> dict[str, Any]:
-        """The job as plain data, without secrets."""
+        """Return the job as plain data, without storage options, which may hold secrets, and without gold columns."""
         return self.model_dump(mode="json")
 
     def fingerprint(self, digests: Sequence[str]) -> str:
-        """Equal for two jobs that give the same answers: where they run and how fast is not part of it."""
+        """Return a hash over the keys that decide the answers: the source, the tasks and the dtype.
+
+        Two jobs with the same fingerprint give the same answers. digests: of the checkpoints, one for each task.
+        """
         answers = [*answer_keys(self.description()).values(), *digests]
         return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
 
 
-_UNIT = f"{0:06d}-{0:016x}"  # as the first of a plan may be called
+_UNIT = f"{0:06d}-{0:016x}"  # an example of a unit's name
 
 
-def _takes(uri: str, folder: str) -> bool:
-    """Whether a source has the files of a folder among its own: those below it, or below what its glob matches."""
-    uri, folder = (each.removeprefix("file://").rstrip("/") for each in (uri, folder))
-    above = list(accumulate(f"{folder}/{_UNIT}.parquet".split("/"), "{}/{}".format))
+def _covers(uri: str, folder: str) -> bool:
+    """Return whether a source reads the data objects of an output.
+
+    uri: of the source. folder: the folder of the data objects. A folder covers all files below it. A glob covers the
+    files that it matches and the files below the folders that it matches.
+    """
+    uri, folder = (path.removeprefix("file://").rstrip("/") for path in (uri, folder))
+    ancestors = list(accumulate(f"{folder}/{_UNIT}.parquet".split("/"), "{}/{}".format))  # with the object itself
     fixed, *glob = re.split(r"[*?[]", uri, maxsplit=1)
-    if uri in above or not glob:
-        return uri in above
-    hidden = re.search("/[_.]", folder.removeprefix(fixed.rpartition("/")[0]))  # what a glob passes by
+    if uri in ancestors or not glob:
+        return uri in ancestors
+    hidden = re.search("/[_.]", folder.removeprefix(fixed.rpartition("/")[0]))  # globs skip such folders
     try:
-        takes = re.compile(glob_translate(uri)).match
-    except ValueError:  # it is no glob, but may be the name of a file
+        matches = re.compile(glob_translate(uri)).match
+    except ValueError:  # not a glob, but possibly the name of a file
         return False
-    return not hidden and any(map(takes, above))
+    return not hidden and any(map(matches, ancestors))
 
 
 _TASK_NAMES = [str(task.model_fields["task"].default) for task in _TASKS]
 
 
 def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
-    """The job in a YAML file, or in a JSON file if it ends in .json, with `a.b=c` overrides.
+    """Load a job from a YAML file, or from a JSON file if its name ends in .json.
 
-    Raises JobError with every problem in it.
+    overrides: keys of the job to set, each as `a.b=value`. Raises JobError with every problem of the job.
     """
     raw = read_job_file(Path(path))
     for override in overrides:
@@ -184,44 +264,44 @@ def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
 
 
 def parse_job(raw: dict[str, Any], where: str) -> Job:
-    """A job from plain data. Raises JobError naming each wrong key, what was expected, and `where`."""
-    return _parsed(Job, raw, where)
+    """Parse a job from plain data. Raises JobError that names each wrong key, what was expected, and `where`."""
+    return _validate(Job, raw, where)
 
 
 def parse_sink(uri: str, overrides: Iterable[str] = ()) -> Sink:
-    """A sink by its address, with those of the overrides that are its storage options. Raises JobError."""
-    return _place(Sink, "sink", uri, overrides)
+    """Return the sink at `uri`, with the storage options in `overrides`. Raises JobError for invalid values."""
+    return _parse_place(Sink, "sink", uri, overrides)
 
 
 def parse_source(uri: str, overrides: Iterable[str] = ()) -> Source:
-    """The same of a source."""
-    return _place(Source, "source", uri, overrides)
+    """Return the source at `uri`, with the storage options in `overrides`. Raises JobError for invalid values."""
+    return _parse_place(Source, "source", uri, overrides)
 
 
-def _place(kind: type[_Model], name: str, uri: str, overrides: Iterable[str]) -> _Model:
+def _parse_place(model: type[_Model], name: str, uri: str, overrides: Iterable[str]) -> _Model:
     raw: dict[str, Any] = {name: {"uri": uri}}
     for override in overrides:
         if override.startswith(f"{name}.storage_options"):
             override_key(raw, override)
-    return _parsed(kind, raw[name], uri)
+    return _validate(model, raw[name], uri)
 
 
-def _parsed(kind: type[_Model], raw: dict[str, Any], where: str) -> _Model:
+def _validate(model: type[_Model], raw: dict[str, Any], where: str) -> _Model:
     try:
-        return kind.model_validate(raw)
+        return model.model_validate(raw)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_context=False, include_input=False)
-        says = {
+        own_messages = {
             "extra_forbidden": "unknown key",
             "missing": "this key is required",
-            "union_tag_invalid": f"task: there is no such task; one of {', '.join(_TASK_NAMES)}",
-            "union_tag_not_found": f"task: this key is required; one of {', '.join(_TASK_NAMES)}",
+            "union_tag_invalid": f"task: unknown task; expected one of {', '.join(_TASK_NAMES)}",
+            "union_tag_not_found": f"task: this key is required; expected one of {', '.join(_TASK_NAMES)}",
         }
-        texts = [says.get(p["type"], p["msg"]).removeprefix("Value error, ") for p in problems]
-        lines = [f"{_key(p['loc'])}: {text}" for p, text in zip(problems, texts, strict=True)]
+        texts = [own_messages.get(p["type"], p["msg"]).removeprefix("Value error, ") for p in problems]
+        lines = [f"{_key_path(p['loc'])}: {text}" for p, text in zip(problems, texts, strict=True)]
         raise JobError("\n  ".join([f"{where}:", *lines])) from None
 
 
-def _key(loc: tuple[int | str, ...]) -> str:
-    """A place in the job; what pydantic adds for the members of a union is no key."""
+def _key_path(loc: tuple[int | str, ...]) -> str:
+    """Return the path of a key in the job file, without the parts that pydantic adds for the members of a union."""
     return ".".join(str(part) for part in loc if not {"[", "("} & set(str(part)) and part not in _TASK_NAMES) or "job"

@@ -1,4 +1,4 @@
-"""A job's file as plain data: YAML, or JSON if it ends in .json."""
+"""The reader of job files. They are YAML, or JSON if their name ends in .json."""
 
 import json
 import re
@@ -10,20 +10,23 @@ import yaml
 from distilray.model.storage.safe_yaml import NOT_YAML, parse_yaml
 from distilray.pipeline.errors import JobError
 
-_LONGEST = 2**18  # bytes
+_MAX_BYTES = 2**18
 
 
 class _RefusedError(ValueError):
-    """Says why, and quotes nothing."""
+    """A job file that is refused. The message contains no text of the file."""
 
 
 def read_job_file(path: Path) -> dict[str, Any]:
-    """Raises JobError, which never quotes the file: its lines may hold a secret."""
+    """Read a job file into plain data.
+
+    Raises JobError if the file cannot be read. The error contains no text of the file, because it may hold a secret.
+    """
     try:
         with path.open("rb") as file:
-            data = file.read(_LONGEST + 1)
-        if len(data) > _LONGEST:
-            raise _RefusedError(f"expected at most {_LONGEST} bytes")
+            data = file.read(_MAX_BYTES + 1)
+        if len(data) > _MAX_BYTES:
+            raise _RefusedError(f"expected at most {_MAX_BYTES} bytes")
         raw = (_parse_json if path.suffix == ".json" else parse_yaml)(data.decode("utf-8"))
     except _RefusedError as error:
         raise JobError(f"cannot read job {path}: {error}") from None
@@ -41,16 +44,16 @@ def read_job_file(path: Path) -> dict[str, Any]:
 
 
 def _parse_json(text: str) -> Any:
-    """JSON's own values and no others; a key that is there twice is an error."""
-    return json.loads(text, object_pairs_hook=_distinct, parse_constant=_no_number)
+    """Parse strict JSON: without NaN and Infinity, and without duplicate keys."""
+    return json.loads(text, object_pairs_hook=_object_without_duplicates, parse_constant=_refuse_constant)
 
 
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise _RefusedError("a key is there twice in one object")
-    return found
+def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _RefusedError("a key occurs twice in one object")
+    return values
 
 
-def _no_number(_: str) -> None:
-    raise _RefusedError("NaN and Infinity are no JSON")
+def _refuse_constant(_: str) -> None:
+    raise _RefusedError("NaN and Infinity are not JSON")

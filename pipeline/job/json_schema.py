@@ -1,4 +1,4 @@
-"""The JSON schema of a job, for the completion and the checks of editors: docs/job.schema.json."""
+"""The JSON schema of a job. Editors complete and check job files with it; docs/job.schema.json is a copy."""
 
 from typing import Any
 
@@ -6,9 +6,12 @@ from distilray.pipeline.job.job import Job
 
 
 def job_schema() -> dict[str, Any]:
-    """What a job's file may hold. How keys fit each other, such as column names, only `distilray` checks."""
+    """Return the JSON schema of a job file.
+
+    It does not contain rules between keys, such as column names that must differ. Only the parser checks them.
+    """
     schema = Job.model_json_schema()
     for definition in schema["$defs"].values():
-        if "task" in definition["properties"]:  # a default in Python; a file must say it
+        if "task" in definition["properties"]:  # has a default in Python, but a file must contain it
             definition["required"].append("task")
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

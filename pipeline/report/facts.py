@@ -7,7 +7,7 @@ from typing import Any
 from distilray.operators.rows.unit import Unit
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Job, parse_job, parse_sink
-from distilray.pipeline.job.overrides import overridden
+from distilray.pipeline.job.overrides import override_keys
 from distilray.pipeline.planning.plan import Plan
 from distilray.pipeline.sink.output import Output, open_output
 from distilray.pipeline.sink.parity_check import parity_summary
@@ -51,7 +51,7 @@ def read_facts(uri: str, overrides: Sequence[str] = ()) -> OutputFacts:
     stored = output.require_plan()
     said = output.job_description(stored)
     said = {**said, "sink": {**said["sink"], "uri": uri}}
-    job = parse_job(overridden(said, overrides, _SETTABLE, "keys of storage_options"), f"the job of {uri}")
+    job = parse_job(override_keys(said, overrides, _SETTABLE, "keys of storage_options"), f"the job of {uri}")
     plan = output.load_plan(job, stored.about["fingerprint"])
     if plan is None:
         raise JobError(f"the plan in {uri} is gone")

@@ -10,7 +10,7 @@ import yaml
 from distilray.operators.tasks.task import open_checkpoints
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification, load_job
 from distilray.pipeline.job.fingerprint import answer_keys
-from distilray.pipeline.job.job import _TASKS, parse_job
+from distilray.pipeline.job.job import _TASK_NAMES, parse_job
 
 GOOD = """
 source: {uri: s3://corpus/news/, text: body, keep: [id, url], storage_options: {key: k, secret: hunter2}}
@@ -57,7 +57,7 @@ def test_set_overrides_a_key(path: Path) -> None:
         (["tasks=[]"], "tasks: List should have at least 1 item"),
         (["sink.uri=s3://me:hunter2@out/"], "sink.uri: a URI must hold no password"),
         (["tasks.0.compat=hf", "tasks.0.aggregation=none", "tasks.0.overlap=8"], "no overlap with aggregation none"),
-        (["tasks.7.name=x"], "--set tasks.7.name: there is no such place"),
+        (["tasks.7.name=x"], "--set tasks.7.name: expected the path of a key"),
         (["nonsense"], "--set expects a.b=value"),
         (["sink.uri=s3://corpus/news/out"], "the sink must not lie in the source s3://corpus/news/"),
         (["source.uri=/c/*", "sink.uri=/c/out"], "the sink must not lie in the source /c/*"),
@@ -103,8 +103,8 @@ def test_a_json_file_is_the_same_job(path: Path, tmp_path: Path) -> None:
     ("content", "said"),
     [
         ('{"source":\n {"secret": hunter2}}', "job.json: line 2: Expecting value"),
-        ('{"sink": {"uri": "hunter2", "uri": "b"}}', "job.json: a key is there twice"),
-        ('{"max_dead": NaN}', "job.json: NaN and Infinity are no JSON"),
+        ('{"sink": {"uri": "hunter2", "uri": "b"}}', "job.json: a key occurs twice"),
+        ('{"max_dead": NaN}', "job.json: NaN and Infinity are not JSON"),
         ('["hunter2"]', "job.json: expected keys source, tasks, sink, compute; got list"),
         ("[" * 100_000, "job.json: RecursionError"),
         ('{"a": "\xff"}', "job.json: UnicodeDecodeError"),
@@ -154,7 +154,7 @@ def test_the_bytes_of_a_fingerprint_stay_the_same(path: Path) -> None:
     assert list(answer_keys(job.description())) == ["source", "tasks", "compute.dtype"]
 
 
-@pytest.mark.parametrize("task", _TASKS)
+@pytest.mark.parametrize("task", _TASK_NAMES)
 def test_a_task_has_a_name_that_sql_can_say(task: str) -> None:
     raw = {"source": {"uri": "x"}, "tasks": [{"task": task, "model": "m", "name": "a column"}], "sink": {"uri": "y"}}
     with pytest.raises(JobError, match="tasks.0.name: String should match pattern"):
@@ -163,9 +163,9 @@ def test_a_task_has_a_name_that_sql_can_say(task: str) -> None:
 
 def test_a_task_must_say_which_it_is() -> None:
     raw = {"source": {"uri": "x"}, "tasks": [{"model": "m"}], "sink": {"uri": "y"}}
-    with pytest.raises(JobError, match="tasks.0: task: this key is required; one of token-classification, text-class"):
+    with pytest.raises(JobError, match="tasks.0: task: this key is required; expected one of token-classification, text-class"):
         parse_job(raw, "job")
-    with pytest.raises(JobError, match="tasks.0: task: there is no such task; one of token-classification, text-"):
+    with pytest.raises(JobError, match="tasks.0: task: unknown task; expected one of token-classification, text-"):
         parse_job({**raw, "tasks": [{"task": "translation", "model": "m"}]}, "job")
 
 
