@@ -1,4 +1,8 @@
-"""What a user can put right: reported as one line, exit code 2. What only stops a run: as one line too, exit code 1."""
+"""The errors of a run, by how the command line reports them.
+
+USER_ERRORS are errors that a user can fix: one line and exit code 2. STOP_ERRORS stop a run that is otherwise valid,
+and UNFINISHED_ERRORS leave an output without _SUCCESS: one line and exit code 1.
+"""
 
 from distilray.model.errors import (
     BackendError,
@@ -19,23 +23,23 @@ class FencedError(RuntimeError):
 
 
 class StalledError(RuntimeError):
-    """Nothing has come to its end for too long: what waits for what."""
+    """A run without progress for too long. The message lists the stages that wait, and for which resources."""
 
 
 class JobError(ValueError):
-    """A job that cannot run as it is written: what was expected, what came, where, and what to do."""
+    """A job that cannot run as it is written. The message has what was expected, what came, where, and what to do."""
 
 
 class DeadLettersError(RuntimeError):
-    """More rows died than the job allows."""
+    """More dead letters than the job allows."""
 
 
 class IncompleteError(RuntimeError):
-    """Rows planned and rows answered differ: the run must not say success."""
+    """An output whose rows or units differ from its plan, so that it gets no _SUCCESS."""
 
 
 class ParityError(RuntimeError):
-    """More decisions of a run differ from those of its float32 reference than the job allows, or nobody can tell."""
+    """More decisions that differ from the float32 reference than the job allows, or too few compared rows to know."""
 
 
 USER_ERRORS = (

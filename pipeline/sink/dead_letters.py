@@ -1,4 +1,4 @@
-"""Dead letters by reason, with examples."""
+"""The dead letters of an output, counted by reason, with examples."""
 
 import io
 from collections.abc import Collection, Mapping
@@ -13,12 +13,12 @@ from distilray.operators.rows import schema as s
 from distilray.pipeline.sink.output import Output
 from distilray.pipeline.sink.plan_file import DEAD_ADVICE, as_job_error
 
-_OBJECTS, _EXAMPLES, _CHARACTERS = 16, 3, 300
+_MAX_OBJECTS, _MAX_EXAMPLES, _MAX_CHARACTERS = 16, 3, 300  # objects read; examples of a reason; of a text
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """row: None for a whole shard; text: None if it is not kept."""
+    """A row without an answer. row: its number, None for a whole shard. text: None if the output does not keep it."""
 
     shard: str
     row: int | None
@@ -30,7 +30,7 @@ class DeadLetter:
 
 @dataclass(frozen=True)
 class DeadLetterReason:
-    """Why rows are dead, and some of them."""
+    """A reason with the number of its rows, their share of all dead letters, and some examples."""
 
     name: str
     rows: int
@@ -40,7 +40,7 @@ class DeadLetterReason:
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """read: objects of dead/ that the examples are from; objects: that there are."""
+    """The dead letters of an output. read: objects of dead/ that the examples come from. objects: objects in dead/."""
 
     reasons: tuple[DeadLetterReason, ...]
     read: int
@@ -48,10 +48,13 @@ class DeadLetters:
 
 
 def read_dead_letters(output: Output, dead: Mapping[str, int], committed: Collection[str]) -> DeadLetters:
-    """dead: rows by reason; committed: the units whose letters count. Raises JobError for objects that are none of ours,
-    StoreError if the store fails."""
+    """Read examples of the dead letters of an output.
+
+    dead: the number of rows by reason. committed: the names of the units whose dead letters count. Raises JobError if
+    an object was not written by distilray, StoreError if the store fails.
+    """
     names = sorted(output.object_sizes("dead").keys() & set(committed)) if dead else []
-    picks = np.unique(np.linspace(0, len(names) - 1, min(_OBJECTS, len(names))).round().astype(int))
+    picks = np.unique(np.linspace(0, len(names) - 1, min(_MAX_OBJECTS, len(names))).round().astype(int))
     tables = [table for i in picks if (table := _read(output, names[i])) is not None]
     table = pa.concat_tables(tables) if tables else s.DEAD.empty_table()
     total = max(sum(dead.values()), 1)
@@ -61,7 +64,7 @@ def read_dead_letters(output: Output, dead: Mapping[str, int], committed: Collec
 
 
 def _read(output: Output, name: str) -> pa.Table | None:
-    """None if it is gone since it was listed: a retry has answered all of it."""
+    """Read one object of dead/, or return None if it no longer exists because a retry has answered all of its rows."""
     try:
         data = output.fs.cat_file(f"{output.root}/dead/{name}.parquet")
     except FileNotFoundError:
@@ -74,19 +77,19 @@ def _read(output: Output, name: str) -> pa.Table | None:
 
 
 def _examples(table: pa.Table, reason: str) -> tuple[DeadLetter, ...]:
-    return tuple(dead_letters_of(table.filter(pc.equal(table[s.REASON], reason)).slice(0, _EXAMPLES)))
+    return tuple(dead_letters_of(table.filter(pc.equal(table[s.REASON], reason)).slice(0, _MAX_EXAMPLES)))
 
 
 def dead_letters_of(table: pa.Table) -> list[DeadLetter]:
-    """Every row of a table as dead/ has it, long texts cut."""
-    return [DeadLetter(**{**row, **_short(row)}) for row in table.to_pylist()]
+    """Convert a table in the schema of dead/ to dead letters, with long texts and messages cut."""
+    return [DeadLetter(**{**row, **_cut_texts(row)}) for row in table.to_pylist()]
 
 
-def _short(row: Mapping[str, str | None]) -> dict[str, str | None]:
+def _cut_texts(row: Mapping[str, str | None]) -> dict[str, str | None]:
     return {name: _cut(row[name]) for name in (s.MESSAGE, "text")}
 
 
 def _cut(text: str | None) -> str | None:
-    if text is None or len(text) <= _CHARACTERS:
+    if text is None or len(text) <= _MAX_CHARACTERS:
         return text
-    return f"{text[:_CHARACTERS]}\u2026 (of {len(text):,} characters)"
+    return f"{text[:_MAX_CHARACTERS]}\u2026 (of {len(text):,} characters)"

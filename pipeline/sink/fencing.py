@@ -1,6 +1,7 @@
-"""The newest run owns a sink: each puts a number, and stops when it sees that a newer one has come.
+"""Fencing: only the newest run may go on writing to a sink.
 
-No clocks and no leases: a run that was killed is continued at once.
+Each run writes a record with the next number into _runs/, and stops when it finds a higher number. Fencing needs no
+clocks and no leases, so a new run can continue at once where a killed run stopped.
 """
 
 import json
@@ -24,96 +25,104 @@ from distilray.pipeline.sink.versions import versions
 
 log = logging.getLogger(__name__)
 
-_EVERY = 5.0  # seconds between two looks
+_CHECK_SECONDS = 5.0  # between two checks
 _READERS = 16
 
-Got = TypeVar("Got")
+T = TypeVar("T")
 
 
 @dataclass
 class Fence:
-    """A run's number in `folder`, and what it put there. others: the versions of earlier runs that had others."""
+    """The record of one run in the folder `_runs/` of a sink.
+
+    folder: the folder `_runs/`. number: the number of the run. record: the bytes that the run wrote. other_versions:
+    the versions of earlier runs, where they differ from those of this run.
+    """
 
     fs: Any
     folder: str
     number: int
     record: bytes
     other_versions: Sequence[Mapping[str, str]] = ()
-    _looked: float = field(default=float("-inf"))
+    _checked_at: float = field(default=float("-inf"))
 
     def check(self, *, now: bool = False) -> None:
-        """Raises FencedError if a newer run owns the sink. It looks every few seconds, or `now`."""
-        if not now and time.monotonic() - self._looked < _EVERY:
+        """Raise FencedError if a newer run owns the sink. Read the store only every few seconds, or always if `now`."""
+        if not now and time.monotonic() - self._checked_at < _CHECK_SECONDS:
             return
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
         newest = max(_numbers(self.fs, self.folder), default=0)
         path = _path(self.folder, max(newest, self.number))
         try:
-            there: bytes = self.fs.cat_file(path)
+            record: bytes = self.fs.cat_file(path)
         except FileNotFoundError:
             raise FencedError(
-                f"run {self.number} stops: its record is gone, {path}, and nothing else says that the sink is its own; "
-                "run the job again, which goes on from what is there"
+                f"run {self.number} stops: its record {path} is missing, so it cannot know whether it still owns the "
+                "sink; run the job again, which continues from the committed units"
             ) from None
-        if there != self.record:  # its number is higher, or it is ours: not every store puts only once
-            who = json.loads(there)
+        if record != self.record:  # a higher number, or the same one: some stores let two runs write the same object
+            owner = json.loads(record)
             raise FencedError(
-                f"a newer run has taken over {self.folder.removesuffix('/_runs')}: run {newest} of process {who['pid']} on "
-                f"{who['host']}, started {who['started']}; this one, run {self.number}, stops and leaves the rest to it"
+                f"a newer run has taken over {self.folder.removesuffix('/_runs')}: run {newest} of process "
+                f"{owner['pid']} on {owner['host']}, started {owner['started']}; run {self.number} stops, and the newer run "
+                "does the rest"
             )
 
 
 def take_over(fs: Any, root: str) -> Fence:
-    """From now on this is the newest run of the sink at `root`. Raises StoreError."""
-    ours = versions()
-    who = {
+    """Make this process the newest run of the sink at `root`. Raises StoreError if the store fails."""
+    current = versions()
+    description = {
         "host": platform.node(),
         "pid": os.getpid(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "token": uuid.uuid4().hex,
-        "versions": ours,
+        "versions": current,
     }
-    record, folder = json.dumps(who).encode(), f"{root}/_runs"
-    others = _other_versions(fs, folder, ours)
+    record, folder = json.dumps(description).encode(), f"{root}/_runs"
+    other_versions = _other_versions(fs, folder, current)
     number = max(_numbers(fs, folder), default=0) + 1
     while not write_if_absent(fs, _path(folder, number), record):
         number += 1
-    return Fence(fs, folder, number, record, others)
+    return Fence(fs, folder, number, record, other_versions)
 
 
-def _other_versions(fs: Any, folder: str, ours: Mapping[str, str]) -> list[Mapping[str, str]]:
-    """Those of the runs in `folder` that are not ours, each once; before version 0.5 none were told."""
-    found = _records(fs, folder, _versions).values()
-    unlike = {json.dumps(each): each for each in found if each and each != ours}
-    return list(unlike.values())
+def _other_versions(fs: Any, folder: str, current: Mapping[str, str]) -> list[Mapping[str, str]]:
+    """Return the distinct versions of the runs in `folder` that differ from `current`.
+
+    Runs before version 0.5 recorded no versions and are left out.
+    """
+    recorded = _read_records(fs, folder, _read_versions).values()
+    other = {json.dumps(each): each for each in recorded if each and each != current}
+    return list(other.values())
 
 
-def _versions(fs: Any, path: str) -> dict[str, str]:
-    """Those that a record says; none, and a warning, if it is broken: no answer depends on it."""
+def _read_versions(fs: Any, path: str) -> dict[str, str]:
+    """Read the versions in a record. If it is broken, warn and return none, because no answer depends on them."""
     try:
         return dict(json.loads(fs.cat_file(path)).get("versions") or {})
     except StoreError:
         raise
     except Exception as error:
-        log.warning("%s does not say with which versions an earlier run was made: %s", path, explain(error))
+        log.warning("cannot read the versions of an earlier run from %s: %s", path, explain(error))
         return {}
 
 
 def start_times(fs: Any, root: str) -> dict[int, datetime]:
-    """When each run of a sink began, by its number. Raises JobError for a record that is none."""
-    return _records(fs, f"{root}/_runs", _started)
+    """Read when each run of a sink started, by its number. Raises JobError if a record is broken."""
+    return _read_records(fs, f"{root}/_runs", _read_start_time)
 
 
-def _started(fs: Any, path: str) -> datetime:
+def _read_start_time(fs: Any, path: str) -> datetime:
     with as_job_error(path, RUNS_ADVICE):
         return datetime.fromisoformat(json.loads(fs.cat_file(path))["started"])
 
 
-def _records(fs: Any, folder: str, of: Callable[[Any, str], Got]) -> dict[int, Got]:
-    """What `of` gives for the path of each record, by its number, in order."""
+def _read_records(fs: Any, folder: str, read: Callable[[Any, str], T]) -> dict[int, T]:
+    """Call `read` with the path of each record, and return the results by number of the run, in order."""
     numbers = sorted(_numbers(fs, folder))
     with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(numbers, pool.map(lambda number: of(fs, _path(folder, number)), numbers), strict=True))
+        return dict(zip(numbers, pool.map(lambda number: read(fs, _path(folder, number)), numbers), strict=True))
 
 
 def _numbers(fs: Any, folder: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The first rows of a unit's data object, and what its footer says of it."""
+"""The first rows of a unit's data object, with the stats in its footer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,33 +15,36 @@ from distilray.operators.rows.unit import Unit
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.sink.output import Output
 
-_BUFFER, _BATCH = 2**20, 1024  # bytes and rows at a time
+_BUFFER_BYTES, _BATCH_ROWS = 2**20, 1024
 
 
 @dataclass(frozen=True)
 class FirstRows:
-    """Some rows of a unit, and the stats of all of it."""
+    """The first rows of a unit. stats: the stats of the whole unit."""
 
     rows: pa.Table
     stats: Stats
 
 
-def read_first_rows(output: Output, unit: Unit, columns: Sequence[str], most: int) -> FirstRows:
-    """The first `most` answered rows of a committed unit, or all it has. Raises JobError or StoreError if they cannot be read."""
+def read_first_rows(output: Output, unit: Unit, columns: Sequence[str], max_rows: int) -> FirstRows:
+    """Read the first `max_rows` answered rows of a committed unit, or all of them if the unit has fewer.
+
+    columns: the columns to read. Raises JobError if the object cannot be read, StoreError if the store fails.
+    """
     path = f"{output.root}/data/{unit.name}.parquet"
     try:
         with output.fs.open(path, "rb") as file:
             source = pa.PythonFile(WatchedFile(file, output.fs.size(path), path), mode="r")
-            parquet = pq.ParquetFile(source, page_checksum_verification=True, buffer_size=_BUFFER)
+            parquet = pq.ParquetFile(source, page_checksum_verification=True, buffer_size=_BUFFER_BYTES)
             schema = pa.schema([parquet.schema_arrow.field(name) for name in columns])
-            found: list[pa.RecordBatch] = []
-            for batch in parquet.iter_batches(min(_BATCH, most), columns=list(columns)):
-                found.append(batch.select(columns))
-                if sum(map(len, found)) >= most:
+            batches: list[pa.RecordBatch] = []
+            for batch in parquet.iter_batches(min(_BATCH_ROWS, max_rows), columns=list(columns)):
+                batches.append(batch.select(columns))
+                if sum(map(len, batches)) >= max_rows:
                     break
-            table = pa.Table.from_batches(found, schema).slice(0, most)
+            table = pa.Table.from_batches(batches, schema).slice(0, max_rows)
             return FirstRows(table, read_record(parquet.metadata).stats)
     except StoreError:
         raise
-    except Exception as error:  # every store has its own exceptions, and Arrow some more
+    except Exception as error:  # each store raises its own exceptions, and Arrow raises more
         raise JobError(f"cannot read data/{unit.name}.parquet of {output.uri}: {explain(error)}") from error

@@ -1,6 +1,7 @@
-"""The output folder: the plan put first, one object a unit, the manifest and _SUCCESS last.
+"""The output folder: the plan is written first, then one data object per unit, and last the manifest and _SUCCESS.
 
-A unit is done when its object lies in data/; nothing else is remembered, so a resume lists data/ and does the rest.
+A unit is committed when its object exists in data/. There is no other state: a resume lists data/ and computes the
+other units.
 """
 
 import json
@@ -34,47 +35,53 @@ from distilray.pipeline.sink.plan_file import (
 from distilray.pipeline.sink.reconcile import RECOMPUTE_ADVICE, UnitCounts, count_units, reconcile_dead_letters
 
 PLAN, MANIFEST, SUCCESS = "_plan.parquet", "_manifest.json", "_SUCCESS"
-_SUMS = {**asdict(Stats()), "padding": 0, "shards": 0, "passes": [], "versions": {}}  # of every manifest
+_SUMS = {**asdict(Stats()), "padding": 0, "shards": 0, "passes": [], "versions": {}}  # in every manifest
 
 
 @dataclass(frozen=True)
 class Output:
-    """A sink, opened."""
+    """An open sink. root: its path on the file system `fs`."""
 
     fs: Any
     root: str
     uri: str
 
     def find_plan(self) -> StoredPlan | None:
-        """The plan that an earlier run put; None in a new folder. Raises JobError if something else has written here."""
+        """Read the plan that an earlier run wrote, or return None for a new folder.
+
+        Raises JobError if the folder has data objects but no plan, or if the plan is broken.
+        """
         path = f"{self.root}/{PLAN}"
         if not self.fs.exists(path):
             if self.committed():
                 raise JobError(
-                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray, or has lost its plan; put a copy "
-                    "of that back, or choose another sink"
+                    f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray, or its plan is missing; "
+                    "restore a copy of the plan, or choose another sink"
                 )
             return None
         return read_plan(self.fs.cat_file(path), f"{self.uri}/{PLAN}")
 
     def require_plan(self) -> StoredPlan:
-        """The plan of an output. Raises JobError if there is none."""
+        """Read the plan of an output. Raises JobError if there is none."""
         if (stored := self.find_plan()) is None:
-            raise JobError(f"{self.uri} is no output of distilray: there is no {PLAN} in it")
+            raise JobError(f"{self.uri} is not an output of distilray: it has no {PLAN}")
         return stored
 
     def job_description(self, stored: StoredPlan) -> dict[str, Any]:
-        """The job of an output as plain data, without secrets: of the run that finished it, whose limits it has kept, else of
-        the first. Raises JobError if it says nothing of it."""
-        said: dict[str, Any] | None = self.last_manifest().get("job") or stored.about.get("job")
-        if said is None:
-            raise JobError(f"{self.uri} does not say what its job was: finish it with distilray run first")
-        return said
+        """Return the job of an output as plain data, without secrets.
+
+        It is the job of the run that finished the output, because the output keeps the limits of that run; for an
+        unfinished output it is the job in the plan. Raises JobError if neither the manifest nor the plan has a job.
+        """
+        description: dict[str, Any] | None = self.last_manifest().get("job") or stored.about.get("job")
+        if description is None:
+            raise JobError(f"{self.uri} has no description of its job: finish it with distilray run first")
+        return description
 
     def load_plan(self, job: Job, fingerprint: str) -> Plan | None:
-        """The plan of an earlier run of the same job; None in a new folder.
+        """Read the plan of an earlier run of the same job, or return None for a new folder.
 
-        Raises JobError if another job, or something else, has written here.
+        Raises JobError if the folder holds the output of another job, or something else.
         """
         stored = self.find_plan()
         if stored is None:
@@ -83,11 +90,10 @@ class Output:
         return to_plan(stored, job, f"{self.uri}/{PLAN}")
 
     def save_plan(self, plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bool:
-        """Put by the first run, so that every other has the same units; False if another run was first.
+        """Write the plan, and return False if another run has written one before.
 
-        schema: of the data objects.
-
-        Raises JobError if the sink cannot be written.
+        The first run writes the plan, so that all runs have the same units. schema: the schema of the data objects.
+        Raises JobError if the sink cannot be written, StoreError if the store fails.
         """
         data = encode_plan(plan, fingerprint, job, schema)
         try:
@@ -98,15 +104,15 @@ class Output:
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
     def committed(self) -> dict[str, int]:
-        """The units whose object is there, and its size in bytes."""
+        """List the committed units, with the size of each data object in bytes."""
         return self.object_sizes("data")
 
     def object_sizes(self, folder: str) -> dict[str, int]:
-        """The Parquet objects of a folder by name, and their sizes in bytes."""
+        """List the Parquet objects of a folder, with their sizes in bytes, by unit."""
         return {name: info["size"] for name, info in self.list_objects(folder).items()}
 
     def list_objects(self, folder: str) -> dict[str, Mapping[str, Any]]:
-        """The Parquet objects of a folder by name, and what the store says of them."""
+        """List the Parquet objects of a folder, with the metadata that the store returns, by unit."""
         self.fs.invalidate_cache()
         try:
             infos = self.fs.ls(f"{self.root}/{folder}", detail=True)
@@ -120,45 +126,54 @@ class Output:
         }
 
     def count_units(self, units: Sequence[Unit], sizes: Mapping[str, int], advice: str = RECOMPUTE_ADVICE) -> Stats:
-        """What committed units say of themselves. Raises IncompleteError for one that is not as it was planned, StoreError.
+        """Sum up the stats of committed units.
 
-        advice: what to do with such units.
+        sizes: the sizes of their data objects in bytes. advice: what to do about a unit that is not as planned. Raises
+        IncompleteError with this advice if there is such a unit, StoreError if the store fails.
         """
-        return self._counted(units, sizes).or_raise(self.uri, advice).stats
+        return self._count_twice(units, sizes).or_raise(self.uri, advice).stats
 
-    def _counted(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> UnitCounts:
-        """Units with a problem are listed and read once more: a retry may have put their objects after `sizes` were listed."""
+    def _count_twice(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> UnitCounts:
+        """Count units, and list and read those with a problem a second time.
+
+        A retry may have written their objects after `sizes` were listed.
+        """
         try:
-            found = count_units(self.fs, self.root, units, sizes)
-        except StoreError:  # what a shorter object gives, too
-            now = self.committed()
-            if all(now.get(unit.name) == sizes[unit.name] for unit in units):
+            counts = count_units(self.fs, self.root, units, sizes)
+        except StoreError:  # also raised if an object has become shorter
+            current = self.committed()
+            if all(current.get(unit.name) == sizes[unit.name] for unit in units):
                 raise
-            found = UnitCounts(problems={unit.name: "is gone" for unit in units})
-        if not found.problems:
-            return found
-        now = self.committed()
-        there = [unit for unit in units if unit.name in found.problems and unit.name in now]
-        again = count_units(self.fs, self.root, there, now)
-        gone = {name: problem for name, problem in found.problems.items() if name not in now}
-        return UnitCounts(found.stats + again.stats, gone | again.problems, found.dead | again.dead)
+            counts = UnitCounts(problems={unit.name: "is missing" for unit in units})
+        if not counts.problems:
+            return counts
+        current = self.committed()
+        listed = [unit for unit in units if unit.name in counts.problems and unit.name in current]
+        second = count_units(self.fs, self.root, listed, current)
+        missing = {name: problem for name, problem in counts.problems.items() if name not in current}
+        return UnitCounts(counts.stats + second.stats, missing | second.problems, counts.dead | second.dead)
 
     def reconcile_dead_letters(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> UnitCounts:
-        """The same of units that nobody works on, and dead/ is made to agree with it. Raises IncompleteError, StoreError."""
+        """Count committed units that no other run works on, and make dead/ agree with them.
+
+        Raises IncompleteError if a unit is not as planned, StoreError if the store fails.
+        """
         names = {unit.name for unit in units}
-        listed = {name: size for name, size in self.object_sizes("dead").items() if name in names}
-        return reconcile_dead_letters(
-            self.fs, self.root, self._counted(units, sizes).or_raise(self.uri), listed
-        ).or_raise(self.uri)
+        dead = {name: size for name, size in self.object_sizes("dead").items() if name in names}
+        counts = self._count_twice(units, sizes).or_raise(self.uri)
+        return reconcile_dead_letters(self.fs, self.root, counts, dead).or_raise(self.uri)
 
     def manifest(self) -> dict[str, Any] | None:
-        """What `finish` wrote; None while success is not said."""
+        """Read the manifest, or return None if the output has no _SUCCESS."""
         if not self.fs.exists(f"{self.root}/{SUCCESS}"):
             return None
         return self.last_manifest()
 
     def last_manifest(self) -> dict[str, Any]:
-        """What `finish` wrote last, whether it still holds or not; {} if nothing. Raises JobError if it is broken."""
+        """Read the last manifest, even if the output has no _SUCCESS. Return {} if there is none.
+
+        Raises JobError if the manifest is broken.
+        """
         try:
             data = self.fs.cat_file(f"{self.root}/{MANIFEST}")
         except FileNotFoundError:
@@ -167,34 +182,38 @@ class Output:
             manifest: dict[str, Any] = json.loads(data)
             if not isinstance(manifest, dict):
                 raise TypeError(f"expected a JSON object, got {type(manifest).__name__}")
-            manifest.setdefault("parity", {})  # before version 0.4 there was none
-            if wrong := [name for name, sum_ in _SUMS.items() if not isinstance(manifest.get(name), type(sum_))]:
-                raise ValueError(f"missing, or of another type: {', '.join(wrong)}")
+            manifest.setdefault("parity", {})  # absent before version 0.4
+            if invalid := [name for name, zero in _SUMS.items() if not isinstance(manifest.get(name), type(zero))]:
+                raise ValueError(f"keys missing, or of another type: {', '.join(invalid)}")
         return manifest
 
     def finished(self, plan: Plan) -> dict[str, Any] | None:
-        """The manifest if nothing is left to do."""
+        """Return the manifest if the output has _SUCCESS and every unit is committed, else None."""
         manifest = self.manifest()
         done = self.committed() if manifest else {}
         return manifest if all(unit.name in done for unit in plan.units) else None
 
     def remove_success(self) -> None:
-        """Success is said no more: units are missing, or are about to change."""
+        """Remove _SUCCESS, because units are missing or are about to change."""
         remove_object(self.fs, f"{self.root}/{SUCCESS}")
 
     def finish(
         self,
         plan: Plan,
         about: Mapping[str, Any],
-        owned: Callable[[], None],
+        check_ownership: Callable[[], None],
         parity: Parity | None = None,
         max_dead: Limit | None = None,
     ) -> dict[str, Any]:
-        """Counts what lies in the store, then puts manifest and _SUCCESS if planned = answered + dead, unit by unit.
+        """Count the objects in the store, then write the manifest and _SUCCESS, and return the manifest.
 
-        Else IncompleteError and neither; ParityError, and a manifest that says why, but no _SUCCESS, if the run is
-        farther from its reference than `parity` allows; DeadLettersError if more rows are dead than `max_dead` allows.
-        owned: raises if this run owns the sink no more, asked last of all.
+        about: other entries of the manifest. check_ownership: raises an error if this run no longer owns the sink. It
+        is called last, before _SUCCESS is written.
+
+        Raises IncompleteError, and writes neither, unless each unit has as many answered rows and dead letters as were
+        planned and every object belongs to a unit. Raises DeadLettersError, and writes neither, if there are more dead
+        letters than `max_dead` allows. Raises ParityError, and writes only the manifest, which has the figures, if the
+        run differs from its reference by more than `parity` allows.
         """
         committed, units = self.committed(), {unit.name for unit in plan.units}
         missing = units - committed.keys()
@@ -205,8 +224,8 @@ class Output:
                 )
         if missing:
             raise IncompleteError(
-                f"{plan.rows + plan.dead_shards} rows planned, but {len(missing)} of {len(plan.units)} units missing in "
-                f"{self.uri}, such as {min(missing)}; run the job again"
+                f"{plan.rows + plan.dead_shards} rows planned, but {len(missing)} of {len(plan.units)} units are "
+                f"missing in {self.uri}, such as {min(missing)}; run the job again"
             )
         stats = self.reconcile_dead_letters(plan.units, committed).stats
         check_max_dead(stats, plan.rows + plan.dead_shards, max_dead)
@@ -215,13 +234,16 @@ class Output:
         write_object(self.fs, f"{self.root}/{MANIFEST}", json.dumps(manifest, indent=2).encode())
         if parity and (problem := parity_problem(stats, plan, parity)):
             raise ParityError(f"{problem}; {self.uri}/{MANIFEST} has the figures. There is no {SUCCESS}")
-        owned()
+        check_ownership()
         write_object(self.fs, f"{self.root}/{SUCCESS}", b"")
         return manifest
 
 
 def open_output(sink: Sink) -> Output:
-    """Raises JobError if the folder cannot be reached."""
+    """Open the folder of a sink, which need not exist yet.
+
+    Raises JobError if it cannot be reached, StoreError if the store fails.
+    """
     try:
         fs, root = open_store(sink.uri, sink.storage_options)
         fs.invalidate_cache()
@@ -238,10 +260,10 @@ def open_output(sink: Sink) -> Output:
 
 
 def _check_bucket(fs: Any, bucket: str) -> None:
-    """FileNotFoundError for a missing bucket, which some servers would make at the first put."""
+    """Raise FileNotFoundError if a bucket does not exist, because some servers would create it at the first write."""
     try:
         fs.call_s3("head_bucket", Bucket=bucket)
     except FileNotFoundError:
         raise FileNotFoundError(f"no such bucket: {bucket}") from None
     except PermissionError:
-        return  # a role may well be allowed to write to a folder, and to ask nothing about its bucket
+        return  # a role may be allowed to write to a folder, but not to inspect its bucket

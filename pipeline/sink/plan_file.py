@@ -1,4 +1,4 @@
-"""The plan as a file: Parquet of its units, and what else it knows as JSON in the metadata."""
+"""The file of a plan: a Parquet table of the units, with everything else as JSON in the metadata of its schema."""
 
 import base64
 import io
@@ -17,25 +17,25 @@ from distilray.model.storage.store import explain
 from distilray.operators.read import Read
 from distilray.operators.rows.unit import Unit
 from distilray.pipeline.errors import JobError
+from distilray.pipeline.job.fingerprint import answer_keys
 from distilray.pipeline.job.job import Job
 from distilray.pipeline.planning.forecast import Forecast
 from distilray.pipeline.planning.plan import Plan
 
-_PLAN_KEY = b"distilray.plan"
-# what to do about files that are broken
+# what to do about a broken file
 PLAN_ADVICE = (
-    "put back a copy of it, such as an older version in the bucket; without one choose another sink: the objects of data/ "
-    "stay right to read, for each of their rows says which it is"
+    "restore a copy of it, such as an older version in the bucket, or choose another sink; the objects of data/ can "
+    "still be read, because each of their rows has its shard and row number"
 )
-MANIFEST_ADVICE = (
-    "remove it, and run the job again: that counts what is there, computes nothing twice, and writes it anew"
-)
-RUNS_ADVICE = "remove it: it is of a run that has ended"
-DEAD_ADVICE = "remove it and _SUCCESS, and run the job again: data/ holds it too, so that it is put again"
+MANIFEST_ADVICE = "remove it, and run the job again, which counts the units, recomputes none of them, and rewrites it"
+RUNS_ADVICE = "remove it: it belongs to a run that has ended"
+DEAD_ADVICE = "remove it and _SUCCESS, and run the job again, which rewrites it from the copy in data/"
 
-_SHOWN, _CHARACTERS = 5, 80  # keys that differ, and of their values
+_PLAN_KEY = b"distilray.plan"
+_KEYS_SHOWN, _CHARACTERS_SHOWN = 5, 80  # keys that differ; characters of a value
+_MAX_LISTS = 100_000  # row groups and other lists of a footer, because Arrow allocates memory for as many as it claims
 
-_UNIT = pa.schema(
+_UNITS = pa.schema(
     [
         ("name", pa.string()),
         ("uri", pa.string()),
@@ -49,49 +49,50 @@ _UNIT = pa.schema(
     ]
 )
 
-_LISTS = 100_000  # row groups and the like: the memory of as many as a footer claims is asked for at once
-
 
 @dataclass(frozen=True)
 class StoredPlan:
-    """A plan as it lies in a sink. about: the fingerprint, the job (not before version 0.4), and more."""
+    """A plan as it is stored in a sink.
+
+    about: the JSON object with the fingerprint, the job (absent before version 0.4), and the other fields of the plan.
+    """
 
     units: tuple[Unit, ...]
     about: dict[str, Any]
 
     @property
     def schema(self) -> pa.Schema | None:
-        """Of the data objects; None before version 0.4."""
-        return decoded(self.about["schema"]) if "schema" in self.about else None
+        """The schema of the data objects; None before version 0.4."""
+        return decode_schema(self.about["schema"]) if "schema" in self.about else None
 
 
 def encode_plan(plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bytes:
-    """The file. schema: of the data objects."""
+    """Encode a plan to the bytes of its file. schema: the schema of the data objects."""
     about = {
         "fingerprint": fingerprint,
         "job": job.description(),
-        "schema": encoded(schema),
+        "schema": encode_schema(schema),
         "shards": plan.shards,
         "empty": plan.empty,
         "bytes": plan.bytes,
         "text_bytes": plan.text_bytes,
         "tokens_per_pack": plan.tokens_per_pack,
         "forecast": plan.forecast and asdict(plan.forecast),
-        "kept": encoded(plan.read.kept),
-        "partitions": encoded(plan.read.partitions),
+        "kept": encode_schema(plan.read.kept),
+        "partitions": encode_schema(plan.read.partitions),
     }
-    table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNIT)
+    table = pa.Table.from_pylist([asdict(unit) for unit in plan.units], schema=_UNITS)
     buffer = io.BytesIO()
-    whole = table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)})
-    # a dictionary's page claims a size that Arrow believes; zstd alone makes the file no larger
-    pq.write_table(whole, buffer, compression="zstd", use_dictionary=False)
+    table = table.replace_schema_metadata({_PLAN_KEY: json.dumps(about)})
+    # no dictionaries: Arrow trusts the size that a dictionary page claims, and zstd alone makes the file as small
+    pq.write_table(table, buffer, compression="zstd", use_dictionary=False)
     return buffer.getvalue()
 
 
 def read_plan(data: bytes, where: str) -> StoredPlan:
-    """Raises JobError for a file that is not as it was written."""
+    """Decode the bytes of a plan's file. where: its URI, for messages. Raises JobError if the file is broken."""
     with as_job_error(where, PLAN_ADVICE):
-        limits = {"thrift_container_size_limit": _LISTS, "thrift_string_size_limit": len(data)}
+        limits = {"thrift_container_size_limit": _MAX_LISTS, "thrift_string_size_limit": len(data)}
         file = pq.ParquetFile(io.BytesIO(data), **limits)
         _check_footer(file.metadata, len(data))
         table = file.read()
@@ -101,21 +102,28 @@ def read_plan(data: bytes, where: str) -> StoredPlan:
 
 
 def to_plan(stored: StoredPlan, job: Job, where: str) -> Plan:
-    """The plan for a job that `check_same` has let pass. Raises JobError if it is not as it was written."""
+    """Convert a stored plan to the plan of a job, which must have passed `check_same_job`.
+
+    where: the URI of the plan, for messages. Raises JobError if the plan is broken.
+    """
     about = stored.about
     with as_job_error(where, PLAN_ADVICE):
-        kept, partitions = (decoded(about[name]) for name in ("kept", "partitions"))
+        kept, partitions = (decode_schema(about[name]) for name in ("kept", "partitions"))
         read = Read(job.source.text, job.inputs, kept, partitions, job.source.storage_options)
         counts = (about["shards"], about["bytes"], about["text_bytes"])
-        forecast = about.get("forecast")  # before version 0.3 a plan had none
+        forecast = about.get("forecast")  # absent before version 0.3
         forecast = forecast and Forecast(**forecast)
-        empty = tuple((uri, version) for uri, version in about.get("empty", []))  # before version 0.4 none was told
+        empty = tuple((uri, version) for uri, version in about.get("empty", []))  # absent before version 0.4
         return Plan(read, stored.units, *counts, about.get("tokens_per_pack"), forecast, empty)
 
 
 @contextmanager
 def as_job_error(where: str, advice: str) -> Iterator[None]:
-    """A file of an output that is not as it was written is a JobError, whatever it is that raises but a failing store."""
+    """Raise JobError for any exception in the block, except for a StoreError, which passes.
+
+    The block reads a file of an output, and its exceptions mean that the file is broken. where: the URI of the file.
+    advice: what to do about it.
+    """
     try:
         yield
     except StoreError:
@@ -125,72 +133,69 @@ def as_job_error(where: str, advice: str) -> Iterator[None]:
 
 
 def check_same_job(stored: StoredPlan, job: Job, fingerprint: str, uri: str) -> None:
-    """Raises JobError, which names the keys that differ, if the plan in the sink `uri` is of a job with other answers."""
+    """Raise JobError if the plan in the sink `uri` has another fingerprint. The message lists the keys that differ."""
     if stored.about["fingerprint"] == fingerprint:
         return
     with as_job_error(f"the job in the plan of {uri}", PLAN_ADVICE):
-        said = _differences(stored.about.get("job"), job)
+        differences = _differences(stored.about.get("job"), job)
     raise JobError(
-        f"{uri} holds the output of a different job: {said}; put that back, choose another sink, or empty this one"
+        f"{uri} holds the output of a different job: {differences}; restore the old values, choose another sink, or "
+        "empty this one"
     )
 
 
-def _differences(there: Mapping[str, Any] | None, job: Job) -> str:
-    if there is None:  # before version 0.4
+def _differences(stored: Mapping[str, Any] | None, job: Job) -> str:
+    if stored is None:  # before version 0.4
         return "another source, task, model or dtype"
-    old, new = (dict(_answering(each)) for each in (there, job.description()))
+    old, new = (dict(_leaves(answer_keys(description))) for description in (stored, job.description()))
     keys = [key for key in dict.fromkeys([*old, *new]) if old.get(key) != new.get(key)]
-    said = [f"{key} was {_short(old.get(key))} and is {_short(new.get(key))}" for key in keys[:_SHOWN]]
-    more = [f"{len(keys) - _SHOWN} more keys"] if len(keys) > _SHOWN else []
-    return "; ".join([*said, *more]) or "the files of a model are not those that it began with"
+    shown = [f"{key} was {_short(old.get(key))} and is {_short(new.get(key))}" for key in keys[:_KEYS_SHOWN]]
+    more = [f"{len(keys) - _KEYS_SHOWN} more keys"] if len(keys) > _KEYS_SHOWN else []
+    return "; ".join([*shown, *more]) or "the files of a model have changed since the first run"
 
 
 def _short(value: str | None) -> str:
     if value is None:
-        return "not there"
-    return value if len(value) <= _CHARACTERS else f"{value[:_CHARACTERS]}..."
+        return "absent"
+    return value if len(value) <= _CHARACTERS_SHOWN else f"{value[:_CHARACTERS_SHOWN]}..."
 
 
-def _answering(job: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The keys that a fingerprint covers and their values, as text."""
-    yield from _keys({"source": job["source"], "tasks": job["tasks"], "compute": {"dtype": job["compute"]["dtype"]}})
-
-
-def _keys(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the dotted path and the JSON text of each value that is neither a dict nor a list of dicts."""
     if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(each, dict) for each in value)):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _keys(each, f"{path}.{key}" if path else str(key))
+            yield from _leaves(each, f"{path}.{key}" if path else str(key))
     else:
         yield path, json.dumps(value, ensure_ascii=False)
 
 
 def _check_footer(metadata: pq.FileMetaData, size: int) -> None:
-    """Raises ValueError for rows that a file of so many bytes cannot hold: Arrow would ask for their memory."""
+    """Raise ValueError if a row group claims more rows than the file has bytes: Arrow would allocate their memory."""
     for i in range(metadata.num_row_groups):
-        if not 0 <= (rows := metadata.row_group(i).num_rows) <= size:  # each has a name of its own
+        if not 0 <= (rows := metadata.row_group(i).num_rows) <= size:  # each row has a name of its own
             raise ValueError(f"its row group {i} claims {rows} rows, the file has {size} bytes")
 
 
 def _check_plan(table: pa.Table, about: Any) -> None:
-    """Raises ValueError for what no plan has."""
+    """Raise ValueError if a table or its JSON object is not that of a plan."""
     if not isinstance(about, dict) or "fingerprint" not in about:
         raise ValueError("expected a JSON object with a fingerprint")
-    if not table.schema.equals(_UNIT):
-        raise ValueError(f"expected columns {_UNIT.names} of their types, got {table.schema.names}")
+    if not table.schema.equals(_UNITS):
+        raise ValueError(f"expected the columns {_UNITS.names} with their types, got {table.schema.names}")
     table.validate(full=True)
-    if lost := [name for name in _UNIT.names if name != "error" and table[name].null_count]:
-        raise ValueError(f"null in {', '.join(lost)}")
-    if wrong := [name for name in ("skip", "first_row", "rows") if pc.any(pc.less(table[name], 0)).as_py()]:
-        raise ValueError(f"a negative number in {', '.join(wrong)}")
+    if with_nulls := [name for name in _UNITS.names if name != "error" and table[name].null_count]:
+        raise ValueError(f"null in {', '.join(with_nulls)}")
+    if negative := [name for name in ("skip", "first_row", "rows") if pc.any(pc.less(table[name], 0)).as_py()]:
+        raise ValueError(f"a negative number in {', '.join(negative)}")
 
 
-def encoded(schema: pa.Schema) -> str:
-    """A schema as text."""
+def encode_schema(schema: pa.Schema) -> str:
+    """Encode a schema as text: base64 of Arrow's IPC message."""
     return base64.b64encode(schema.serialize()).decode()
 
 
-def decoded(text: str) -> pa.Schema:
-    """What `encoded` gave."""
+def decode_schema(text: str) -> pa.Schema:
+    """Decode a schema from the text that `encode_schema` returned."""
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text)))
 
 

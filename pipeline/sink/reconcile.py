@@ -1,4 +1,8 @@
-"""The count check: what lies in the store, by the footers of its objects, against the plan."""
+"""The comparison of an output's objects with the plan, by the footers of the objects.
+
+Each footer of a data object holds the stats of its unit, and a copy of the object of its dead letters. So dead/ can be
+made to agree with data/.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,60 +19,66 @@ from distilray.operators.rows.unit import Unit
 from distilray.pipeline.corpus.footers import read_footers
 from distilray.pipeline.errors import IncompleteError
 
-READ_ERRORS = (pa.ArrowException, OSError, ValueError)  # what a file raises that is not what it should be
-RECOMPUTE_ADVICE = "Remove these objects of data/ and run the job again: it computes their units anew"
+READ_ERRORS = (pa.ArrowException, OSError, ValueError)  # raised for a file that is not a valid object of an output
+RECOMPUTE_ADVICE = "Remove these objects of data/ and run the job again, which recomputes their units"
 
 _UNITS_SHOWN = 5
 
 
 @dataclass
 class UnitCounts:
-    """Of committed units. stats: the sum of those that are as planned; problems: of the others, by unit; dead: the records of
-    units that have dead letters, or say that none are left."""
+    """The counts of committed units.
+
+    stats: the sum over the units that are as planned. problems: the problem of each other unit, by unit. dead: the
+    records of units that have dead letters, or whose record states that a retry left none, by unit.
+    """
 
     stats: Stats = field(default_factory=Stats)
     problems: dict[str, str] = field(default_factory=dict)
     dead: dict[str, UnitRecord] = field(default_factory=dict)
 
     def or_raise(self, uri: str, advice: str = RECOMPUTE_ADVICE) -> Self:
-        """Itself. Raises IncompleteError if any unit has a problem; advice: what to do then."""
+        """Return itself. Raises IncompleteError, with the `advice`, if any unit has a problem."""
         if not self.problems:
             return self
-        some = sorted(self.problems)[:_UNITS_SHOWN]
-        said = "; ".join(f"data/{name}.parquet {self.problems[name]}" for name in some)
-        more = f"; and {len(self.problems) - len(some)} more" if len(self.problems) > len(some) else ""
+        shown = sorted(self.problems)[:_UNITS_SHOWN]
+        problems = "; ".join(f"data/{name}.parquet {self.problems[name]}" for name in shown)
+        more = f"; and {len(self.problems) - len(shown)} more" if len(self.problems) > len(shown) else ""
         raise IncompleteError(
-            f"{len(self.problems)} units in {uri} are not as they were committed: {said}{more}. {advice}"
+            f"{len(self.problems)} units in {uri} are not as they were committed: {problems}{more}. {advice}"
         )
 
 
 def count_units(fs: Any, root: str, units: Sequence[Unit], sizes: Mapping[str, int]) -> UnitCounts:
-    """Reads one footer a unit; sizes: of their data objects in bytes, by unit. Raises StoreError."""
-    found = UnitCounts()
+    """Read the footer of each unit's data object and sum up the stats.
+
+    sizes: the sizes of the data objects in bytes, by unit. Raises StoreError if the store fails.
+    """
+    counts = UnitCounts()
     files = [(f"{root}/data/{unit.name}.parquet", sizes[unit.name]) for unit in units]
-    for unit, file in zip(units, read_footers(fs, files), strict=True):
+    for unit, footer in zip(units, read_footers(fs, files), strict=True):
         try:
-            record = _record(file)
+            record = _record(footer)
         except READ_ERRORS as error:
-            found.problems[unit.name] = f"is no data object: {error}"
+            counts.problems[unit.name] = f"is not a valid data object: {error}"
             continue
         if problem := _problem(unit, record):
-            found.problems[unit.name] = problem
+            counts.problems[unit.name] = problem
             continue
-        found.stats += record.stats
+        counts.stats += record.stats
         if record.stats.dead or record.letters:
-            found.dead[unit.name] = record
-    return found
+            counts.dead[unit.name] = record
+    return counts
 
 
-def _record(file: pq.FileMetaData | Exception) -> UnitRecord:
-    if isinstance(file, Exception):
-        raise file
-    return read_record(file)
+def _record(footer: pq.FileMetaData | Exception) -> UnitRecord:
+    if isinstance(footer, Exception):
+        raise footer
+    return read_record(footer)
 
 
 def _problem(unit: Unit, record: UnitRecord) -> str | None:
-    """How a data object differs from what was planned and committed."""
+    """Return how a data object differs from what was planned and committed, or None."""
     stats = record.stats
     if record.unit not in (unit.name, None):
         return f"is the object of unit {record.unit}"
@@ -81,52 +91,61 @@ def _problem(unit: Unit, record: UnitRecord) -> str | None:
 
 @dataclass(frozen=True)
 class DeadLetterCheck:
-    """What is wrong with dead/. orphans: objects that no commit stands behind; lacking: units whose commit says that there
-    are dead letters, and they are not there."""
+    """The differences between dead/ and the committed units.
+
+    orphans: objects of dead/ that agree with no committed unit. missing: committed units that have dead letters, but no
+    object in dead/ that agrees with them.
+    """
 
     orphans: frozenset[str]
     missing: frozenset[str]
 
 
 def check_dead_letters(
-    fs: Any, root: str, sizes: Mapping[str, int], truth: Mapping[str, UnitRecord]
+    fs: Any, root: str, sizes: Mapping[str, int], records: Mapping[str, UnitRecord]
 ) -> DeadLetterCheck:
-    """Reads one footer a dead object; sizes: of the dead objects there are, by unit; truth: `Count.dead`. Raises StoreError."""
-    listed = [name for name in sizes if name in truth and truth[name].stats.dead]
-    footers = read_footers(fs, [(f"{root}/dead/{name}.parquet", sizes[name]) for name in listed])
-    agree = {name for name, file in zip(listed, footers, strict=True) if _agrees(file, truth[name])}
-    has = {name for name, record in truth.items() if record.stats.dead}
-    return DeadLetterCheck(frozenset(sizes.keys() - agree), frozenset(has - agree))
+    """Read the footer of each object in dead/ and compare it with the committed units.
+
+    sizes: the sizes of the objects in dead/ in bytes, by unit. records: `UnitCounts.dead`. Raises StoreError if the
+    store fails.
+    """
+    names = [name for name in sizes if name in records and records[name].stats.dead]
+    footers = read_footers(fs, [(f"{root}/dead/{name}.parquet", sizes[name]) for name in names])
+    matching = {name for name, footer in zip(names, footers, strict=True) if _matches(footer, records[name])}
+    expected = {name for name, record in records.items() if record.stats.dead}
+    return DeadLetterCheck(frozenset(sizes.keys() - matching), frozenset(expected - matching))
 
 
-def _agrees(file: pq.FileMetaData | Exception, truth: UnitRecord) -> bool:
+def _matches(footer: pq.FileMetaData | Exception, committed: UnitRecord) -> bool:
     try:
-        record = _record(file)
+        record = _record(footer)
     except READ_ERRORS:
         return False
-    whose = record.unit == truth.unit and record.dead == truth.dead
-    return whose and record.rows == truth.stats.dead_letters
+    same_rows = record.unit == committed.unit and record.dead == committed.dead
+    return same_rows and record.rows == committed.stats.dead_letters
 
 
 def missing_dead_letters(record: UnitRecord) -> str:
-    """The problem of a unit whose dead letters are gone."""
-    return f"says that there are {record.stats.dead_letters} dead letters; they are not in dead/"
+    """Return the problem of a unit whose dead letters are missing."""
+    return f"records {record.stats.dead_letters} dead letters; they are not in dead/"
 
 
-def reconcile_dead_letters(fs: Any, root: str, found: UnitCounts, sizes: Mapping[str, int]) -> UnitCounts:
-    """Makes dead/ agree with what was committed; a unit whose dead letters are gone is a problem.
+def reconcile_dead_letters(fs: Any, root: str, counts: UnitCounts, sizes: Mapping[str, int]) -> UnitCounts:
+    """Make dead/ agree with the committed units, and return the counts.
 
-    Orphans of dead attempts are removed, and what a retry died before it could put is put. sizes: of the dead objects.
+    Orphans are removed: they come from attempts that were never committed. Missing objects are written from the copies
+    in the data objects: a retry may stop between its two writes. A unit whose dead letters are missing and have no copy
+    is a problem. sizes: the sizes of the objects in dead/ in bytes, by unit.
     """
-    letters = check_dead_letters(fs, root, sizes, found.dead)
-    orphans = set(letters.orphans)
-    for name in letters.missing:
-        record = found.dead[name]
+    check = check_dead_letters(fs, root, sizes, counts.dead)
+    orphans = set(check.orphans)
+    for name in check.missing:
+        record = counts.dead[name]
         if record.letters:
             write_dead_letters(fs, root, name)
             orphans.discard(name)
         else:
-            found.problems[name] = missing_dead_letters(record)
+            counts.problems[name] = missing_dead_letters(record)
     for name in sorted(orphans):
         remove_object(fs, f"{root}/dead/{name}.parquet")
-    return found
+    return counts

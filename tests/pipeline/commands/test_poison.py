@@ -133,7 +133,7 @@ def test_too_many_failures_stop_the_run_and_so_do_too_many_dead_letters(model: P
             execute(whole)
     assert not (tmp_path / "out/_SUCCESS").exists()
     with pytest.raises(
-        DeadLettersError, match=r"31 of 231 .*20 null_text, 11 not_finite.*30 may die by max_dead: 13.2%"
+        DeadLettersError, match=r"31 of 231 .*20 null_text, 11 not_finite.*30 are allowed by max_dead: 13.2%"
     ):
         execute(whole.model_copy(update={"max_dead": "13.2%"}))
     assert execute(whole.model_copy(update={"max_dead": 31})).manifest["rows"] == 200

@@ -36,7 +36,7 @@ def test_a_finished_output_that_breaks_the_limits_of_a_job_is_no_success_of_it(
     write_shard(tmp_path / "corpus.parquet", [*random_texts(39, 6), None])
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     execute(job)
-    with pytest.raises(DeadLettersError, match="1 of 40 rows are dead letters .*may die by max_dead: 2%"):
+    with pytest.raises(DeadLettersError, match="1 of 40 rows are dead letters .*are allowed by max_dead: 2%"):
         execute(job.model_copy(update={"max_dead": "2%"}))
     compared = job.compute.model_copy(update={"parity": Parity()})
     with pytest.raises(ParityError, match="0 rows were compared, about 39 expected"):
@@ -80,15 +80,18 @@ def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_p
     task = job.tasks[0]
     kept = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", keep=["text"])
     for changed, said in (
-        (task.model_copy(update={"aggregation": "max"}), 'tasks.0.aggregation was "first" and is "max"; put that back'),
+        (
+            task.model_copy(update={"aggregation": "max"}),
+            'tasks.0.aggregation was "first" and is "max"; restore the old values',
+        ),
         (task.model_copy(update={"model": str(other)}), rf'tasks.0.model was ".*" and is "{other}"'),
     ):
         with pytest.raises(JobError, match=f"the output of a different job: {said}"):
             execute(job.model_copy(update={"tasks": [changed]}))
-    with pytest.raises(JobError, match=r"a different job: source.keep was \[\] and is \[\"text\"\]; put"):
+    with pytest.raises(JobError, match=r"a different job: source.keep was \[\] and is \[\"text\"\]; restore"):
         execute(kept)
     half = job.model_copy(update={"compute": job.compute.model_copy(update={"dtype": "bfloat16"})})
-    with pytest.raises(JobError, match='a different job: compute.dtype was "float32" and is "bfloat16"; put'):
+    with pytest.raises(JobError, match='a different job: compute.dtype was "float32" and is "bfloat16"; restore'):
         execute(half)
     faster = job.compute.model_copy(update={"tokens_per_pack": 600, "attention": "eager"})
     assert execute(job.model_copy(update={"compute": faster})).computed.units == 0
@@ -109,7 +112,7 @@ def test_success_is_not_said_while_a_unit_is_missing(checkpoint: Path, tmp_path:
         for name in sorted((tmp_path / "out/data").glob("000001-*")):
             name.unlink()
 
-    with pytest.raises(IncompleteError, match="1 of .* units missing"):
+    with pytest.raises(IncompleteError, match="1 of .* units are missing"):
         execute(job, on_unit=lose_one)
     assert not (tmp_path / "out/_SUCCESS").exists()
 

@@ -114,8 +114,8 @@ def test_only_dead_letters_are_answered_again(job: Path, capsys: pytest.CaptureF
     said = {line.split("  ")[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "20 before, 0 now" in said[UNREADABLE]
     assert "2 before, 4 now" in said[NULL]
-    assert "22 rows of 2 units, 18 answered now" in said["tried again"]
-    assert "1 whole shards" in said["not tried"]
+    assert "22 rows of 2 units, 18 answered now" in said["retried"]
+    assert "1 whole shards" in said["not retried"]
     assert output_bytes(out(job)).items() >= untouched.items()
     manifest = json.loads((job.parent / "out/_manifest.json").read_text())
     assert manifest["retried"] == {"rows": 22, "answered": 18}
@@ -162,8 +162,8 @@ def stop(*_: object, **__: object) -> None:
 
 
 CRASHES: dict[str, tuple[object, str]] = {
-    "before the data object": (merge, "put"),
-    "before the dead object": (merge, "put_letters"),
+    "before the data object": (merge, "write_object"),
+    "before the dead object": (merge, "write_dead_letters"),
     "before the count": (Output, "finish"),
 }
 
@@ -192,7 +192,7 @@ def test_a_merge_that_was_done_is_not_done_again(job: Path, monkeypatch: pytest.
     """Ray tries a unit again whose write died after its put, and the second time a row more may die."""
     execute(load_job(job))
     mend(job)
-    inner: Callable[..., None] = merge.MergeRetried.put
+    inner: Callable[..., None] = merge.MergeRetried.commit
 
     def twice(
         write: merge.MergeRetried, fs: object, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats
@@ -203,7 +203,7 @@ def test_a_merge_that_was_done_is_not_done_again(job: Path, monkeypatch: pytest.
         more = pa.concat_tables([dead, letter], promote_options="default")
         inner(write, fs, root, unit, data.slice(1), more, replace(stats, dead={"timeout": 1, NULL: 2}))
 
-    monkeypatch.setattr(merge.MergeRetried, "put", twice)
+    monkeypatch.setattr(merge.MergeRetried, "commit", twice)
     retry(out(job))
     assert_as_if_nothing_had_been_broken(job)
 
@@ -215,7 +215,7 @@ def test_an_unfinished_output_is_not_finished_by_it(job: Path) -> None:
     (job.parent / "out/_SUCCESS").unlink()
     (job.parent / "out/_manifest.json").unlink()
     seen: list[Retried] = []
-    with pytest.raises(IncompleteError, match="1 of 4 units missing"):
+    with pytest.raises(IncompleteError, match="1 of 4 units are missing"):
         retry(out(job), on_end=seen.append)
     assert seen[0].answered == 18
     execute(load_job(job))
@@ -223,7 +223,7 @@ def test_an_unfinished_output_is_not_finished_by_it(job: Path) -> None:
 
 
 def test_what_cannot_be_retried_says_why(job: Path, checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="is no output of distilray"):
+    with pytest.raises(JobError, match="is not an output of distilray"):
         retry(str(tmp_path / "nothing"))
     execute(load_job(job, [f"tasks.0.model={make_checkpoint(tmp_path / 'mine')}"]))
     before = output_bytes(out(job))
@@ -235,7 +235,7 @@ def test_what_cannot_be_retried_says_why(job: Path, checkpoint: Path, tmp_path: 
     with pytest.raises(JobError, match="compute.nodes: unknown key"):
         retry(out(job), ["compute.nodes=3"])
     make_checkpoint(tmp_path / "mine", seed=5)
-    with pytest.raises(JobError, match="different job: the files of a model are not those"):
+    with pytest.raises(JobError, match="different job: the files of a model have changed"):
         retry(out(job))
     assert output_bytes(out(job)) == before
     assert (job.parent / "out/_SUCCESS").exists()
@@ -322,7 +322,7 @@ def die_of_poison(patch: pytest.MonkeyPatch) -> None:
             workers[box] = box._worker()
         return workers[box](part)
 
-    patch.setattr(Isolation, "begun", begun)
+    patch.setattr(Isolation, "attempt", begun)
     patch.setattr(Sandbox, "ask", ask)
 
 
@@ -334,7 +334,7 @@ FAILS = {"error": raise_at_poison, "crash": die_of_poison}
 
 
 def test_a_retry_keeps_the_limit_that_success_was_said_under(job: Path) -> None:
-    with pytest.raises(DeadLettersError, match="may die by max_dead: 22"):
+    with pytest.raises(DeadLettersError, match="are allowed by max_dead: 22"):
         execute(load_job(job, ["max_dead=22"]))
     retry(out(job), ["max_dead=23"])
     assert retry(out(job)).tried == 22
@@ -347,14 +347,14 @@ def test_an_output_that_is_verified_while_a_retry_changes_it_is_not_said_to_be_w
     execute(load_job(job))
     mend(job)
     verifying = sys.modules[verify.__module__]
-    inner = verifying.count
+    inner = verifying.count_units
 
     def count(*arguments: object) -> UnitCounts:
-        monkeypatch.setattr(verifying, "count", inner)
+        monkeypatch.setattr(verifying, "count_units", inner)
         retry(out(job))
         return inner(*arguments)
 
-    monkeypatch.setattr(verifying, "count", count)
+    monkeypatch.setattr(verifying, "count_units", count)
     (problem,) = verify(out(job)).problems
     assert problem.startswith("the output changed while it was read")
     assert verify(out(job)).ok

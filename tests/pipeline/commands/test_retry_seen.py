@@ -61,15 +61,15 @@ def test_a_report_finds_nothing_wrong_with_an_object_that_was_put_meanwhile(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (out / "_SUCCESS").unlink()  # as a retry begins
-    inner = commit.count
+    inner = commit.count_units
 
     def late(*args: object) -> UnitCounts:
         """Sizes were listed, and no footer was read."""
-        monkeypatch.setattr(commit, "count", inner)
+        monkeypatch.setattr(commit, "count_units", inner)
         retry(str(out))
         return inner(*args)
 
-    monkeypatch.setattr(commit, "count", late)
+    monkeypatch.setattr(commit, "count_units", late)
     page = Page(report_page(str(out), rows=0))
     assert "Unfinished: 3 of 3 units" in page.text
     assert (page.figures["units"], page.figures["rows"], page.figures["dead_letters"]) == ("3", "90", "0")
@@ -110,7 +110,7 @@ def test_metrics_of_a_retry_are_of_the_plan_whatever_is_overridden_and_missing(
     monkeypatch.setattr(import_module("distilray.pipeline.commands.compute"), "import_ray_engine", lambda: ray)
     target = ComputeTarget(on_gpu=False, pools=ActorPools(ActorPool(1, 1, 1), ActorPool(1, 1, 1), 1, 1), on_cluster=False)
     monkeypatch.setattr(import_module("distilray.pipeline.commands.retry"), "find_target", lambda *_: target)
-    with pytest.raises(IncompleteError, match="1 of 3 units missing"):
+    with pytest.raises(IncompleteError, match="1 of 3 units are missing"):
         retry(str(out), ["compute.dtype=auto"])
     assert begun == [{"distilray_units_planned": 3, "distilray_units_done": 0}]  # both that are there are tried again
     assert Meter.last == {"distilray_units_planned": 3, "distilray_units_done": 2}

@@ -91,8 +91,8 @@ def without_a_column(table: pa.Table) -> pa.Table:
 
 
 EDITS = {
-    one_for_another: "1 rows neither answered nor dead, such as 0; 1 rows more than once, such as 5",
-    of_the_next_unit: "1 rows neither answered nor dead, such as 9; 1 rows of another unit, such as 77",
+    one_for_another: "1 rows are missing, such as 0; 1 rows occur more than once, such as 5",
+    of_the_next_unit: "1 rows are missing, such as 9; 1 rows belong to another unit, such as 77",
     of_another_shard: "has rows of another shard than",
     in_another_type: "column 2 is pyarrow.Field<id: int32>, not pyarrow.Field<id: int64>",
     without_a_column: "is pyarrow.Field",
@@ -114,7 +114,7 @@ def test_a_row_that_is_both_answered_and_dead(out: Path) -> None:
     at = objects(out, "dead")[1]
     edit(at, lambda table: table.set_column(1, "row", pa.array([5, 9])))
     (problem,) = verify(str(out)).problems
-    assert "1 rows neither answered nor dead, such as 4; 1 rows more than once, such as 5" in problem
+    assert "1 rows are missing, such as 4; 1 rows occur more than once, such as 5" in problem
 
 
 def test_objects_that_are_nobodys_and_those_that_are_missing(out: Path) -> None:
@@ -133,7 +133,7 @@ def test_objects_that_are_nobodys_and_those_that_are_missing(out: Path) -> None:
         "data/.draft.parquet.1234 is a draft that was never finished",
         "notes.txt is no file of a run",
         f"dead/{data[0].name} is an orphan",
-        f"data/{data[1].name} says that there are 1 dead letters; they are not in dead/",
+        f"data/{data[1].name} records 1 dead letters; they are not in dead/",
         "_SUCCESS is missing",
     ):
         assert says in found
@@ -187,7 +187,7 @@ def test_the_command(out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["verify", str(out)]) == 1
     assert "is missing" in capsys.readouterr().out
     assert main(["verify", str(tmp_path / "nothing")]) == 2
-    assert "no output of distilray" in capsys.readouterr().err
+    assert "not an output of distilray" in capsys.readouterr().err
     assert main(["verify", str(out), "--set", "source.uri=x"]) == 2
     assert "--set source.uri: only keys of sink.storage_options can be set here" in capsys.readouterr().err
 
@@ -205,4 +205,4 @@ def test_the_output_of_an_older_version_can_be_checked(out: Path) -> None:
         pq.write_table(table.replace_schema_metadata({"distilray.stats": json.dumps(stats)}), at)
     assert verify(str(out)).problems == []
     edit(objects(out, "data")[3], in_another_type)
-    assert "has another schema than planned" in verify(str(out)).problems[0]
+    assert "does not have the planned schema" in verify(str(out)).problems[0]

@@ -202,8 +202,8 @@ def test_the_command_line_shows_a_preview_and_writes_pages(
     assert main(["preview", str(tmp_path / "job.yaml"), "--rows", "3"]) == 0
     said = capsys.readouterr().out
     assert "in/01.parquet row 0: " in said
-    assert "in/00.parquet row 0: dead in read, null_text: " in said
-    assert "The first 3 rows: 2 answered, 1 dead" in said
+    assert "in/00.parquet row 0: rejected in read, null_text: " in said
+    assert "The first 3 rows: 2 answered, 1 dead letters" in said
     assert "\x1b[31m" not in said
     page = tmp_path / "page.html"
     assert main(["preview", str(tmp_path / "job.yaml"), "--rows", "30", "--html", str(page)]) == 0
@@ -211,8 +211,8 @@ def test_the_command_line_shows_a_preview_and_writes_pages(
     assert not (tmp_path / "out").exists()
     for arguments, says in (
         (["preview", str(tmp_path / "job.yaml"), "--rows", "0"], "--rows: expected 1 or more, got 0"),
-        (["report", str(tmp_path / "out")], "is no output of distilray"),
-        (["report", str(tmp_path / "out"), "--set", "compute.dtype=float32"], "is no output of distilray"),
+        (["report", str(tmp_path / "out")], "is not an output of distilray"),
+        (["report", str(tmp_path / "out"), "--set", "compute.dtype=float32"], "is not an output of distilray"),
     ):
         assert main(arguments) == 2
         assert says in capsys.readouterr().err

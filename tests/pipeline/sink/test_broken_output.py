@@ -136,7 +136,7 @@ def test_dead_letters_of_other_columns_are_named(job: Job, tmp_path: Path) -> No
 def test_dead_letters_that_a_retry_takes_away_meanwhile_are_no_example(
     job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Output, "objects", lambda *_: {"000000": 100})
+    monkeypatch.setattr(Output, "object_sizes", lambda *_: {"000000": 100})
     letters = read_dead_letters(open_output(job.sink), {"null_text": 1}, {"000000"})
     assert (letters.read, letters.objects) == (0, 1)
 
@@ -166,7 +166,9 @@ def test_a_report_of_a_broken_object_does_not_say_to_remove_it(job: Job, tmp_pat
     (path,) = (tmp_path / "out/data").iterdir()
     path.write_bytes(path.read_bytes()[:-20])
     (tmp_path / "out/_SUCCESS").unlink()
-    with pytest.raises(IncompleteError, match=f"data/{path.name} is no data object.*distilray verify says") as found:
+    with pytest.raises(
+        IncompleteError, match=f"data/{path.name} is not a valid data object.*distilray verify says"
+    ) as found:
         report_page(job.sink.uri)
     assert "emove" not in str(found.value)
     with pytest.raises(IncompleteError, match="Remove these objects"):

@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
 def test_a_newer_run_takes_over_and_the_older_says_so(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fencing, "_EVERY", 0.0)
+    monkeypatch.setattr(fencing, "_CHECK_SECONDS", 0.0)
     job, newer = job_of(folder, tmp_path / "out"), []
 
     def another_comes(_: object) -> None:
@@ -118,7 +118,7 @@ def test_a_run_that_is_continued_with_other_versions_says_so(
 
 def test_a_sink_that_was_emptied_stops_its_run(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        FencedError, match=r"run 1 stops: its record is gone, .*_runs/000001\.json, .*run the job again"
+        FencedError, match=r"run 1 stops: its record .*_runs/000001\.json is missing, .*run the job again"
     ):
         execute(job_of(folder, tmp_path / "out"), on_unit=lambda _: shutil.rmtree(tmp_path / "out", ignore_errors=True))
 

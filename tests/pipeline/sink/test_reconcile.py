@@ -128,9 +128,9 @@ DAMAGE = {
     remove_a_row: "holds 9 rows; 10 were committed",
     double_a_row: "holds 11 rows; 10 were committed",
     swap_for_another: "is the object of unit 000000-",
-    delete_dead_letters_of_an_old_version: "says that there are 2 dead letters; they are not in dead/",
+    delete_dead_letters_of_an_old_version: "records 2 dead letters; they are not in dead/",
     forge_the_footer: "has 9 rows and 0 dead letters; 10 rows were planned",
-    cut_a_file_short: "is no data object",
+    cut_a_file_short: "is not a valid data object",
 }
 
 

@@ -198,7 +198,7 @@ def job_on(proxy: Proxy, options: dict[str, Any], checkpoint: Path, folder: Path
     return folder / "job.yaml"
 
 
-AGAIN = "what is committed is kept; run the same command again to go on"
+AGAIN = "committed units are kept; run the same command again to resume"
 
 
 def test_exhausted_retries_are_one_line(
