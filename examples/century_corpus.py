@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""People, places and organisations, the century, and an embedding of each speech: three tasks, one pass.
+"""Find the people, places and organisations, the century, and an embedding of each speech: three tasks, one pass.
 
-The model that tells the century has the encoder of the NER model, and so do the embeddings.
+The model that predicts the century has the encoder of the NER model. The embeddings use the same encoder.
 """
 
 import argparse

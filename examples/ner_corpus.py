@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""People, places and organisations in a Parquet corpus; without arguments, in a small one that comes with distilray."""
+"""Find people, places and organisations in a Parquet corpus. Without arguments: in the corpus of the examples."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,7 @@ HERE = Path(__file__).resolve().parent
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--input", default=str(HERE / "corpus"), help="folder, glob or file of Parquet, on any file system")
 parser.add_argument("--text", default="text", help="the column to read")
-parser.add_argument("--keep", nargs="*", default=["id"], help="columns that go with each row into the output")
+parser.add_argument("--keep", nargs="*", default=["id"], help="columns to copy into the output")
 parser.add_argument("--output", default="out/ner", help="folder for the answers")
 parser.add_argument("--model", default=str(HERE / "models/ner"), help="folder of a DistilBERT token classifier")
 parser.add_argument("--engine", default="ray", choices=["ray", "local"])

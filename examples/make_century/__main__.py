@@ -1,14 +1,15 @@
-"""Make the small classification model, which says in what century a text was spoken, and measure it.
+"""Make the small classification model, which predicts the century of a speech, and measure it.
 
     python examples/make_century COMMAND [--work FOLDER]
 
 assemble  Write examples/models/century/model.safetensors: the encoder of examples/models/ner and the committed head.
-          A moment; needs only numpy and safetensors.
-train     Train that head on frozen features of the addresses that are not in examples/corpus, and assemble.
-          Eight minutes on one CPU core; needs npm, for the addresses.
-evaluate  Accuracy on the addresses of examples/corpus. Two minutes.
+          Takes a moment. Needs only numpy and safetensors.
+train     Train the head on frozen features of the addresses that are not in examples/corpus, then assemble.
+          Takes eight minutes on one CPU core. Needs npm, for the addresses.
+evaluate  Measure the accuracy on the addresses of examples/corpus. Takes two minutes.
 
-`train` and `evaluate` need torch, transformers and pyarrow. FOLDER keeps the addresses; it may be make_ner's.
+`train` and `evaluate` need torch, transformers and pyarrow.
+FOLDER stores the addresses. It can be the folder of make_ner.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "make_ner"))  # the addresses are read there
+sys.path.append(str(Path(__file__).resolve().parent.parent / "make_ner"))  # the module that reads the addresses
 
 
 def main() -> None:
@@ -31,7 +32,7 @@ def main() -> None:
     args.work.mkdir(parents=True, exist_ok=True)
     assemble = importlib.import_module("assemble").assemble
     if args.command == "train":
-        importlib.import_module("head").run(args.work)  # imported when its turn comes: `assemble` needs no torch
+        importlib.import_module("head").run(args.work)  # imported late: `assemble` needs no torch
     print(assemble())
     if args.command == "evaluate":
         importlib.import_module("accuracy").run()

@@ -1,4 +1,4 @@
-"""How often the model is right, on the addresses that it was not trained on."""
+"""Accuracy of the model on the addresses that it was not trained on."""
 
 import pyarrow.dataset as ds
 import torch
@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 
 def run() -> None:
-    """Print the accuracy per window and per address, and which century was taken for which."""
+    """Print the accuracy by window and by address, and the confusion matrix of the centuries."""
     torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(CENTURY)
     model = AutoModelForSequenceClassification.from_pretrained(CENTURY, dtype=torch.float32).train(False)
@@ -19,12 +19,12 @@ def run() -> None:
         confusion = torch.zeros(len(CENTURIES), len(CENTURIES), dtype=torch.int)
         for row in rows:
             ids = tokenizer(row["text"], add_special_tokens=False, verbose=False)["input_ids"]
-            cut = [[tokenizer.cls_token_id, *window, tokenizer.sep_token_id] for window in windows(ids, size)]
+            sequences = [[tokenizer.cls_token_id, *window, tokenizer.sep_token_id] for window in windows(ids, size)]
             with torch.no_grad():
-                logits = torch.cat([model(batch).logits for batch in torch.tensor(cut).split(16)])
+                logits = torch.cat([model(batch).logits for batch in torch.tensor(sequences).split(16)])
             true = CENTURIES.index(row["century"])
             hits += int((logits.argmax(1) == true).sum())
-            total += len(cut)
+            total += len(sequences)
             confusion[true, logits.mean(0).argmax()] += 1
         print(f"windows of {size} pieces: {hits / total:.3f} of {total} right; ", end="")
         print(f"the mean of their logits: {int(confusion.trace())} of {len(rows)} addresses right")

@@ -1,4 +1,4 @@
-"""Train the head: logistic layers on the frozen encoder's [CLS] vectors."""
+"""Training of the head: logistic layers on the frozen encoder's [CLS] vectors."""
 
 import json
 from pathlib import Path
@@ -11,32 +11,34 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, DistilBertModel
 
 CENTURIES = [18, 19, 20, 21]
-WINDOWS = (400, 100)  # pieces at a time: the longest that the encoder was trained for, and a paragraph
+WINDOWS = (400, 100)  # pieces: the longest window that the encoder was trained for, and a paragraph
 PASSES, BATCH, RATE = 16, 256, 1e-3
 
 
 def windows(ids: list[int], size: int) -> list[list[int]]:
-    """Pieces of SIZE, side by side; the last is moved back so that it is no shorter."""
+    """Cut a text into consecutive windows of `size` pieces. The last window starts earlier so that it is no shorter."""
     return [ids[i : i + size] for i in range(0, len(ids) - size, size)] + [ids[-size:]]
 
 
 def features(addresses: list[Address]) -> tuple[Tensor, Tensor]:
-    """The encoder's [CLS] vector of every window of the addresses, and the number of its class."""
+    """Compute the encoder's [CLS] vector of every window of the addresses, and the number of its class."""
     tokenizer = AutoTokenizer.from_pretrained(NER)
     encoder = DistilBertModel.from_pretrained(NER, dtype=torch.float32).train(False)
     vectors, classes = [], []
     for address in addresses:
         ids = tokenizer(address.text, add_special_tokens=False, verbose=False)["input_ids"]
         for size in WINDOWS:
-            cut = [[tokenizer.cls_token_id, *window, tokenizer.sep_token_id] for window in windows(ids, size)]
+            sequences = [[tokenizer.cls_token_id, *window, tokenizer.sep_token_id] for window in windows(ids, size)]
             with torch.no_grad():
-                vectors += [encoder(batch).last_hidden_state[:, 0].clone() for batch in torch.tensor(cut).split(16)]
-            classes += [CENTURIES.index(century(address))] * len(cut)
+                vectors += [
+                    encoder(batch).last_hidden_state[:, 0].clone() for batch in torch.tensor(sequences).split(16)
+                ]
+            classes += [CENTURIES.index(century(address))] * len(sequences)
     return torch.cat(vectors), torch.tensor(classes)
 
 
 def fit(x: Tensor, y: Tensor) -> dict[str, Tensor]:
-    """The head's weights. Rare classes weigh more, by the root of their share."""
+    """Train the head and return its weights. Rare classes weigh more, by the root of their inverse share."""
     mean, std = x.mean(0), x.std(0)
     head = nn.Sequential(nn.Linear(384, 384), nn.ReLU(), nn.Dropout(0.2), nn.Linear(384, len(CENTURIES)))
     count = torch.bincount(y)
@@ -51,7 +53,7 @@ def fit(x: Tensor, y: Tensor) -> dict[str, Tensor]:
             schedule.step()
             optimizer.zero_grad()
     first, last = head[0], head[-1]
-    weight = first.weight / std  # the first layer takes the vectors as they are
+    weight = first.weight / std  # folds the normalization into the first layer
     return {
         "pre_classifier.weight": weight,
         "pre_classifier.bias": first.bias - weight @ mean,

@@ -2,16 +2,16 @@
 
     python examples/make_ner COMMAND [--work FOLDER]
 
-corpus    Every fifth State of the Union address goes to examples/corpus and to nothing else. Seconds.
-silver    A spaCy pipeline labels all addresses; its spans are tidied and made consistent. Six minutes.
-train     A six-layer MiniLM becomes a DistilBERT of three narrow layers with a short vocabulary,
-          and is trained on the silver labels and on made-up sentences. About 50 minutes on one CPU core.
-make      corpus, silver and train, one after the other. About an hour.
-evaluate  F1 of the model against gold.jsonl. A minute.
+corpus    Write every fifth State of the Union address to examples/corpus, and use it for nothing else. Takes seconds.
+silver    Label all addresses with a spaCy pipeline, clean its spans and make them consistent. Takes six minutes.
+train     Convert a six-layer MiniLM to a DistilBERT of three narrow layers with a short vocabulary,
+          and train it on the silver labels and on made-up sentences. Takes about 50 minutes on one CPU core.
+make      Run corpus, silver and train, one after the other. Takes about an hour.
+evaluate  Measure F1 of the model against gold.jsonl. Takes a minute.
 
-All but `evaluate` need npm, for the addresses, and the packages in requirements.txt.
+All commands except `evaluate` need npm, for the addresses, and the packages in requirements.txt.
 `evaluate` needs only torch, transformers and pyarrow.
-FOLDER keeps what passes from one command to the next: the addresses, the teacher's spans, the silver labels.
+FOLDER stores the intermediate results: the addresses, the teacher's spans, the silver labels.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     if args.command != "evaluate":
         args.work.mkdir(parents=True, exist_ok=True)
     for stage in ["corpus", "silver", "train"] if args.command == "make" else [args.command]:
-        module = "measure" if stage == "evaluate" else stage  # imported when its turn comes: each needs other packages
+        module = "measure" if stage == "evaluate" else stage  # imported late: each stage needs other packages
         importlib.import_module(module).run(args.work)
 
 

@@ -1,4 +1,4 @@
-"""Training text: speeches in pieces, the same with names swapped, and sentences from templates."""
+"""Training text: pieces of speeches, the same pieces with names replaced, and sentences from templates."""
 
 import random
 import re
@@ -9,7 +9,7 @@ from names import Namer
 from shared import Span
 from templates import LATER_TEMPLATES, TEMPLATES
 
-SIZES = (1, 200, 500, 1000, 1600)  # characters in a piece, at least
+SIZES = (1, 200, 500, 1000, 1600)  # minimum characters of a piece
 SENTENCE_GAP = re.compile(r"(?<![A-Z]\.)(?<!Mr\.)(?<!Mrs\.)(?<=[.?!\"\u201d])\s+(?=[A-Z\"\u201c])")
 
 
@@ -21,19 +21,19 @@ class Example(NamedTuple):
 
 
 def fill(template: str, name: Namer) -> Example:
-    """Put names into a template's braces."""
+    """Replace the braces of a template by names."""
     text, spans = "", []
     for i, part in enumerate(re.split(r"\{(\w+)\}", template)):
-        made = name(part) if i % 2 else part
+        generated = name(part) if i % 2 else part
         kind = "PER" if part in ("first", "last") else part
         if i % 2 and kind in ("PER", "LOC", "ORG"):
-            spans.append((len(text), len(text) + len(made), kind))
-        text += made
+            spans.append((len(text), len(text) + len(generated), kind))
+        text += generated
     return Example(text, spans)
 
 
 def from_templates(templates: list[str], count: int, name: Namer, rng: random.Random) -> Iterator[Example]:
-    """Texts of one to four template sentences."""
+    """Yield texts of one to four template sentences."""
     for _ in range(count):
         text, spans = "", []
         for _ in range(rng.choice((1, 1, 1, 2, 4))):
@@ -43,8 +43,8 @@ def from_templates(templates: list[str], count: int, name: Namer, rng: random.Ra
         yield Example(text.rstrip(), spans)
 
 
-def swap(example: Example, name: Namer, rng: random.Random) -> Example:
-    """The same text with about half of its names replaced, each everywhere alike."""
+def replace_names(example: Example, name: Namer, rng: random.Random) -> Example:
+    """Replace about half of the names of a text, each name everywhere by the same one."""
     new: dict[str, str] = {}
     text, spans, last = "", [], 0
     for s, e, label in example.spans:
@@ -69,33 +69,35 @@ def chunks(text: str, spans: list[Span], rng: random.Random) -> Iterator[Example
 
 
 def pieces(silver: list[dict[str, Any]], rng: random.Random) -> Iterator[Example]:
-    """The speeches, cut anew."""
+    """Yield the pieces of all speeches, cut at new random sizes."""
     for record in silver:
         yield from chunks(record["text"], record["spans"], rng)
 
 
 def main_pass(silver: list[dict[str, Any]], name: Namer, rng: random.Random) -> list[Example]:
-    """Most of the speeches, with names swapped in two pieces of five, and templates."""
+    """Make the examples of the main pass: most of the speeches, with names replaced in two pieces of five, and templates."""
     chosen = (x for x in pieces(silver, rng) if x.spans or rng.random() < 0.4)
-    speeches = [swap(x, name, rng) if rng.random() < 0.4 else x for x in chosen]
+    speeches = [replace_names(x, name, rng) if rng.random() < 0.4 else x for x in chosen]
     return [*speeches, *from_templates(TEMPLATES, 6000, name, rng)]
 
 
 def people_pass(silver: list[dict[str, Any]], name: Namer, rng: random.Random) -> list[Example]:
-    """The speeches name few people: four times what does, with swaps, a quarter of the rest, and other templates.
+    """Make the examples of the last pass, which has more people, because the speeches name few.
 
-    Names such as "Bosnia and Herzegovina" stay out: the main pass has many, and "Kenya and Ghana" became one place.
+    A piece that names people comes four times, three of them with names replaced. Of the other pieces a quarter remains.
+    Templates follow. Names such as "Bosnia and Herzegovina" are excluded: the main pass has many of them, and the model
+    read "Kenya and Ghana" as one place.
     """
 
     def short(kind: str) -> str:
-        while re.search(r",| and ", made := name(kind)):
+        while re.search(r",| and ", generated := name(kind)):
             pass
-        return made
+        return generated
 
     out = []
     for example in pieces(silver, rng):
         if any(label == "PER" for *_, label in example.spans):
-            out += [example, *(swap(example, short, rng) for _ in range(3))]
+            out += [example, *(replace_names(example, short, rng) for _ in range(3))]
         elif rng.random() < 0.25:
             out.append(example)
     return [*out, *from_templates(TEMPLATES + LATER_TEMPLATES * 2, 6000, short, rng)]

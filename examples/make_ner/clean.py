@@ -1,4 +1,4 @@
-"""Turn the teacher's spans into consistent silver labels."""
+"""Conversion of the teacher's spans to consistent silver labels."""
 
 import re
 from collections import Counter
@@ -8,8 +8,8 @@ from rules import DROP, FORCED, NEVER, PREFIX, TITLES
 from shared import Span
 
 
-def tidy(text: str, start: int, end: int, label: str) -> Span | None:
-    """Cut articles, titles and possessives off a span; None if no name is left."""
+def clean_span(text: str, start: int, end: int, label: str) -> Span | None:
+    """Remove articles, titles and possessives from a span. Return None if no name is left."""
     while m := PREFIX.match(text, start, end) or (TITLES.match(text, start, end) if label == "PER" else None):
         if m.end() >= end:
             break
@@ -22,23 +22,23 @@ def tidy(text: str, start: int, end: int, label: str) -> Span | None:
 
 
 def is_common_word(text: str, span: Span, words: Counter[str]) -> bool:
-    """Is this one ordinary word that is capitalised only because it opens a sentence?"""
+    """Return whether a span is one ordinary word that is capitalised only at the start of a sentence."""
     form = text[span[0] : span[1]]
     opens = re.search(r"(?:^|[.?!:;][\"'\u201d\u2019)]?\s*)$", text[max(0, span[0] - 4) : span[0]])
     return opens is not None and words[form.lower()] > 2 * words[form]
 
 
 def any_of(forms: Iterable[str]) -> re.Pattern[str]:
-    """Matches any of the forms as whole words, the longest first."""
+    """Compile a pattern that matches any of the forms as whole words, the longest first."""
     return re.compile(r"\b(?=[A-Z])(?:" + "|".join(map(re.escape, sorted(forms, key=len, reverse=True))) + r")(?!\w)")
 
 
-def settle(texts: list[str], taught: list[list[Span]]) -> dict[str, str]:
-    """Names whose label is clear from the whole corpus: form -> label, "O" for what is mostly no name."""
-    seen = Counter(t[s:e] for t, spans in zip(texts, taught, strict=True) for s, e, _ in spans)
-    votes: dict[str, Counter[str]] = {form: Counter() for form, n in seen.items() if n >= 3}
+def consistent_labels(texts: list[str], teacher_spans: list[list[Span]]) -> dict[str, str]:
+    """Find the names whose label is clear from the whole corpus: form -> label, or "O" for a form that is mostly no name."""
+    occurrences = Counter(t[s:e] for t, spans in zip(texts, teacher_spans, strict=True) for s, e, _ in spans)
+    votes: dict[str, Counter[str]] = {form: Counter() for form, n in occurrences.items() if n >= 3}
     pattern = any_of(votes)
-    for text, spans in zip(texts, taught, strict=True):
+    for text, spans in zip(texts, teacher_spans, strict=True):
         cover = ["O"] * len(text)
         for s, e, label in spans:
             cover[s:e] = [label] * (e - s)
@@ -53,22 +53,23 @@ def settle(texts: list[str], taught: list[list[Span]]) -> dict[str, str]:
     return out
 
 
-def merge(text: str, spans: list[Span], settled: dict[str, str], pattern: re.Pattern[str]) -> list[Span]:
-    """Forced names first, then the teacher's longer spans, then settled names, then the teacher's other spans.
+def merge(text: str, spans: list[Span], label_of: dict[str, str], pattern: re.Pattern[str]) -> list[Span]:
+    """Merge all spans of a text in order of precedence.
 
-    "?" marks a doubtful span, which training passes over.
+    The order is: forced names, the teacher's longer spans, names with a consistent label, the teacher's other spans.
+    "?" marks a doubtful span, which the training ignores.
     """
     forced = [(m.start(), m.end(), label) for label, p in FORCED for m in re.finditer(rf"\b(?:{p})(?!\w)", text)]
-    longer = [s for s in spans if text[s[0] : s[1]] not in settled and " " in text[s[0] : s[1]]]
-    known = [(m.start(), m.end(), settled[m.group()]) for m in pattern.finditer(text)]
-    taken, out = bytearray(len(text)), []
-    for span in [*forced, *longer, *known, *spans]:
+    longer = [s for s in spans if text[s[0] : s[1]] not in label_of and " " in text[s[0] : s[1]]]
+    labelled = [(m.start(), m.end(), label_of[m.group()]) for m in pattern.finditer(text)]
+    covered, out = bytearray(len(text)), []
+    for span in [*forced, *longer, *labelled, *spans]:
         start, end, label = span
-        if any(taken[start:end]):
+        if any(covered[start:end]):
             continue
-        taken[start:end] = b"\x01" * (end - start)
+        covered[start:end] = b"\x01" * (end - start)
         form = text[start:end]
-        doubtful = label == "ORG" and span not in forced and form not in settled and " " not in form
+        doubtful = label == "ORG" and span not in forced and form not in label_of and " " not in form
         if label != "O":
             out.append((start, end, "?" if doubtful else label))
     return sorted(out)

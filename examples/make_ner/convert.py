@@ -1,4 +1,4 @@
-"""From the six-layer BERT to a small DistilBERT with a short vocabulary."""
+"""Conversion of the six-layer BERT to a small DistilBERT with a short vocabulary."""
 
 import json
 import math
@@ -18,7 +18,7 @@ from transformers import (
 )
 
 KEEP_LAYERS, HIDDEN, VOCAB = (0, 2, 5), 512, 5900
-RENAMED = {  # BERT's names of weights, to be replaced in this order
+DISTILBERT_NAMES = {  # parts of BERT's weight names and their DistilBERT names, replaced in this order
     "encoder.layer": "transformer.layer",
     "attention.self.query": "attention.q_lin",
     "attention.self.key": "attention.k_lin",
@@ -32,36 +32,42 @@ RENAMED = {  # BERT's names of weights, to be replaced in this order
 
 
 def distilbert_name(key: str) -> str:
-    """DistilBERT's name of a weight of BERT."""
-    for old, new in RENAMED.items():
+    """Convert the name of a weight from BERT to DistilBERT."""
+    for old, new in DISTILBERT_NAMES.items():
         key = key.replace(old, new)
     return key
 
 
 def to_distilbert(folder: Path) -> DistilBertModel:
-    """The six-layer BERT of FOLDER as a DistilBERT that computes the same."""
+    """Convert the six-layer BERT of a folder to a DistilBERT that computes the expected."""
     bert = load_file(folder / "model.safetensors")
-    without = ("pooler", "embeddings.token_type", "embeddings.position_ids")
-    state = {distilbert_name(key): value for key, value in bert.items() if not key.startswith(without)}
+    dropped = ("pooler", "embeddings.token_type", "embeddings.position_ids")
+    state = {distilbert_name(key): value for key, value in bert.items() if not key.startswith(dropped)}
     state["embeddings.position_embeddings.weight"] += bert["embeddings.token_type_embeddings.weight"][0]
     model = DistilBertModel(DistilBertConfig(dim=384, hidden_dim=1536, n_heads=12, n_layers=6, pad_token_id=0))
     model.train(False)
     model.load_state_dict(state)
     ids = torch.arange(2000, 2064)[None]
     with torch.no_grad():
-        same = BertModel.from_pretrained(folder).train(False)(ids).last_hidden_state
-        assert torch.allclose(model(ids).last_hidden_state, same, atol=1e-4)
+        expected = BertModel.from_pretrained(folder).train(False)(ids).last_hidden_state
+        assert torch.allclose(model(ids).last_hidden_state, expected, atol=1e-4)
     return model
 
 
 def short_vocabulary(pieces: list[str], counts: Counter[int]) -> list[int]:
-    """Old ids to keep, in order: specials, ASCII characters, pieces often seen here or frequent in English at large."""
+    """Select the old ids to keep, in order.
+
+    They are special tokens, ASCII characters, and pieces that are frequent here or in English in general.
+    """
     keep = {pieces.index(p) for p in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")}
     keep |= {i for i, p in enumerate(pieces) if len(p.removeprefix("##")) == 1 and p.isascii()}
-    here = {i: rank for rank, (i, _) in enumerate(counts.most_common())}
-    whole = [i for i, p in enumerate(pieces) if i > 1995 and p.isascii()]  # BERT lists these from frequent to rare
-    at_large = {i: 1.5 * rank for rank, i in enumerate(whole)}
-    for i in sorted(here.keys() | at_large.keys(), key=lambda i: min(here.get(i, math.inf), at_large.get(i, math.inf))):
+    rank_here = {i: rank for rank, (i, _) in enumerate(counts.most_common())}
+    whole = [i for i, p in enumerate(pieces) if i > 1995 and p.isascii()]  # BERT sorts these from frequent to rare
+    rank_in_english = {i: 1.5 * rank for rank, i in enumerate(whole)}
+    for i in sorted(
+        rank_here.keys() | rank_in_english.keys(),
+        key=lambda i: min(rank_here.get(i, math.inf), rank_in_english.get(i, math.inf)),
+    ):
         if len(keep) >= VOCAB:
             break
         keep.add(i)
@@ -69,15 +75,15 @@ def short_vocabulary(pieces: list[str], counts: Counter[int]) -> list[int]:
 
 
 def shrink(model: DistilBertModel, keep: list[int], sample: list[torch.Tensor]) -> DistilBertForTokenClassification:
-    """Fewer pieces, fewer layers, and in each layer only the feed-forward neurons that do most on the sample."""
+    """Remove pieces, layers, and the feed-forward neurons of each layer that contribute least on the sample."""
     inner = [model.get_submodule(f"transformer.layer.{n}.ffn.lin1") for n in range(6)]
-    use = {lin1: torch.zeros(1536) for lin1 in inner}
+    activation = {lin1: torch.zeros(1536) for lin1 in inner}
 
-    def watch(module: torch.nn.Module, _args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        use[module] += torch.nn.functional.gelu(output).abs().sum((0, 1))
+    def sum_activation(module: torch.nn.Module, _args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        activation[module] += torch.nn.functional.gelu(output).abs().sum((0, 1))
 
     for lin1 in inner:
-        lin1.register_forward_hook(watch)
+        lin1.register_forward_hook(sum_activation)
     with torch.no_grad():
         for ids in sample:
             model(ids)
@@ -88,8 +94,8 @@ def shrink(model: DistilBertModel, keep: list[int], sample: list[torch.Tensor]) 
     for new, old in enumerate(KEEP_LAYERS):
         prefix = f"transformer.layer.{old}."
         layer = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        work = use[inner[old]] * layer["ffn.lin2.weight"].norm(dim=0)
-        best = work.topk(HIDDEN).indices.sort().values
+        contribution = activation[inner[old]] * layer["ffn.lin2.weight"].norm(dim=0)
+        best = contribution.topk(HIDDEN).indices.sort().values
         layer["ffn.lin1.weight"], layer["ffn.lin1.bias"] = layer["ffn.lin1.weight"][best], layer["ffn.lin1.bias"][best]
         layer["ffn.lin2.weight"] = layer["ffn.lin2.weight"][:, best]
         small_state |= {f"transformer.layer.{new}.{k}": v for k, v in layer.items()}
@@ -113,7 +119,7 @@ def shrink(model: DistilBertModel, keep: list[int], sample: list[torch.Tensor]) 
 
 
 def write_tokenizer(pieces: list[str]) -> PreTrainedTokenizerBase:
-    """The tokenizer of these pieces, once written to the model folder."""
+    """Write the tokenizer of these pieces to the model folder and load it."""
     MODEL.mkdir(parents=True, exist_ok=True)
     (MODEL / "vocab.txt").write_text("".join(piece + "\n" for piece in pieces), encoding="utf-8")
     settings = {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True, "model_max_length": 402}

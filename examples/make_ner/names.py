@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from faker import Faker
 
-Namer = Callable[[str], str]  # from a kind, PER, LOC, ORG, first, last, year, num or day, to a name or a number
+Namer = Callable[[str], str]  # takes a kind (PER, LOC, ORG, first, last, year, num, day), gives a name or a number
 
 ORGS = (
     """\
@@ -70,7 +70,10 @@ LOCALES = ["en_US", "en_US", "en_GB", "en_IN", "de_DE", "fr_FR", "es_ES", "it_IT
 
 
 def make_namer(rng: random.Random, known: dict[str, list[str]]) -> Namer:
-    """A function that makes up names; some are from lists, and some are KNOWN ones, of the speeches."""
+    """Make a function that generates names.
+
+    Some names are from lists, and some are from `known`, the names of the speeches by label.
+    """
     Faker.seed(rng.random())
     fakes = [Faker(locale) for locale in LOCALES]
 

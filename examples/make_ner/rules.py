@@ -1,4 +1,4 @@
-"""Patterns and lists for the silver labels: conventions of presidential prose that the teacher gets wrong."""
+"""Patterns and lists for the silver labels: conventions of presidential prose that the teacher labels wrong."""
 
 import re
 
@@ -18,7 +18,7 @@ TITLES = re.compile(  # not part of a person's name
 
 AGENCY = r"(?:Department|Bureau|Office|Board|Court|Ministry|Library)"
 NAME = r"[A-Z][\w'-]+(?: [A-Z][\w'-]+)*"
-FORCED = [  # always a name, with this label; the first that fits counts
+FORCED = [  # always a name, with this label; the first match counts
     ("ORG", r"Congress of the United States|CONGRESS OF THE UNITED STATES"),
     ("ORG", AGENCY + rf" of (?:the )?{NAME}(?:(?:, {NAME})*,? and {NAME})?"),
     (

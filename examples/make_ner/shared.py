@@ -1,4 +1,4 @@
-"""Where the files lie, and what a span and a label are."""
+"""Paths of the files, the labels, and the type of a span."""
 
 from pathlib import Path
 

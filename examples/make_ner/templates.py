@@ -1,4 +1,4 @@
-"""Sentences to put names into: {PER}, {LOC}, {ORG}, {first}, {last}; or a {year}, {num} or {day}."""
+"""Sentences with places for names ({PER}, {LOC}, {ORG}, {first}, {last}) and for a {year}, {num} or {day}."""
 
 TEMPLATES = """\
 {PER} met {PER} at {ORG}'s office in {LOC}.
@@ -65,7 +65,7 @@ The storm hit {LOC} and moved north toward {LOC}.
 Researchers at {ORG} found a new drug.
 """.splitlines()
 
-# only for the last pass, which is to know people better
+# only for the last pass, which has more people
 LATER_TEMPLATES = """\
 {PER}, {PER} and {PER} joined the call from {LOC}.
 {LOC} and {LOC} agreed to share the water of the river.

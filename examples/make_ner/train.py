@@ -1,4 +1,4 @@
-"""Shrink the base model and train it on the silver labels."""
+"""Training of the small model on the silver labels."""
 
 import copy
 import json
@@ -20,30 +20,30 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 BATCH_TOKENS = 2048
-IGNORED = -100  # a label that the loss passes over
+IGNORED = -100  # a label that the loss ignores
 
 Encoded = tuple[list[int], list[int]]  # piece ids, label ids
 
 
 def encode(example: Example, tokenizer: PreTrainedTokenizerBase) -> Encoded:
-    """Piece ids and, on the first piece of each word, label ids."""
-    got = tokenizer(example.text, truncation=True, max_length=512, return_offsets_mapping=True)
+    """Encode an example to piece ids and, for the first piece of each word, label ids."""
+    encoding = tokenizer(example.text, truncation=True, max_length=512, return_offsets_mapping=True)
     name_at = {i: (s, label) for s, e, label in example.spans for i in range(s, e)}
-    labels, before = [], None
-    for word, (start, _) in zip(got.word_ids(), got["offset_mapping"], strict=True):
+    labels, previous = [], None
+    for word, (start, _) in zip(encoding.word_ids(), encoding["offset_mapping"], strict=True):
         name_start, label = name_at.get(start, (start, "O"))
-        if word is None or word == before or label == "?":
+        if word is None or word == previous or label == "?":
             labels.append(IGNORED)
         elif label == "O":
             labels.append(LABELS.index("O"))
         else:
             labels.append(LABELS.index(("B-" if name_start == start else "I-") + label))
-        before = word
-    return got["input_ids"], labels
+        previous = word
+    return encoding["input_ids"], labels
 
 
 def batches(examples: list[Example], tokenizer: PreTrainedTokenizerBase, rng: random.Random) -> list[list[Encoded]]:
-    """Pieces of like length together, about BATCH_TOKENS a batch, in random order."""
+    """Group examples of similar length into batches of about BATCH_TOKENS, in random order."""
     encoded = sorted((encode(x, tokenizer) for x in examples), key=lambda x: len(x[0]) + rng.random())
     out: list[list[Encoded]] = [[]]
     for item in encoded:
@@ -67,16 +67,16 @@ def fit(
     tokenizer: PreTrainedTokenizerBase,
     rng: random.Random,
 ) -> None:
-    """AdamW with a short warm-up and a linear decay, new examples for each pass; saves after each."""
+    """Train with AdamW, a short warm-up and a linear decay. Make new examples for each pass, and save after each."""
     model.train()
     matrices = {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": 0.01}
     vectors = {"params": [p for p in model.parameters() if p.ndim == 1], "weight_decay": 0.0}
     optimizer = torch.optim.AdamW([matrices, vectors], lr=peak)
-    begin, step, total = time.time(), 0, 0
+    start_time, step, total = time.time(), 0, 0
     for _ in range(passes):
-        todo = batches(make_examples(), tokenizer, rng)
-        total = total or passes * len(todo)
-        for batch in todo:
+        batch_list = batches(make_examples(), tokenizer, rng)
+        total = total or passes * len(batch_list)
+        for batch in batch_list:
             ids = pad_sequence([torch.tensor(x) for x, _ in batch], batch_first=True, padding_value=0)
             labels = pad_sequence([torch.tensor(y) for _, y in batch], batch_first=True, padding_value=IGNORED)
             loss = model(input_ids=ids, attention_mask=(ids != 0).long(), labels=labels).loss
@@ -88,12 +88,12 @@ def fit(
             optimizer.zero_grad()
             step += 1
             if step % 50 == 0:
-                print(f"step {step}/{total} loss {loss.item():.4f} {time.time() - begin:.0f} s", flush=True)
+                print(f"step {step}/{total} loss {loss.item():.4f} {time.time() - start_time:.0f} s", flush=True)
         save(model)
 
 
 def read_silver(work: Path) -> list[dict[str, Any]]:
-    """The silver labels of the training addresses."""
+    """Read the silver labels of the training addresses."""
     train_ids = {a.id for a in split_addresses(work)[0]}
     return [r for r in map(json.loads, (work / "silver.jsonl").open()) if r["id"] in train_ids]
 
@@ -119,7 +119,7 @@ def run(work: Path) -> None:
     tokenizer = write_tokenizer([pieces[i] for i in keep])
 
     fit(model, lambda: main_pass(silver, name, rng), 3, 5e-4, tokenizer, rng)
-    before = copy.deepcopy(model.state_dict())
+    previous = copy.deepcopy(model.state_dict())
     fit(model, lambda: people_pass(silver, name, rng), 1, 3e-4, tokenizer, rng)
-    model.load_state_dict({key: (value + before[key]) / 2 for key, value in model.state_dict().items()})
-    save(model)  # the mean of the two is better than either, on speeches and beyond
+    model.load_state_dict({key: (value + previous[key]) / 2 for key, value in model.state_dict().items()})
+    save(model)  # the mean of both is better than either, on speeches and other texts

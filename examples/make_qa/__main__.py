@@ -1,16 +1,17 @@
-"""Make a small question-answering model from packages of the registries alone, and measure it.
+"""Make a small question-answering model from packages of the registries only, and measure it.
 
     python examples/make_qa COMMAND [--work FOLDER] [--squad FILE ...]
 
-data      Questions by rule on the State of the Union addresses, with the NER model's names. Three minutes.
-train     The six-layer MiniLM, as a DistilBERT, learns to answer them; into examples/models/qa. 12 minutes.
-make      data and train, one after the other: a quarter of an hour on one CPU core.
-evaluate  Exact match and F1 on examples/questions.jsonl, on questions by rule about the addresses of examples/corpus
-          (after `data`), and on FILEs in the form of SQuAD.
-questions Write examples/questions.jsonl, which is made by hand, as Parquet, too.
+data      Make questions by rule on the State of the Union addresses, with the NER model's names. Takes three minutes.
+train     Train the six-layer MiniLM, as a DistilBERT, to answer them, and write examples/models/qa. Takes 12 minutes.
+make      Run data and train, one after the other. Takes a quarter of an hour on one CPU core.
+evaluate  Measure exact match and F1 on examples/questions.jsonl, on questions by rule about the addresses of
+          examples/corpus (after `data`), and on FILEs in the format of SQuAD.
+questions Write the hand-made questions of examples/questions.jsonl as Parquet.
 
 `data` and `train` need npm, for the addresses, and the packages in requirements.txt.
-`evaluate` needs only torch, transformers and pyarrow. FOLDER keeps the addresses and the questions; it may be make_ner's.
+`evaluate` needs only torch, transformers and pyarrow.
+FOLDER stores the addresses and the questions. It can be the folder of make_ner.
 """
 
 import argparse
@@ -19,7 +20,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parent.parent / "make_ner"))  # addresses, names and the conversion
+sys.path.append(
+    str(Path(__file__).resolve().parent.parent / "make_ner")
+)  # the modules for addresses, names and conversion
 
 
 def main() -> None:
@@ -39,7 +42,7 @@ def main() -> None:
         importlib.import_module("answer").write_gold()
         return
     for stage in ["data", "train"] if args.command == "make" else [args.command]:
-        module = "tune" if stage == "train" else stage  # imported when its turn comes: each needs other packages
+        module = "tune" if stage == "train" else stage  # imported late: each stage needs other packages
         importlib.import_module(module).run(args.work)
 
 

@@ -1,7 +1,7 @@
-"""Questions from parsed sentences: a phrase of a clause is the answer, and the rest of the clause asks for it.
+"""Questions from parsed sentences: a phrase of a clause is the answer, and the rest of the clause becomes the question.
 
-The idea is that of unsupervised question answering by cloze translation (Lewis et al. 2019, arXiv:1906.04980). Here the
-translation is by rule, over a dependency parse: "Congress passed the act in 1862" gives "Who passed the act in 1862?",
+The method is unsupervised question answering by cloze translation (Lewis et al. 2019, arXiv:1906.04980). Rules over a
+dependency parse do the translation: "Congress passed the act in 1862" gives "Who passed the act in 1862?",
 "What did Congress pass in 1862?" and "When did Congress pass the act?".
 """
 
@@ -20,7 +20,7 @@ PEOPLE = re.compile(
     "people|(wo)?m[ae]n|president|king|queen|emperor|minister|secretary|general|officer|soldier|citizen|farmer|worker|member"
     "|commissioner|governor|senator|judge|agent|envoy|ambassador|pirate|settler|teacher|child"
 )
-WH = {  # by the kind of answer
+WH = {  # question words by the kind of the answer
     "PER": ("Who", "Which person"),
     "LOC": ("What place", "Which country or place"),
     "ORG": ("What organization", "Which body", "Who"),
@@ -52,27 +52,27 @@ class Clause(NamedTuple):
     rest: list[Token]
 
     def statement(self) -> list[str]:
-        """The verbs after a subject: "has not been passed"."""
+        """Return the verbs after a subject: "has not been passed"."""
         if self.auxiliaries:
             first, *others = (a.text for a in self.auxiliaries)
             return [first, *self.negation, *others, self.verb.text]
         return [self.verb.text, *self.negation]
 
     def inversion(self) -> list[str]:
-        """The verbs around the subject: "did Congress not pass"."""
-        who = say([self.subject])
+        """Return the verbs around the subject: "did Congress not pass"."""
+        subject = words_of([self.subject])
         if self.auxiliaries:
             first, *others = (a.text for a in self.auxiliaries)
             first = {"have": "has", "am": "is", "do": "does"}.get(first, first) if self.subject.text == "I" else first
-            return [first, *who, *self.negation, *others, self.verb.text]
+            return [first, *subject, *self.negation, *others, self.verb.text]
         if self.verb.lemma_ == "be":
-            return [self.verb.text.replace("am", "is"), *who, *self.negation]
+            return [self.verb.text.replace("am", "is"), *subject, *self.negation]
         do = {"VBD": "did", "VBZ": "does"}.get(self.verb.tag_, "does" if self.subject.text == "I" else "do")
-        return [do, *who, *self.negation, self.verb.lemma_]
+        return [do, *subject, *self.negation, self.verb.lemma_]
 
 
 def questions(sentence: Span, rng: random.Random) -> Iterator[Question]:
-    """All questions that the clauses of a sentence give. Entities are expected with the labels of WH."""
+    """Yield all questions that the clauses of a sentence give. The labels of its entities must be keys of WH."""
     for clause in clauses(sentence, rng):
         for question in [*about_parts(clause, rng), *about_names(clause, rng)]:
             size = len(question.text.split())
@@ -82,7 +82,7 @@ def questions(sentence: Span, rng: random.Random) -> Iterator[Question]:
 
 
 def clauses(sentence: Span, rng: random.Random) -> Iterator[Clause]:
-    """The finite clauses that stand on their own; now and then without one of their phrases."""
+    """Yield the finite clauses that stand on their own. Drop each prepositional phrase with a probability of 0.2."""
     for verb in sentence:
         children = list(verb.children)
         auxiliaries = [c for c in children if c.dep_ in ("aux", "auxpass") and c.tag_ != "TO"]
@@ -98,24 +98,27 @@ def clauses(sentence: Span, rng: random.Random) -> Iterator[Clause]:
 
 
 def about_parts(clause: Clause, rng: random.Random) -> Iterator[Question]:
-    """Questions for the subject, for an object, and for what a preposition leads in."""
-    if found := asked(clause.subject, rng):
-        yield finish([found[1], *clause.statement(), *say(clause.rest)], found[0])
+    """Yield questions for the subject, for an object, and for the object of a preposition."""
+    if answer_and_wh := answer_of(clause.subject, rng):
+        answer, wh = answer_and_wh
+        yield to_question([wh, *clause.statement(), *words_of(clause.rest)], answer)
     if clause.subject.pos_ == "PRON" and clause.subject.text.lower() not in ("i", "we"):
         return
     for part in clause.rest:
         head = next((c for c in part.children if c.dep_ == "pobj"), None) if part.dep_ == "prep" else part
-        if head is None or head.dep_ not in (*OBJECT, "pobj", "npadvmod") or not (found := asked(head, rng)):
+        if head is None or head.dep_ not in (*OBJECT, "pobj", "npadvmod"):
             continue
-        answer, wh = found
+        if not (answer_and_wh := answer_of(head, rng)):
+            continue
+        answer, wh = answer_and_wh
         if part is not head:
-            wh = led_in(part.text.lower(), wh, answer.label_)
-        words = [wh, *clause.inversion(), *say([c for c in clause.rest if c is not part])]
-        yield finish(words, answer)
+            wh = prepositional_wh(part.text.lower(), wh, answer.label_)
+        words = [wh, *clause.inversion(), *words_of([c for c in clause.rest if c is not part])]
+        yield to_question(words, answer)
 
 
-def led_in(preposition: str, wh: str, kind: str) -> str:
-    """The question word of what a preposition leads in, as "Where", "When" or "With what"."""
+def prepositional_wh(preposition: str, wh: str, kind: str) -> str:
+    """Return the question word for the object of a preposition, such as "Where", "When" or "With what"."""
     if kind == "LOC" and preposition in WHERE:
         return "Where"
     if kind == "DATE" and preposition in WHERE:
@@ -125,20 +128,20 @@ def led_in(preposition: str, wh: str, kind: str) -> str:
 
 
 def about_names(clause: Clause, rng: random.Random) -> Iterator[Question]:
-    """Questions for names and numbers deep inside a phrase, asked in their place: "the treaty with what place"."""
+    """Yield questions for names and numbers deep inside a phrase. WH replaces the name: "the treaty with what place"."""
     parts = [clause.subject, *clause.rest]
     heads = {t.i for p in parts for t in [p, *(c for c in p.children if p.dep_ == "prep")]}
     for entity in clause.verb.sent.ents:
         if entity.label_ not in WH or entity.root.i in heads or entity.root.dep_ not in ("pobj", "poss"):
             continue
         wh = rng.choice(WH[entity.label_]).lower() + ("'s" if entity.root.dep_ == "poss" else "")
-        words = [*say([clause.subject], entity, wh), *clause.statement(), *say(clause.rest, entity, wh)]
+        words = [*words_of([clause.subject], entity, wh), *clause.statement(), *words_of(clause.rest, entity, wh)]
         if wh in words:
-            yield finish(words, entity)
+            yield to_question(words, entity)
 
 
-def asked(head: Token, rng: random.Random) -> tuple[Span, str] | None:
-    """The answer that a phrase holds, and what asks for it: a name, a number or a short noun phrase."""
+def answer_of(head: Token, rng: random.Random) -> tuple[Span, str] | None:
+    """Find the answer in a phrase, and its question word: the answer is a name, a number or a short noun phrase."""
     entity = next((e for e in head.sent.ents if e.start <= head.i < e.end), None)
     if entity is not None:
         return (entity, rng.choice(WH[entity.label_])) if entity.label_ in WH else None
@@ -162,24 +165,29 @@ def asked(head: Token, rng: random.Random) -> tuple[Span, str] | None:
     return Span(head.doc, left, right), wh
 
 
-def say(parts: list[Token], instead: Span | None = None, by: str = "") -> list[str]:
-    """The words of phrases without their subordinate clauses; BY stands for the words of INSTEAD and their article."""
+def words_of(parts: list[Token], replaced: Span | None = None, replacement: str = "") -> list[str]:
+    """Return the words of phrases without their subordinate clauses.
+
+    replaced: words to replace, with their article. replacement: the word in their place.
+    """
     words = []
     for part in parts:
         skip = {t.i for c in part.subtree if c.dep_ in CLAUSES and c is not part for t in c.subtree}
-        if instead is not None:
-            skip |= {t.i for t in instead.root.children if t.dep_ == "det"} | set(range(instead.start + 1, instead.end))
+        if replaced is not None:
+            skip |= {t.i for t in replaced.root.children if t.dep_ == "det"} | set(
+                range(replaced.start + 1, replaced.end)
+            )
         for token in part.subtree:
-            if instead is not None and token.i == instead.start and token.i not in skip - {instead.start}:
-                words.append(by)
+            if replaced is not None and token.i == replaced.start and token.i not in skip - {replaced.start}:
+                words.append(replacement)
             elif token.i not in skip:
                 first = token.is_sent_start and token.pos_ != "PROPN"
                 words.append(SPEAKER.get(token.text, token.text.lower() if first else token.text))
     return words
 
 
-def finish(words: list[str], answer: Span) -> Question:
-    """The words as a question."""
+def to_question(words: list[str], answer: Span) -> Question:
+    """Join the words to a question."""
     text = re.sub(r" (?=[,.;:%)'\u2019])|(?<=[$(]) | (?=-)|(?<=-) ", "", " ".join(words)).strip(" ,;:-")
     text = re.sub(r"\s*,(?=\s*,)", "", text)
     return Question(text[:1].upper() + text[1:] + "?", answer.label_, answer.start_char, answer.end_char)

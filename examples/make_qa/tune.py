@@ -1,4 +1,4 @@
-"""Fine-tune the six-layer DistilBERT on the made questions."""
+"""Fine-tuning of the six-layer DistilBERT on the questions made by rule."""
 
 import json
 import random
@@ -19,18 +19,21 @@ Encoded = tuple[list[int], int, int]  # piece ids, first and last piece of the a
 
 
 def encode(row: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Encoded | None:
-    """[CLS] question [SEP] context [SEP]; None if it is too long or the answer has no pieces."""
-    got = tokenizer(row["question"], row["context"])
-    if len(got["input_ids"]) > LONGEST:
+    """Encode a row as [CLS] question [SEP] context [SEP].
+
+    Return None if it is too long or the answer has no pieces.
+    """
+    encoding = tokenizer(row["question"], row["context"])
+    if len(encoding["input_ids"]) > LONGEST:
         return None
     if row["start"] is None:
-        return got["input_ids"], 0, 0
-    first, last = (got.char_to_token(at, sequence_index=1) for at in (row["start"], row["end"] - 1))
-    return None if first is None or last is None else (got["input_ids"], first, last)
+        return encoding["input_ids"], 0, 0
+    first, last = (encoding.char_to_token(at, sequence_index=1) for at in (row["start"], row["end"] - 1))
+    return None if first is None or last is None else (encoding["input_ids"], first, last)
 
 
 def batches(encoded: list[Encoded], rng: random.Random) -> list[list[Encoded]]:
-    """Rows of like length together, in random order."""
+    """Group rows of similar length into batches, in random order."""
     out: list[list[Encoded]] = [[]]
     for row in sorted(encoded, key=lambda row: len(row[0]) + 8 * rng.random()):
         if len(row[0]) * (len(out[-1]) + 1) > BATCH_TOKENS:
@@ -40,15 +43,15 @@ def batches(encoded: list[Encoded], rng: random.Random) -> list[list[Encoded]]:
     return out
 
 
-def fit(model: DistilBertForQuestionAnswering, todo: list[list[Encoded]]) -> None:
-    """One pass of AdamW with a warm-up and a linear decay."""
+def fit(model: DistilBertForQuestionAnswering, batch_list: list[list[Encoded]]) -> None:
+    """Train for one pass of AdamW with a warm-up and a linear decay."""
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=RATE, weight_decay=0.01)
-    warm_up, total, begin = len(todo) // 10, len(todo), time.time()
+    warm_up, total, start_time = len(batch_list) // 10, len(batch_list), time.time()
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min((step + 1) / warm_up, (total - step) / (total - warm_up))
     )
-    for step, batch in enumerate(todo, 1):
+    for step, batch in enumerate(batch_list, 1):
         ids = pad_sequence([torch.tensor(row[0]) for row in batch], batch_first=True)
         first, last = (torch.tensor([row[i] for row in batch]) for i in (1, 2))
         loss = model(ids, attention_mask=(ids != 0).long(), start_positions=first, end_positions=last).loss
@@ -58,7 +61,7 @@ def fit(model: DistilBertForQuestionAnswering, todo: list[list[Encoded]]) -> Non
         schedule.step()
         optimizer.zero_grad()
         if step % 20 == 0:
-            print(f"step {step}/{total} loss {loss.item():.3f} {time.time() - begin:.0f} s", flush=True)
+            print(f"step {step}/{total} loss {loss.item():.3f} {time.time() - start_time:.0f} s", flush=True)
 
 
 def run(work: Path) -> None:
@@ -69,10 +72,12 @@ def run(work: Path) -> None:
     base = to_distilbert(MODEL_DIR)
     model = DistilBertForQuestionAnswering(base.config)
     model.distilbert.load_state_dict(base.state_dict())
-    model.distilbert.embeddings.requires_grad_(False)  # faster, and words that are not asked for keep their place
+    model.distilbert.embeddings.requires_grad_(
+        False
+    )  # faster, and words without training examples keep their embeddings
     model.train(False)  # one pass needs no dropout
     rows = map(json.loads, (work / "qa-train.jsonl").open())
-    encoded = [found for row in rows if (found := encode(row, tokenizer)) is not None]
+    encoded = [encoded_row for row in rows if (encoded_row := encode(row, tokenizer)) is not None]
     fit(model, batches(encoded, random.Random(0)))
     model.half().save_pretrained(MODEL)
     shutil.copy(MODEL_DIR / "vocab.txt", MODEL)
