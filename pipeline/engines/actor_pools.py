@@ -1,4 +1,7 @@
-"""How many workers of each kind a cluster holds, so that no stage can starve another, even when a node is lost."""
+"""The sizes of the actor pools of a cluster.
+
+No stage can take the resources that another stage needs, even after the cluster loses a node.
+"""
 
 from dataclasses import dataclass, replace
 from math import ceil, floor, log2
@@ -6,15 +9,15 @@ from math import ceil, floor, log2
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Compute
 
-# tokenizers that a predict worker keeps busy, where nobody measured it: a GPU computes about as fast as two tokenize, and
-# on CPUs the forward pass is far dearer than tokenizing
-_PER_GPU, _PER_CPU = 2.0, 1 / 48
-_HEADROOM = 1.5
+# Tokenizers that one predict worker keeps busy, if this was not measured. A GPU computes about as fast as two
+# tokenizers work. On CPUs the forward pass is far more expensive than tokenizing.
+_TOKENIZERS_PER_GPU, _TOKENIZERS_PER_CPU_WORKER = 2.0, 1 / 48
+_TOKENIZER_HEADROOM = 1.5
 
 
 @dataclass(frozen=True)
 class ActorPool:
-    """A pool: least and most actors, and what each asks of Ray."""
+    """A pool of actors: the least and the largest number of them, and the resources that each requests from Ray."""
 
     min: int
     max: int
@@ -24,8 +27,11 @@ class ActorPool:
 
 @dataclass(frozen=True)
 class ActorCounts:
-    """Of a stage, at one moment. busy: with a unit at hand; running: at work or free; waiting: for a place, or to start
-    again; units: at hand of all of them."""
+    """The actors of a stage at one moment.
+
+    busy: actors that compute a unit. running: actors that are busy or free. waiting: actors that wait for resources, or
+    that restart. units: the units that all these actors have, in work or queued.
+    """
 
     busy: int
     running: int
@@ -35,8 +41,11 @@ class ActorCounts:
 
 @dataclass(frozen=True)
 class ActorPools:
-    """The two actor pools, the CPUs a reader asks for (a writer asks for none), the threads of a forward pass, and the most
-    readers at once, None: as many as find a place."""
+    """The two actor pools, and the resources of readers. Writers request no CPUs.
+
+    read_cpus: the CPUs that a reader requests. threads: the CPU threads of a forward pass. readers: the largest number
+    of readers at one time; None: as many as fit.
+    """
 
     tokenize: ActorPool
     predict: ActorPool
@@ -46,53 +55,61 @@ class ActorPools:
 
 
 def size_pools(
-    compute: Compute, cpus: float, gpus: float, per_worker: float | None = None, left: float | None = None
+    compute: Compute,
+    cpus: float,
+    gpus: float,
+    tokenizers_per_worker: float | None = None,
+    remaining_cpus: float | None = None,
 ) -> ActorPools:
-    """Pools that fit `cpus` and `gpus` with CPUs to spare. Raises JobError if what is asked for does not fit.
+    """Return pools that fit `cpus` and `gpus`, with CPUs to spare for readers.
 
-    per_worker: tokenizers that one predict worker keeps busy, as measured; there will be half as many again. left: CPUs
-    of a cluster that has lost its largest node; everybody asks for so much less that all find a place there.
+    tokenizers_per_worker: the measured number of tokenizers that one predict worker keeps busy. The pool gets half as
+    many again. remaining_cpus: the CPUs of the cluster after the loss of its largest node. All actors and readers then
+    request so much less that they fit these CPUs. Raises JobError if the numbers of workers in the job do not fit the
+    cluster.
     """
     if cpus <= 0:
-        raise JobError("the cluster has no CPUs: start a node of it, or wait for one")
-    share = min(0.5, cpus / 4)  # reader + tokenizer + predictor = 4 shares: even one CPU holds them
-    feed = _HEADROOM * (per_worker or (_PER_GPU if gpus else _PER_CPU))
+        raise JobError("the cluster has no CPUs: start a node that has CPUs, or wait for one")
+    share = min(0.5, cpus / 4)  # a reader, a tokenizer and a predict worker take 4 shares, so that they fit one CPU
+    default_tokenizers = _TOKENIZERS_PER_GPU if gpus else _TOKENIZERS_PER_CPU_WORKER
+    tokenizers = _TOKENIZER_HEADROOM * (tokenizers_per_worker or default_tokenizers)
     if gpus:
-        predict = _workers(compute.predict.min, compute.predict.max, int(gpus), share, num_gpus=min(1.0, gpus))
-        room = int((cpus - predict.max * share - share) / (2 * share))
-        wanted = min(room, ceil(feed * predict.max))
-        tokenize = _workers(compute.tokenize.min, compute.tokenize.max, wanted, 2 * share)
+        predict = _pool(compute.predict.min, compute.predict.max, int(gpus), share, num_gpus=min(1.0, gpus))
+        fitting = int((cpus - predict.max * share - share) / (2 * share))
+        best = min(fitting, ceil(tokenizers * predict.max))
+        tokenize = _pool(compute.tokenize.min, compute.tokenize.max, best, 2 * share)
     else:
-        room = int((cpus - share) / share - 2 * compute.predict.min)
-        wanted = min(room, int(cpus * feed / (2 * share + feed * share)))  # of n * feed beside n predict workers
-        tokenize = _workers(compute.tokenize.min, compute.tokenize.max, wanted, share)
-        room = int((cpus - tokenize.max * share - share) / (2 * share))
-        predict = _workers(compute.predict.min, compute.predict.max, room, 2 * share)
+        fitting = int((cpus - share) / share - 2 * compute.predict.min)
+        # n predict workers take n * 2 shares, and their tokenizers n * tokenizers shares
+        best = min(fitting, int(cpus * tokenizers / (2 * share + tokenizers * share)))
+        tokenize = _pool(compute.tokenize.min, compute.tokenize.max, best, share)
+        fitting = int((cpus - tokenize.max * share - share) / (2 * share))
+        predict = _pool(compute.predict.min, compute.predict.max, fitting, 2 * share)
     needed = tokenize.max * tokenize.num_cpus + predict.max * predict.num_cpus + share
-    if needed > cpus or predict.max * predict.num_gpus > gpus:  # with no CPU left to read, all would wait for ever
+    if needed > cpus or predict.max * predict.num_gpus > gpus:  # without a CPU to read, all actors would wait forever
         raise JobError(
             f"compute: {tokenize.max} tokenize and {predict.max} predict actors and a reader need {needed:g} CPUs and "
-            f"{predict.max * predict.num_gpus:g} GPUs; the cluster has {cpus:g} and {gpus:g}; ask for fewer"
+            f"{predict.max * predict.num_gpus:g} GPUs; the cluster has {cpus:g} and {gpus:g}; set fewer actors in "
+            "compute.tokenize and compute.predict"
         )
     threads = compute.threads or max(1, round(cpus / predict.max))
-    pools = ActorPools(
-        tokenize, predict, share / 2, threads
-    )  # two readers at least: the next unit comes while one is read
-    return _with_less(pools, cpus, left) if left else pools
+    read_cpus = share / 2  # fits two readers, so that one can start a unit while the other reads
+    pools = ActorPools(tokenize, predict, read_cpus, threads)
+    return _shrink_requests(pools, cpus, remaining_cpus) if remaining_cpus else pools
 
 
-def _with_less(pools: ActorPools, cpus: float, left: float) -> ActorPools:
-    """Pools that fit `left` of the `cpus`, as Ray counts: the same actors and readers.
+def _shrink_requests(pools: ActorPools, cpus: float, remaining_cpus: float) -> ActorPools:
+    """Return the same actors and readers with smaller CPU requests, so that all fit `remaining_cpus` of the `cpus`.
 
-    Else those of a lost node take every CPU that is left as they start again, and no reader finds a place: a deadlock.
-    Halves of halves, so that what is free on some nodes never adds up to what nobody can use.
+    Without this, the restarted actors of a lost node take all remaining CPUs, no reader fits, and the run is
+    deadlocked. The factor is a power of two. The free parts of the nodes then always add up to whole requests.
     """
-    part = 2.0 ** floor(log2(left / cpus))
-    tokenize, predict = (replace(pool, num_cpus=pool.num_cpus * part) for pool in (pools.tokenize, pools.predict))
+    factor = 2.0 ** floor(log2(remaining_cpus / cpus))
+    tokenize, predict = (replace(pool, num_cpus=pool.num_cpus * factor) for pool in (pools.tokenize, pools.predict))
     taken = pools.tokenize.max * pools.tokenize.num_cpus + pools.predict.max * pools.predict.num_cpus
     readers = max(2, int((cpus - taken) / pools.read_cpus))
-    return replace(pools, tokenize=tokenize, predict=predict, read_cpus=pools.read_cpus * part, readers=readers)
+    return replace(pools, tokenize=tokenize, predict=predict, read_cpus=pools.read_cpus * factor, readers=readers)
 
 
-def _workers(least: int, most: int | None, wanted: int, num_cpus: float, num_gpus: float = 0.0) -> ActorPool:
-    return ActorPool(least, most if most is not None else max(least, wanted), num_cpus, num_gpus)
+def _pool(least: int, most: int | None, best: int, num_cpus: float, num_gpus: float = 0.0) -> ActorPool:
+    return ActorPool(least, most if most is not None else max(least, best), num_cpus, num_gpus)

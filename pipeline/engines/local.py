@@ -1,4 +1,4 @@
-"""The engine without Ray: the operators in a for-loop."""
+"""The engine without Ray: the operators in a loop."""
 
 from collections.abc import Iterable, Iterator
 
@@ -11,15 +11,16 @@ from distilray.operators.worker_config import WorkerConfig
 from distilray.operators.write import Commit, Write, commit_of
 
 
-def run_units(work: WorkerConfig, write: Write, units: Iterable[Unit]) -> Iterator[Commit]:
-    """Answers and commits the units one after another; yields each commit."""
-    tokenize, predict = TokenizeUnit(work.tasks, work.isolation), PredictUnit(work.tasks, work.compute, work.isolation)
+def run_units(config: WorkerConfig, write: Write, units: Iterable[Unit]) -> Iterator[Commit]:
+    """Answer and commit the units one after another. Yields each commit."""
+    tokenize = TokenizeUnit(config.tasks, config.isolation)
+    predict = PredictUnit(config.tasks, config.compute, config.isolation)
     for unit in units:
-        yield commit_of(write(predict(tokenize(read_guarded(work.read, work.isolation, unit)))))
+        yield commit_of(write(predict(tokenize(read_guarded(config.read, config.isolation, unit)))))
 
 
-def judge_units(work: WorkerConfig, units: Iterable[Unit]) -> Iterator[Counts]:
-    """Compares the units with their gold one after another; yields the counts of each one."""
-    tokenize, evaluate = TokenizeUnit(work.tasks), Evaluate(work.tasks, work.compute)
+def evaluate_units(config: WorkerConfig, units: Iterable[Unit]) -> Iterator[Counts]:
+    """Compare the units with their gold columns one after another. Yields the counts of each unit."""
+    tokenize, evaluate = TokenizeUnit(config.tasks), Evaluate(config.tasks, config.compute)
     for unit in units:
-        yield from counts_of(evaluate(tokenize(work.read(unit))))
+        yield from counts_of(evaluate(tokenize(config.read(unit))))

@@ -1,4 +1,7 @@
-"""What Prometheus learns of a run on Ray: from its driver, commit by commit, so that no try of a unit counts twice."""
+"""The Prometheus metrics of a run on Ray.
+
+The driver counts each commit, so that no repeated attempt of a unit counts twice.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
@@ -7,7 +10,7 @@ from typing import Any
 from distilray.operators.rows.timing import Seconds
 from distilray.operators.write import Commit
 
-# Prometheus has them with `ray_` before the name, and counters with `_total` after it
+# Prometheus shows each name with the prefix `ray_`, and each counter with the suffix `_total`
 JOB = ("fingerprint", "tasks")
 COUNTERS = {
     "distilray_rows": ("Rows answered.", JOB),
@@ -25,36 +28,40 @@ _STATES = tuple(field.name for field in fields(Seconds))
 
 
 class PrometheusMetrics:
-    """The meters of one run. kinds: a module that has Counter and Gauge, as ray.util.metrics; job: values of the tags JOB."""
+    """The counters and gauges of one run.
 
-    def __init__(self, kinds: Any, job: dict[str, str], planned: int, done: int) -> None:
-        self._job = job
-        self._counters = {name: kinds.Counter(name, *about) for name, about in COUNTERS.items()}
-        self._planned, self._done = (kinds.Gauge(name, *about) for name, about in GAUGES.items())
-        self._units, self._committed = planned, done
+    api: a module with the classes Counter and Gauge, such as ray.util.metrics. job_tags: the values of the tags JOB.
+    planned: the number of units of the plan. committed: the number of them that earlier runs committed.
+    """
 
-    def metered(self, commits: Iterable[Commit]) -> Iterator[Commit]:
-        """Counts the commits on their way."""
+    def __init__(self, api: Any, job_tags: dict[str, str], planned: int, committed: int) -> None:
+        self._job_tags = job_tags
+        self._counters = {name: api.Counter(name, *arguments) for name, arguments in COUNTERS.items()}
+        self._planned_gauge, self._committed_gauge = (api.Gauge(name, *arguments) for name, arguments in GAUGES.items())
+        self._planned, self._committed = planned, committed
+
+    def count_commits(self, commits: Iterable[Commit]) -> Iterator[Commit]:
+        """Count each commit, and yield it."""
         for commit in commits:
-            self._add(commit)
+            self._count_commit(commit)
             yield commit
 
     def set_gauges(self) -> None:
-        """To be done all the time: Ray forgets a gauge that nobody sets for two of its report intervals."""
-        self._planned.set(self._units, self._job)
-        self._done.set(self._committed, self._job)
+        """Set the gauges. Call this often: Ray drops a gauge that is not set for two of its report intervals."""
+        self._planned_gauge.set(self._planned, self._job_tags)
+        self._committed_gauge.set(self._committed, self._job_tags)
 
-    def _add(self, commit: Commit) -> None:
+    def _count_commit(self, commit: Commit) -> None:
         stats = commit.stats
         for name in ("rows", "tokens", "computed_tokens", "units"):
-            self._count(name, getattr(stats, name))
+            self._increase(name, getattr(stats, name))
         for reason, rows in stats.dead.items():
-            self._count("dead_letters", rows, reason=reason)
+            self._increase("dead_letters", rows, reason=reason)
         for state in _STATES:
-            self._count("seconds", getattr(commit.timing, state), state=state)
+            self._increase("seconds", getattr(commit.timing, state), state=state)
         self._committed += stats.units
         self.set_gauges()
 
-    def _count(self, name: str, more: float, **tags: str) -> None:
-        if more > 0:  # Ray refuses nothing
-            self._counters[f"distilray_{name}"].inc(more, {**self._job, **tags})
+    def _increase(self, name: str, amount: float, **tags: str) -> None:
+        if amount > 0:  # Ray refuses to increase a counter by zero
+            self._counters[f"distilray_{name}"].inc(amount, {**self._job_tags, **tags})

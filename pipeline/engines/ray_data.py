@@ -1,4 +1,4 @@
-"""The engine on Ray Data: the same operators as stages of a stream. The only file that imports Ray."""
+"""The engine on Ray Data: the operators as stages of a stream. This is the only module that imports Ray."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar
 
-# before Ray is imported: its progress bars and logs would drown ours
+# Set before Ray is imported, because its progress bars and logs would hide those of a run
 for _name, _value in {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_DATA_LOG_LEVEL": "CRITICAL",
@@ -27,7 +27,7 @@ from ray.data.block import BlockMetadata  # noqa: E402
 from ray.data.datasource import Datasource, ReadTask  # noqa: E402
 from ray.data.exceptions import ExecutionTimeoutError  # noqa: E402
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError  # noqa: E402
-from ray.util import metrics  # noqa: E402, F401  for pipeline/metrics.py
+from ray.util import metrics  # noqa: E402, F401  used by commands/compute.py
 
 from distilray.model.errors import BackendError  # noqa: E402
 from distilray.operators import predict  # noqa: E402
@@ -42,21 +42,23 @@ from distilray.operators.write import Commit, Write, commit_of  # noqa: E402
 from distilray.pipeline.engines.actor_pools import ActorCounts, ActorPool, ActorPools  # noqa: E402
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, StalledError  # noqa: E402
 
-WRITERS = 2  # tasks of no CPU: enough to overlap puts, few enough worker processes
-_MAX_RETRIES = (
-    10  # of a unit whose worker dies: a row that kills it is found by the second, so these are killed by others
-)
-_UNITS_PER_ACTOR = 2  # units at a worker: one in work, and the next on its way to the worker's node meanwhile
+WRITERS = 2  # tasks without a CPU: enough to overlap object writes, and few worker processes
+# Of a unit whose worker dies. A row that kills its worker is found at the second attempt, so more deaths have other
+# causes.
+_MAX_RETRIES = 10
+_UNITS_PER_ACTOR = 2  # one in work, and the next on its way to the actor's node
 
 
 def connect() -> tuple[float, float, float | None]:
-    """Joins the cluster that RAY_ADDRESS names, as it does in a submitted job, or starts one here; its CPUs and GPUs, and
-    the CPUs that are left if it loses its largest node, None if it has but one with CPUs.
+    """Join a Ray cluster, or start one on this machine.
 
-    Ray on its own would also look for traces of a cluster on this machine, and wait for minutes for a dead one.
+    It joins the cluster that RAY_ADDRESS names. Ray sets this variable in a submitted job. Returns the CPUs of the
+    cluster, its GPUs, and the CPUs that remain after the loss of its largest node (None if only one node has CPUs). An
+    address is always given, because Ray would otherwise search this machine for a cluster, and wait minutes for one
+    that has ended.
     """
     if not ray.is_initialized():
-        with _native_stderr_closed():  # the core announces RAY_BACKEND_LOG_LEVEL there
+        with _native_stderr_closed():  # Ray's core announces RAY_BACKEND_LOG_LEVEL there
             ray.init(address=os.environ.get("RAY_ADDRESS", "local"), logging_level=logging.ERROR, log_to_driver=False)
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     nodes = [node["Resources"].get("CPU", 0.0) for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
@@ -65,10 +67,10 @@ def connect() -> tuple[float, float, float | None]:
 
 @contextmanager
 def _native_stderr_closed() -> Iterator[None]:
-    """What Ray's own C++ prints while it starts goes nowhere; Python exceptions come through."""
+    """Discard what Ray's C++ code prints to stderr. Python exceptions still propagate."""
     stderr = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    with open(os.devnull, "wb") as devnull:
+        os.dup2(devnull.fileno(), 2)
     try:
         yield
     finally:
@@ -77,17 +79,20 @@ def _native_stderr_closed() -> Iterator[None]:
 
 
 def run_units(
-    work: WorkerConfig,
+    config: WorkerConfig,
     write: Write,
     units: Sequence[Unit],
     pools: ActorPools,
     stall: float,
     at_step: Callable[[], None],
 ) -> Iterator[Commit]:
-    """Answers and commits the units, as they come; yields each commit, and does `at_step` many times a second. Raises
-    StalledError after `stall` seconds in which no stage took or gave anything."""
+    """Answer and commit the units in the order in which they finish. Yields each commit.
+
+    at_step: a function that is called many times a second. Raises StalledError after `stall` seconds in which no stage
+    took or gave a unit.
+    """
     ActorMonitor.at_step = at_step
-    commits = _computed(work, units, pools, stall, RayPredict, work.isolation, _actor).map_batches(
+    commits = _predicted(config, units, pools, stall, RayPredict, config.isolation, _actor_id).map_batches(
         write,
         batch_size=None,
         batch_format="pyarrow",
@@ -97,21 +102,27 @@ def run_units(
     yield from map(commit_of, _tables(commits, stall))
 
 
-def judge_units(work: WorkerConfig, units: Sequence[Unit], pools: ActorPools, stall: float) -> Iterator[Counts]:
-    """Compares the units with their gold, as they come; yields the counts of each one. Raises like `run_units`."""
+def evaluate_units(config: WorkerConfig, units: Sequence[Unit], pools: ActorPools, stall: float) -> Iterator[Counts]:
+    """Compare the units with their gold columns in the order in which they finish. Yields the counts of each unit.
+
+    Raises StalledError as `run_units` does.
+    """
     ActorMonitor.at_step = None
-    for judged in _tables(_computed(work, units, pools, stall, Evaluate), stall):
-        yield from counts_of(judged)
+    for table in _tables(_predicted(config, units, pools, stall, Evaluate), stall):
+        yield from counts_of(table)
 
 
 def measure_throughput(
     tasks: Sequence[Task], spec: ComputeSpec, workers: ActorPool, table: pa.Table, stall: float
 ) -> predict.Throughput | None:
-    """What `Predict.pace` says of tokenized rows, on a worker like those that predict. Raises StalledError."""
+    """Measure the throughput of tokenized rows on a worker with the resources of a predict worker.
+
+    Raises StalledError after `stall` seconds.
+    """
     measure = ray.remote(num_cpus=workers.num_cpus, num_gpus=workers.num_gpus)(_measure_throughput)
-    with _own_errors(stall):
-        found: predict.Throughput | None = ray.get(measure.remote(tasks, spec, table), timeout=stall)
-    return found
+    with _unwrap_ray_errors(stall):
+        throughput: predict.Throughput | None = ray.get(measure.remote(tasks, spec, table), timeout=stall)
+    return throughput
 
 
 def _measure_throughput(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> predict.Throughput | None:
@@ -119,35 +130,40 @@ def _measure_throughput(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Tabl
 
 
 def _tables(data: ray.data.Dataset, stall: float) -> Iterator[pa.Table]:
-    """The tables of a stream as they come."""
-    with _own_errors(stall):
+    """Yield the tables of a stream in the order in which they finish."""
+    with _unwrap_ray_errors(stall):
         yield from data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
 
 
 @contextmanager
-def _own_errors(stall: float) -> Iterator[None]:
-    """What a user can put right, and what only stops a run, is raised as itself, without Ray's traceback."""
+def _unwrap_ray_errors(stall: float) -> Iterator[None]:
+    """Raise USER_ERRORS and STOP_ERRORS of workers with their own type and message, without Ray's traceback."""
     try:
         yield
     except RayTaskError as error:
         if isinstance(error.cause, (*USER_ERRORS, *STOP_ERRORS)):
-            said = str(error.cause.args[0]) if error.cause.args else ""
-            error.cause.args = (said.partition("\nFailed to apply UDF")[0], *error.cause.args[1:])  # Ray's own advice
+            message = str(error.cause.args[0]) if error.cause.args else ""
+            # Ray appends advice to the message
+            error.cause.args = (message.partition("\nFailed to apply UDF")[0], *error.cause.args[1:])
             raise error.cause from None
         raise
     except (ExecutionTimeoutError, GetTimeoutError):
-        raise StalledError(_stalled(stall)) from None
+        raise StalledError(_stall_message(stall)) from None
     except RayActorError as error:
-        if error.actor_init_failed:  # it has the reason
+        if error.actor_init_failed:  # the error contains the reason
             raise
         raise UnitError(
-            f"the worker of a unit died {_MAX_RETRIES + 1} times ({type(error).__name__}). If a row ends it, the folder that remembers "
-            "this (DISTILRAY_CACHE, else ~/.cache/distilray) must be writable on every node; else nodes were lost or memory ended"
+            f"the worker of a unit died {_MAX_RETRIES + 1} times ({type(error).__name__}). If a row ends its worker, "
+            "the folder of marks (DISTILRAY_CACHE, else ~/.cache/distilray) must be writable on every node. "
+            "Otherwise nodes were lost, or their memory was full"
         ) from None
 
 
 class ActorMonitor(ExecutionCallback):
-    """Remembers what the actors of the stages that have some are at; at_step: what else to do then."""
+    """The state of the actors of each stage. Ray calls it at each step of an execution.
+
+    stages: the counts of actors by stage, for stages that have actors. at_step: a function to call at each step.
+    """
 
     stages: ClassVar[dict[str, ActorCounts]] = {}
     at_step: ClassVar[Callable[[], None] | None] = None
@@ -156,87 +172,100 @@ class ActorMonitor(ExecutionCallback):
         self.stages.clear()
 
     def on_execution_step(self, executor: Any) -> None:
-        for stage in (each for each in executor._topology if isinstance(each, ActorPoolMapOperator)):
-            now = stage.get_actor_info()
-            busy = min(stage._actor_pool.num_active_actors(), now.running)  # one that starts again is not
+        for stage in executor._topology:
+            if not isinstance(stage, ActorPoolMapOperator):
+                continue
+            actors = stage.get_actor_info()
+            busy = min(stage._actor_pool.num_active_actors(), actors.running)  # Ray counts restarting actors as active
+            waiting = actors.restarting + actors.pending
             name = stage.name.removeprefix("MapBatches(").removesuffix(")").lower()
-            self.stages[name] = ActorCounts(busy, now.running, now.restarting + now.pending, stage.num_active_tasks())
+            self.stages[name] = ActorCounts(busy, actors.running, waiting, stage.num_active_tasks())
         if ActorMonitor.at_step:
             ActorMonitor.at_step()
 
 
-def _stalled(stall: float) -> str:
-    """What waits for what."""
-    there, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
+def _stall_message(stall: float) -> str:
+    """Return the actors of each stage, the free resources of the cluster, and what to do."""
+    total, free = ray.cluster_resources(), ray.available_resources()  # type: ignore[no-untyped-call]
     stages = [
-        f"{name}: {now.running} of {now.running + now.waiting} actors placed, with {now.units} units"
-        for name, now in ActorMonitor.stages.items()
+        f"{name}: {actors.running} of {actors.running + actors.waiting} actors placed, with {actors.units} units"
+        for name, actors in ActorMonitor.stages.items()
     ]
-    resources = [f"{free.get(kind, 0):g} of {there.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
-    lacking = any(now.waiting for now in ActorMonitor.stages.values()) or not ActorMonitor.stages
-    todo = "end what else runs there, or add nodes" if lacking else "if a unit may take so long, raise compute.stall"
+    resources = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
+    short = any(actors.waiting for actors in ActorMonitor.stages.values()) or not ActorMonitor.stages
+    todo = (
+        "stop other work on the cluster, or add nodes" if short else "if a unit may take so long, raise compute.stall"
+    )
     return (
-        f"nothing came further for {stall:g} s (compute.stall): {'; '.join(stages) or 'no worker was placed'}; "
+        f"no stage made progress for {stall:g} s (compute.stall): {'; '.join(stages) or 'no worker was placed'}; "
         f"the cluster has {' and '.join(resources)}; {todo}"
     )
 
 
 class RayPredict(predict.PredictUnit):
-    """On an actor, which ends if its device fails: Ray starts it again."""
+    """The predict operator on an actor. The actor ends if its device fails, and Ray restarts it."""
 
     def __post_init__(self) -> None:
-        if (
-            ray.get_gpu_ids() and not torch.cuda.is_available()
-        ):  # else it would go on with the CPU, at a fraction of the speed
-            raise BackendError("Ray gave this worker a GPU that torch cannot use: look at the node's driver")
+        """Load the models. Raises BackendError if torch cannot use the GPU of the actor."""
+        if ray.get_gpu_ids() and not torch.cuda.is_available():  # the CPU would be many times slower
+            raise BackendError("Ray gave this worker a GPU that torch cannot use: check the driver of the node")
         super().__post_init__()
 
     def __call__(self, table: pa.Table) -> pa.Table:
         try:
             return super().__call__(table)
         except torch.AcceleratorError:
-            logging.getLogger(__name__).exception("the device failed: ending this worker")
+            logging.getLogger(__name__).exception("the device failed: this worker ends, and Ray restarts it")
             os._exit(1)
 
 
-def _actor() -> str:
-    """What names an actor, as often as it is restarted."""
+def _actor_id() -> str:
+    """Return the id of this actor. It stays the same when the actor restarts."""
     return str(ray.get_runtime_context().get_actor_id())
 
 
-def _computed(
-    work: WorkerConfig, units: Sequence[Unit], pools: ActorPools, stall: float, operator: type, *more: Any
+def _predicted(
+    config: WorkerConfig,
+    units: Sequence[Unit],
+    pools: ActorPools,
+    stall: float,
+    operator: type,
+    *operator_arguments: Any,
 ) -> ray.data.Dataset:
-    """The units read, tokenized, and put through the operator that holds the model; more: of its arguments."""
+    """Return a stream of the units: read, tokenized, and passed to the operator that holds the models.
+
+    operator_arguments: arguments of the operator after the tasks and the compute spec.
+    """
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
-    context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0  # nobody is sent away for having to wait
-    context.raise_original_map_exception = True  # an operator's own error, by its own type
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = -1.0  # never stop an actor that waits
+    context.raise_original_map_exception = True  # raise an operator's exception with its own type
     context.execution_no_progress_timeout_s = stall
     context.custom_execution_callback_classes = [ActorMonitor]
     rows = ray.data.read_datasource(
-        UnitDatasource(work, units),
+        UnitDatasource(config, units),
         override_num_blocks=len(units),
         num_cpus=pools.read_cpus,
         compute=TaskPoolStrategy(size=pools.readers),
     )
-    tokens = _stage(rows, "Tokenize", TokenizeUnit, (work.tasks, work.isolation), pools.tokenize, len(units))
-    return _stage(tokens, "Predict", operator, (work.tasks, work.compute, *more), pools.predict, len(units))
+    tokens = _add_stage(rows, "Tokenize", TokenizeUnit, (config.tasks, config.isolation), pools.tokenize, len(units))
+    arguments = (config.tasks, config.compute, *operator_arguments)
+    return _add_stage(tokens, "Predict", operator, arguments, pools.predict, len(units))
 
 
-def _stage(
+def _add_stage(
     data: ray.data.Dataset, name: str, operator: type, arguments: tuple[Any, ...], workers: ActorPool, units: int
 ) -> ray.data.Dataset:
-    # all workers there can be work for at once: a device that starts late is a device that waits
-    most = min(workers.max, max(workers.min, units))
-    # map_batches wants a batch size as soon as there are GPUs; a unit must stay whole, so its own internal it is
+    # start all actors at once, so that no device waits for its actor; more actors than units have no work
+    size = min(workers.max, max(workers.min, units))
+    # the public map_batches requires a batch size on GPUs, but a unit must stay whole
     return data.map_batches_internal(
-        _deferring_errors(name, operator),
+        _defer_init_errors(name, operator),
         fn_constructor_args=arguments,
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
-            min_size=workers.min, max_size=most, initial_size=most, max_tasks_in_flight_per_actor=_UNITS_PER_ACTOR
+            min_size=workers.min, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=_UNITS_PER_ACTOR
         ),
         num_cpus=workers.num_cpus,
         num_gpus=workers.num_gpus or None,
@@ -245,9 +274,11 @@ def _stage(
     )
 
 
-def _deferring_errors(name: str, operator: type) -> type:
-    """The operator, which says with its first table why it cannot be made: of an actor that fails in the making, Ray
-    only says that it died."""
+def _defer_init_errors(name: str, operator: type) -> type:
+    """Return a subclass of the operator that raises errors of its construction with its first table.
+
+    Ray reports an actor whose construction fails only as dead, without the reason.
+    """
 
     class DeferredErrors(operator):  # type: ignore[misc]
         error: Exception | None = None
@@ -263,26 +294,26 @@ def _deferring_errors(name: str, operator: type) -> type:
                 raise self.error
             return super().__call__(table)
 
-    DeferredErrors.__name__ = DeferredErrors.__qualname__ = name  # the stage's name
+    DeferredErrors.__name__ = DeferredErrors.__qualname__ = name  # Ray names the stage after the class
     return DeferredErrors
 
 
 class UnitDatasource(Datasource):
-    """One read task a unit."""
+    """A Ray Data source with one read task for each unit."""
 
-    def __init__(self, work: WorkerConfig, units: Sequence[Unit]) -> None:
-        self._work, self._units = work, units
+    def __init__(self, config: WorkerConfig, units: Sequence[Unit]) -> None:
+        self._config, self._units = config, units
 
     def estimate_inmemory_data_size(self) -> None:
-        """Unknown, and not needed: nothing is sized by it."""
+        """Return None: the size is unknown, and no decision depends on it."""
 
     def get_read_tasks(self, *_: Any, **__: Any) -> list[ReadTask]:
-        """The parallelism that Ray wishes for is not met: units are never merged."""
-        return [ReadTask(partial(_read, self._work, unit), _metadata(unit)) for unit in self._units]
+        """Return one task for each unit. Ray's requested parallelism is ignored, because units are never merged."""
+        return [ReadTask(partial(_read, self._config, unit), _metadata(unit)) for unit in self._units]
 
 
-def _read(work: WorkerConfig, unit: Unit) -> Iterable[pa.Table]:
-    yield read_guarded(work.read, work.isolation, unit)
+def _read(config: WorkerConfig, unit: Unit) -> Iterable[pa.Table]:
+    yield read_guarded(config.read, config.isolation, unit)
 
 
 def _metadata(unit: Unit) -> BlockMetadata:

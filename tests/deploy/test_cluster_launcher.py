@@ -64,7 +64,7 @@ def test_gpus_come_on_spot_nodes_and_all_else_fits_the_others(config: dict[str, 
     assert cpu["min_workers"] == cpu["max_workers"]
     assert (gpu["min_workers"], config["max_workers"]) == (0, cpu["max_workers"] + gpu["max_workers"])
     gpus, cpus = gpu["max_workers"], cpu["max_workers"] * cpu["resources"]["CPU"]
-    pools = size_pools(Compute(gpus=gpus), cpus, gpus, left=cpus - cpu["resources"]["CPU"])
+    pools = size_pools(Compute(gpus=gpus), cpus, gpus, remaining_cpus=cpus - cpu["resources"]["CPU"])
     assert (pools.predict.max, pools.tokenize.max) == (gpus, 3 * gpus)
     assert pools.predict.num_cpus <= gpu["resources"]["CPU"]
     assert f"gpus: {gpus}" in CONFIG.read_text()

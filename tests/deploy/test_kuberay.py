@@ -165,7 +165,7 @@ def test_the_pools_find_their_place(manifest: Path) -> None:
     gpus = gpu["max_workers"] if gpu else 0
     compute = job_of(manifest).compute if "job" in manifest.stem else Compute(gpus=gpus)
     assert (compute.gpus or 0) == gpus
-    pools = size_pools(compute, there, gpus, left=there - cpu["resources"]["CPU"])
+    pools = size_pools(compute, there, gpus, remaining_cpus=there - cpu["resources"]["CPU"])
     assert pools.predict.max == (gpus or pools.predict.max)
     if gpu:
         assert (groups_of(manifest)["gpu"]["replicas"], gpu["min_workers"]) == (0, 0)

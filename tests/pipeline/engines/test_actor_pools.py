@@ -28,7 +28,7 @@ def test_after_any_node_is_lost_all_that_cannot_wait_find_a_place(
     if gpus and min(nodes) < 2 * gpus:
         return
     cpus, left = sum(nodes), sum(nodes) - max(nodes)
-    pools = size_pools(Compute(), cpus, gpus * len(nodes), left=left)
+    pools = size_pools(Compute(), cpus, gpus * len(nodes), remaining_cpus=left)
     alone = size_pools(Compute(), cpus, gpus * len(nodes))
     assert [pools.tokenize.max, pools.predict.max, pools.threads] == [
         alone.tokenize.max,

@@ -39,7 +39,7 @@ def test_the_shares_are_those_of_the_workers_time() -> None:
         said == "predict workers (2): computed 60%, waited for input 25%, waited to hand over 10%, idle at the end 5%"
     )
     assert bottleneck(TimeSpent()) == "no unit was computed"
-    assert advice(TimeSpent(), devices=2, tokenizers=2, writers=2) == "none, for no unit was computed"
+    assert advice(TimeSpent(), devices=2, tokenizers=2, writers=2) == "none: no unit was computed"
 
 
 def test_workers_without_a_unit_are_too_many() -> None:

@@ -90,8 +90,8 @@ def test_nobody_finds_a_place_and_the_run_says_what_waits_for_what(folder: Path,
             hog.wait()
     assert driver.returncode == 1, said
     (line,) = said.strip().splitlines()
-    assert "nothing came further for 15 s (compute.stall): " in line
+    assert "no stage made progress for 15 s (compute.stall): " in line
     assert "tokenize: 0 of 1 actors placed" in line
     assert "predict: 0 of 1 actors placed" in line
-    assert "the cluster has 0 of 2 CPUs free and 0 of 0 GPUs free; end what else runs there, or add nodes" in line
-    assert line.endswith("run the same command again to go on")
+    assert "the cluster has 0 of 2 CPUs free and 0 of 0 GPUs free; stop other work on the cluster, or add nodes" in line
+    assert line.endswith("run the same command again to resume")

@@ -50,8 +50,8 @@ def test_a_unit_is_computed_while_the_next_is_tokenized_and_the_last_is_written(
                 time.sleep(0.05)
             raise TimeoutError(f"unit {self.calls}: no {count} of {pattern} in {folder}")
 
-    monkeypatch.setattr(graph, "Tokenize", Marking)
-    monkeypatch.setattr(graph, "Predict", Waiting)
+    monkeypatch.setattr(graph, "TokenizeUnit", Marking)
+    monkeypatch.setattr(graph, "RayPredict", Waiting)
     result = execute(
         Job(
             source=Source(uri=str(tmp_path / "in")),

@@ -22,7 +22,7 @@ sys.exit(main(["run", "job.yaml", "--set", "compute.engine=ray"]))
 
 def test_an_unforeseen_reason_why_a_worker_cannot_be_made_is_not_lost() -> None:
     death = ActorDiedError(RayTaskError("__init__", "CUDA out of memory", RuntimeError()))
-    with pytest.raises(ActorDiedError, match="CUDA out of memory"), graph._own_errors(1):
+    with pytest.raises(ActorDiedError, match="CUDA out of memory"), graph._unwrap_ray_errors(1):
         raise death
 
 
@@ -33,6 +33,6 @@ def test_a_worker_that_cannot_be_made_ends_the_run_with_its_reason_alone(tmp_pat
     slow_job(tmp_path, 20)
     ended = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2, ended.stderr
-    line = "distilray: Ray gave this worker a GPU that torch cannot use: look at the node's driver"
+    line = "distilray: Ray gave this worker a GPU that torch cannot use: check the driver of the node"
     assert line in ended.stderr.splitlines(), ended.stderr[-3000:]
     assert "Traceback" not in ended.stderr
