@@ -7,8 +7,8 @@ from rich.console import Console
 from distilray.pipeline.commands.run import Result, execute
 from distilray.pipeline.job.job import Job
 from distilray.pipeline.terminal.modes import Mode
-from distilray.pipeline.terminal.progress import watching
-from distilray.pipeline.terminal.summary import figures, samples, summary, where_to_look
+from distilray.pipeline.terminal.progress import show_progress
+from distilray.pipeline.terminal.summary import figures, query_hint, samples, summary
 
 
 def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
@@ -19,7 +19,7 @@ def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
     job cannot run, IncompleteError if rows got lost; after any exception, running again resumes.
     """
     console = Console(highlight=False, quiet=quiet)
-    with watching(console, "none" if quiet else progress) as watch:
+    with show_progress(console, "none" if quiet else progress) as watch:
         result = execute(job, watch.start, watch.add)
     if progress == "json" and not quiet:
         console.out(json.dumps({"event": "result", **figures(result)}), highlight=False)
@@ -27,5 +27,5 @@ def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
         console.print(summary(result))
         for line in samples(result):
             console.print(line)
-        console.print(where_to_look(job), soft_wrap=True)
+        console.print(query_hint(job), soft_wrap=True)
     return result

@@ -1,4 +1,4 @@
-"""Call the function of a command, and turn what it raises into one line and an exit code."""
+"""The call of a command's function. Its exceptions become one line on the standard error and an exit code."""
 
 import argparse
 import sys
@@ -11,42 +11,45 @@ from distilray.pipeline.cli.exit_codes import INTERRUPTED, UNFINISHED, USER_ERRO
 from distilray.pipeline.errors import STOP_ERRORS, UNFINISHED_ERRORS, USER_ERRORS
 from distilray.pipeline.render.escape import escape_invisible
 
-# the module of this folder that has the function of each command; each imports only what its commands need
+# module of this folder -> the commands whose functions it has; each module imports only what its commands need
 _MODULES = {
     "jobs": ("run", "preview", "plan", "evaluate", "schema"),
     "outputs": ("verify", "report", "retry"),
     "remote": ("submit", "status", "stop"),
     "files": ("to-parquet", "inspect", "convert"),
 }
-_RESUMED = ("run", "retry")
-_AGAIN = "what is committed is kept; run the same command again to go on"
+_RESUMABLE = ("run", "retry")
+_RESUME_ADVICE = "committed units are kept; run the same command again to resume"
 
 
 def dispatch(arguments: argparse.Namespace) -> int:
-    """Run the command that was parsed, and return its exit code."""
+    """Run the command of parsed arguments and return its exit code."""
     module = next(name for name, commands in _MODULES.items() if arguments.command in commands)
-    again = f"; {_AGAIN}" if arguments.command in _RESUMED else ""
+    advice = f"; {_RESUME_ADVICE}" if arguments.command in _RESUMABLE else ""
     try:
         function = getattr(import_module(f"distilray.pipeline.cli.{module}"), arguments.command.replace("-", "_"))
         return function(arguments, Console(highlight=False)) or 0
     except (*USER_ERRORS, SubmitError) as error:
-        _complain(str(error))
+        _print_error(str(error))
         return USER_ERROR
     except (*UNFINISHED_ERRORS, UnreachableError) as error:
-        _complain(str(error))
+        _print_error(str(error))
         return UNFINISHED
     except STOP_ERRORS as error:
-        _complain(f"{error}{again}")
+        _print_error(f"{error}{advice}")
         return UNFINISHED
     except KeyboardInterrupt:
-        _complain(f"stopped{again}")
+        _print_error(f"stopped{advice}")
         return INTERRUPTED
     except Exception as error:
-        if again:
-            error.add_note(f"distilray: {_AGAIN}")
+        if advice:
+            error.add_note(f"distilray: {_RESUME_ADVICE}")
         raise
 
 
-def _complain(text: str) -> None:
-    """Print an error, which may quote a row, a column or a file name of the corpus."""
-    print(f"distilray: {escape_invisible(text)}", file=sys.stderr)
+def _print_error(message: str) -> None:
+    """Print an error message to the standard error.
+
+    The message may quote a row, a column or a file name of the corpus. Invisible characters are escaped.
+    """
+    print(f"distilray: {escape_invisible(message)}", file=sys.stderr)

@@ -1,5 +1,5 @@
-"""The exit codes of the command line; 0 means that the command has done what it was asked for."""
+"""Exit codes of the command line. 0 means that the command succeeded."""
 
-UNFINISHED = 1  # it stopped in the middle: run it again
-USER_ERROR = 2  # it cannot be done as asked
+UNFINISHED = 1  # the command stopped before its end: run it again
+USER_ERROR = 2  # the command cannot do what its arguments or its job ask for
 INTERRUPTED = 130

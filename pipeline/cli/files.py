@@ -1,4 +1,4 @@
-"""The commands that take a corpus in another format or a checkpoint: to-parquet, inspect, convert."""
+"""The commands that read files of other formats: to-parquet for corpora, inspect and convert for checkpoints."""
 
 import argparse
 
@@ -12,33 +12,34 @@ from distilray.pipeline.cli.exit_codes import USER_ERROR
 from distilray.pipeline.commands.to_parquet import to_parquet as convert_corpus
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import parse_sink, parse_source
-from distilray.pipeline.job.overrides import overridden
+from distilray.pipeline.job.overrides import override_keys
 from distilray.pipeline.terminal.tables import model_table
 
 
 def to_parquet(arguments: argparse.Namespace, console: Console) -> None:
-    """Write JSON lines, CSV, plain text or Arrow files as Parquet shards."""
+    """Convert JSON lines, CSV, plain text or Arrow files to Parquet shards."""
     overrides = arguments.overrides
-    overridden({"source": {}, "sink": {}}, overrides, r"(source|sink)\.storage_options\b", "storage_options")
+    override_keys({"source": {}, "sink": {}}, overrides, r"(source|sink)\.storage_options\b", "storage_options")
     source, sink = parse_source(arguments.source, overrides), parse_sink(arguments.out, overrides)
-    done = convert_corpus(source, sink, arguments.columns, arguments.format)
-    line = f"{done.files} shards, {done.rows:,} rows in {sink.uri}; {done.new} shards are new"
+    converted = convert_corpus(source, sink, arguments.columns, arguments.format)
+    line = f"{converted.files} shards, {converted.rows:,} rows in {sink.uri}; {converted.new} of the shards are new"
     console.print(line, markup=False, soft_wrap=True)
 
 
 def inspect(arguments: argparse.Namespace, console: Console) -> int:
-    """Show what a checkpoint is. The exit code is 2 if it has problems."""
-    report = inspect_checkpoint(Checkpoint(_location(arguments.model)))
-    console.print(model_table(report))
-    return USER_ERROR if report.problems else 0
+    """Show the properties and problems of a checkpoint. The exit code is 2 if it has problems."""
+    inspected = inspect_checkpoint(Checkpoint(_location(arguments.model)))
+    console.print(model_table(inspected))
+    return USER_ERROR if inspected.problems else 0
 
 
 def convert(arguments: argparse.Namespace, _: Console) -> None:
-    """Write a checkpoint of any format as safetensors."""
+    """Convert a checkpoint of any supported format to safetensors."""
     convert_checkpoint(Checkpoint(_location(arguments.model)), _location(arguments.out), {})
 
 
 def _location(uri: str) -> str:
+    """Check and return the location of a checkpoint. Raises JobError if it is not a valid path or URI."""
     try:
         return location(uri)
     except ValueError as error:

@@ -8,10 +8,11 @@ from distilray.pipeline.cli.parser import parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command, and return its exit code.
+    """Run a command and return its exit code.
 
-    0: done; 1: stopped in the middle, run it again; 2: it cannot be done as asked; 130: interrupted. What runs a command is
-    imported after its arguments were parsed, so that `--help` and a mistyped command are quick.
+    0: the command succeeded. 1: it stopped before its end; run it again. 2: its arguments or its job are wrong. 130: it
+    was interrupted. The code that runs a command is imported after its arguments are parsed. `--help` and a mistyped
+    command are therefore quick.
     """
     arguments = parser().parse_args(argv)
     exit_code: int = import_module("distilray.pipeline.cli.dispatch").dispatch(arguments)

@@ -1,4 +1,4 @@
-"""Results as JSON or tables in the terminal, or as a page in a file."""
+"""Output of results: JSON or tables on the standard output, or a page in a file."""
 
 import argparse
 import json
@@ -12,7 +12,7 @@ from distilray.pipeline.errors import JobError
 
 
 def show(console: Console, arguments: argparse.Namespace, data: dict[str, Any], *tables: Table) -> None:
-    """Print plain data as JSON if the user asked for that, else print the tables."""
+    """Print `data` as JSON if `--json` is set, else print the tables."""
     if arguments.json:
         print(json.dumps(data, indent=2))
         return
@@ -21,7 +21,7 @@ def show(console: Console, arguments: argparse.Namespace, data: dict[str, Any], 
 
 
 def write_page(console: Console, file: str, page: str) -> None:
-    """Write a page to a file of this machine. Raises JobError if it cannot be written."""
+    """Write a page to a local file. Raises JobError if the file cannot be written."""
     try:
         Path(file).write_text(page, encoding="utf-8")
     except OSError as error:

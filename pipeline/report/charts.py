@@ -1,4 +1,4 @@
-"""Figures to the geometry of bar charts, which the template draws as SVG."""
+"""The geometry of bar charts. The templates draw them as SVG."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,25 +10,25 @@ from distilray.model.arrays import Ints
 
 Doubles = NDArray[np.float64]
 
-WIDTH, HEIGHT = 400, 150  # in units of the drawing; letters are 12 high
-LEFT, RIGHT, TOP, BOTTOM = 46, 392, 8, 126  # where bars may be
+WIDTH, HEIGHT = 400, 150  # in units of the SVG view box; letters are 12 units high
+LEFT, RIGHT, TOP, BOTTOM = 46, 392, 8, 126  # the area of the bars
 _GAP = 1
 
 
 @dataclass(frozen=True)
 class Bar:
-    """A rectangle, and what it says."""
+    """A rectangle and its label."""
 
     x: float
     y: float
     width: float
     height: float
-    says: str
+    label: str
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A mark at `at`, along its axis."""
+    """A mark on an axis. at: its position along the axis."""
 
     at: float
     text: str
@@ -36,16 +36,19 @@ class Tick:
 
 @dataclass(frozen=True)
 class Chart:
-    """Bars over intervals that lie side by side. says: what it shows, for those who do not see it."""
+    """Bars over adjacent intervals. description: what the chart shows, for screen readers."""
 
-    says: str
+    description: str
     bars: tuple[Bar, ...]
     x: tuple[Tick, ...]
     y: tuple[Tick, ...]
 
 
-def bar_chart(says: str, heights: Doubles | Ints, edges: Sequence[str], unit: str) -> Chart:
-    """heights: of each bar, [N], of at least 1; edges: what is written at the N + 1 sides of bars; unit: of a height."""
+def bar_chart(description: str, heights: Doubles | Ints, edges: Sequence[str], unit: str) -> Chart:
+    """Return a chart of N bars, N of at least 1.
+
+    heights: the values of the bars, [N]. edges: the labels of the N + 1 sides of the bars. unit: the unit of a height.
+    """
     count = len(heights)
     top = _top(float(max(heights.max(), 1e-9)))
     width, high = (RIGHT - LEFT) / count, BOTTOM - TOP
@@ -62,24 +65,24 @@ def bar_chart(says: str, heights: Doubles | Ints, edges: Sequence[str], unit: st
     marks = sorted({0, count // 2, count})
     x = tuple(Tick(round(LEFT + i * width, 2), edges[i]) for i in marks)
     y = tuple(Tick(round(BOTTOM - high * part, 2), compact(top * part)) for part in (0, 0.5, 1))
-    return Chart(says, bars, x, y)
+    return Chart(description, bars, x, y)
 
 
-def histogram(says: str, values: Doubles, edges: Doubles, unit: str, form: Callable[[float], str]) -> Chart:
-    """How many values lie between neighbouring edges."""
+def histogram(description: str, values: Doubles, edges: Doubles, unit: str, form: Callable[[float], str]) -> Chart:
+    """Return a chart of the number of values between neighbouring edges. form: the format of an edge's label."""
     counts, _ = np.histogram(values, edges)
-    return bar_chart(says, counts, [form(edge) for edge in edges.tolist()], unit)
+    return bar_chart(description, counts, [form(edge) for edge in edges.tolist()], unit)
 
 
 def _top(value: float) -> float:
-    """The next round number: 1, 2 or 5 times a power of ten."""
+    """Return the next round number that is not smaller: 1, 2, 5 or 10 times a power of ten."""
     power = 10.0 ** np.floor(np.log10(value))
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9)))
 
 
 def compact(value: float) -> str:
-    """A number of three digits at most, with k, M, G or T."""
-    value = float(f"{value:.3g}")  # first: 999.7 is 1k
+    """Format a number with at most three digits, and k, M, G or T."""
+    value = float(f"{value:.3g}")  # rounded before the letter is chosen: 999.7 becomes 1k
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.3g}{letter}"
@@ -87,7 +90,7 @@ def compact(value: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Of a stretch of time, in the unit that suits it."""
+    """Format a duration in days, hours, minutes or seconds."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"

@@ -1,4 +1,4 @@
-"""What an output says of itself: its job, its plan, what is committed, and the sums."""
+"""The facts about an output that its own files give: its job, its plan, its committed units and their sums."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,14 +12,18 @@ from distilray.pipeline.planning.plan import Plan
 from distilray.pipeline.sink.output import Output, open_output
 from distilray.pipeline.sink.parity_check import parity_summary
 
-_ADVICE = "If no run and no retry is at work there, distilray verify says what to do with them"
+_ADVICE = "If no run and no retry is active in this output, distilray verify shows what to do with them"
 _SETTABLE = r"(source|sink|tasks\.\d+)\.storage_options\b"
 
 
 @dataclass(frozen=True)
 class OutputFacts:
-    """listed: what the store says of the objects of committed units; sums: the manifest's, or for an unfinished run those of
-    the footers; manifest: of the run that finished the job, {} if none has."""
+    """The facts about one output.
+
+    listed: the store's metadata of the data objects, by unit name. sums: the sums in the manifest, or those of the
+    footers for an unfinished output. manifest: the manifest of the run that finished the job, {} if the job is
+    unfinished.
+    """
 
     output: Output
     job: Job
@@ -30,31 +34,32 @@ class OutputFacts:
 
     @property
     def committed(self) -> list[Unit]:
+        """The committed units, in the order of the plan."""
         return [unit for unit in self.plan.units if unit.name in self.listed]
 
     @property
     def state(self) -> str:
-        """finished, unfinished, or failed: all is committed, and too far from its reference."""
+        """`finished`, `unfinished`, or `failed`: all units are committed, but the parity check failed."""
         if self.manifest:
             return "finished"
-        whole = len(self.listed) == len(self.plan.units)
-        return "failed" if whole and not self.sums["parity"].get("passed", True) else "unfinished"
+        complete = len(self.listed) == len(self.plan.units)
+        return "failed" if complete and not self.sums["parity"].get("passed", True) else "unfinished"
 
 
 def read_facts(uri: str, overrides: Sequence[str] = ()) -> OutputFacts:
-    """Of the output at `uri`, finished or not.
+    """Read the facts about the output at `uri`, finished or not.
 
-    overrides: keys of storage_options, as `a.b=value`. Raises JobError if there is no output, StoreError if the store fails,
-    IncompleteError for objects that are not as they were committed.
+    overrides: keys of storage_options, as `a.b=value`. Raises JobError if there is no output, StoreError if the store
+    fails, and IncompleteError if an object differs from what was committed.
     """
     output = open_output(parse_sink(uri, overrides))
     stored = output.require_plan()
-    said = output.job_description(stored)
-    said = {**said, "sink": {**said["sink"], "uri": uri}}
-    job = parse_job(override_keys(said, overrides, _SETTABLE, "keys of storage_options"), f"the job of {uri}")
+    description = output.job_description(stored)
+    description = {**description, "sink": {**description["sink"], "uri": uri}}
+    job = parse_job(override_keys(description, overrides, _SETTABLE, "keys of storage_options"), f"the job of {uri}")
     plan = output.load_plan(job, stored.about["fingerprint"])
     if plan is None:
-        raise JobError(f"the plan in {uri} is gone")
+        raise JobError(f"the plan in {uri} was deleted while the report was made; make the report again")
     manifest = output.finished(plan) or {}
     infos = output.list_objects("data")
     listed = {unit.name: infos[unit.name] for unit in plan.units if unit.name in infos}
@@ -62,7 +67,7 @@ def read_facts(uri: str, overrides: Sequence[str] = ()) -> OutputFacts:
 
 
 def _sums(output: Output, job: Job, plan: Plan, listed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What a manifest would say of the units that are committed."""
+    """Return the sums of the committed units, with the keys of a manifest."""
     committed = [unit for unit in plan.units if unit.name in listed]
     stats = output.count_units(committed, {name: info["size"] for name, info in listed.items()}, _ADVICE)
     parity = parity_summary(stats, plan, job.compute.parity)

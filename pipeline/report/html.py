@@ -1,4 +1,4 @@
-"""The template and what it may show: everything is escaped, and characters that act unseen are shown by their numbers."""
+"""Rendering of the templates. Every value is escaped, and invisible characters are shown by their numbers."""
 
 import base64
 import hashlib
@@ -19,28 +19,32 @@ from distilray.pipeline.report import charts
 
 _HERE = Path(__file__).parent
 _COLOURS = 8
-_PASSAGE = 1200  # characters
+_PASSAGE_LENGTH = 1200  # characters
 
 
 def render(template: str, job: Job, documents: list[Document], **values: Any) -> str:
-    """The page. No script, no request: its policy allows its one style sheet, by its hash, and nothing else."""
+    """Render a template to a page.
+
+    The page has no script and sends no request. Its Content-Security-Policy allows only its own style sheet, by its
+    hash.
+    """
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    said = yaml.safe_dump(job.description(), sort_keys=False, allow_unicode=True)
-    shown = [(document, _passage(document)) for document in documents]
+    job_yaml = yaml.safe_dump(job.description(), sort_keys=False, allow_unicode=True)
+    passages = [(document, _passage(document)) for document in documents]
     colours = {label: number % _COLOURS for label, number in labels_of(documents).items()}
-    values |= {"job": job, "job_yaml": said, "documents": shown, "colours": colours, "charts": charts}
-    values |= {"style": Markup(style), "digest": digest, "version": __version__, "now": datetime.now(UTC)}  # noqa: S704  our own file
+    values |= {"job": job, "job_yaml": job_yaml, "documents": passages, "colours": colours, "charts": charts}
+    values |= {"style": Markup(style), "digest": digest, "version": __version__, "now": datetime.now(UTC)}  # noqa: S704  own file
     return _environment().get_template(template).render(values)
 
 
 def _environment() -> Environment:
-    """Autoescape for all, whatever a template's name."""
+    """Return the Jinja environment. Autoescape is on for every template, whatever its name."""
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_shown,
+        finalize=_escape_invisible,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -50,17 +54,17 @@ def _environment() -> Environment:
     return environment
 
 
-def _shown(value: Any) -> Any:
-    """Every value that a template writes goes through here, and then is escaped."""
+def _escape_invisible(value: Any) -> Any:
+    """Replace invisible characters in a value. Jinja calls it for every value and escapes the result."""
     return escape_invisible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _passage(document: Document) -> Passage:
-    return passage(document.text, document.spans, _PASSAGE)
+    return passage(document.text, document.spans, _PASSAGE_LENGTH)
 
 
 def _figure(value: float | str | None) -> str:
-    """A number of any size, or a dash."""
+    """Format a number of any size, or a dash for None."""
     if value is None:
         return "\u2013"
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""The page of an output: what ran, how fast, what came out and what did not."""
+"""The HTML report of an output: what ran, throughput, answers and dead letters."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +25,14 @@ from distilray.pipeline.sink.first_rows import read_first_rows
 from distilray.pipeline.sink.output import MANIFEST
 from distilray.pipeline.sink.plan_file import MANIFEST_ADVICE, as_job_error
 
-_PLACES, _ROWS, _TEXTS, _READERS = 16, 2048, 128, 4  # units, answered rows and texts of each, read at once
+_UNITS, _ROWS_PER_UNIT, _TEXTS_PER_UNIT = 16, 2048, 128  # at most, in the samples
+_READERS = 4  # threads
 _STAGES = ("read", "tokenize", "predict", "write")
-_COMPARED = {
+_COMPARED_KEYS = {
     "tokens": "tokens of the texts",
     "computed_tokens": "computed tokens",
     "devices": "devices",
-    "rate": "tokens a second and device",
+    "rate": "tokens per second per device",
     "device_hours": "device-hours",
     "hours": "hours",
     "cost": "cost",
@@ -39,10 +40,11 @@ _COMPARED = {
 
 
 def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
-    """HTML of the output at `uri`, a folder or a URI; `rows`: sample documents, which are read from the corpus.
+    """Return the HTML report of the output at `uri`, a folder or a URI.
 
-    Nothing is written, and no model is loaded. overrides: keys of storage_options, as `a.b=value`. Raises JobError if there
-    is no output, StoreError if its store fails, IncompleteError for objects that are not as they were committed.
+    It writes nothing and loads no model. overrides: keys of storage_options, as `a.b=value`. rows: the number of sample
+    documents, whose texts are read from the corpus. Raises JobError if there is no output, StoreError if its store
+    fails, and IncompleteError if an object differs from what was committed.
     """
     if rows < 0:
         raise JobError(f"--rows: expected 0 or more, got {rows}")
@@ -51,7 +53,7 @@ def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
     with as_job_error(f"{uri}/{MANIFEST}", MANIFEST_ADVICE):
         timing = _timing(facts.manifest.get("timing", {}))
         forecast = _forecast(facts.manifest.get("forecast", {}))
-    answers, sampled, places = _answers(facts)
+    answers, sampled_rows, sampled_units = _answers(facts)
     return render(
         "report.html.j2",
         facts.job,
@@ -59,59 +61,62 @@ def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
         uri=uri,
         facts=facts,
         sums=facts.sums,
-        row_rates=_throughput(facts),
+        throughput=_row_rates(facts),
         timing=timing,
         forecast=forecast,
         lengths=lengths,
         problem=problem,
         rows=rows,
         answers=answers,
-        sampled=sampled,
-        places=places,
-        letters=read_dead_letters(facts.output, facts.sums["dead"], facts.listed.keys()),
+        sampled_rows=sampled_rows,
+        sampled_units=sampled_units,
+        dead_letters=read_dead_letters(facts.output, facts.sums["dead"], facts.listed.keys()),
     )
 
 
 def _corpus(facts: OutputFacts, rows: int) -> tuple[list[Document], Lengths | None, str | None]:
-    """What only the corpus knows, or why it cannot be read: it may be gone by now. Raises as `report_page` does."""
+    """Return the sample documents and the lengths from the corpus, or the reason why the corpus cannot be read.
+
+    Raises JobError, StoreError or IncompleteError as `report_page` does.
+    """
     tasks = facts.job.tasks
-    heads = sample_answers(facts.output, facts.committed, tasks, rows)
-    some = list(safe_first_rows(facts.output, spread_units(facts.committed, _PLACES), [s.ROW], 1))
+    sampled_answers = sample_answers(facts.output, facts.committed, tasks, rows)
+    sampled_units = list(safe_first_rows(facts.output, spread_units(facts.committed, _UNITS), [s.ROW], 1))
     try:
-        documents = sample_documents(heads, facts.plan, tasks, rows)
-        return documents, lengths_of(sample_rows(facts.plan, some, _TEXTS)), None
+        documents = sample_documents(sampled_answers, facts.plan, tasks, rows)
+        return documents, lengths_of(sample_rows(facts.plan, sampled_units, _TEXTS_PER_UNIT)), None
     except (JobError, ShardError, OSError) as error:
         return [], None, explain(error)
 
 
-def _throughput(facts: OutputFacts) -> RowRates | None:
+def _row_rates(facts: OutputFacts) -> RowRates | None:
     starts = start_times(facts.output.fs, facts.output.root)
     return row_rates(facts.listed, {unit.name: unit.rows for unit in facts.plan.units}, starts)
 
 
 def _answers(facts: OutputFacts) -> tuple[list[AnswerSummary], int, int]:
-    """Of each task; the rows whose scores were read, and their units."""
+    """Return the summary of each task, the number of sampled rows and the number of units they come from."""
     names = [task.name for task in facts.job.tasks]
-    units = spread_units(facts.committed, _PLACES)
+    units = spread_units(facts.committed, _UNITS)
     with ThreadPoolExecutor(_READERS) as pool:
-        tables = list(pool.map(lambda unit: read_first_rows(facts.output, unit, names, _ROWS).rows, units))
+        tables = list(pool.map(lambda unit: read_first_rows(facts.output, unit, names, _ROWS_PER_UNIT).rows, units))
     if not tables:
         return [], 0, 0
     table, labels = pa.concat_tables(tables), facts.sums["labels"]
-    found = [summarize_answers(task, labels.get(task.name, {}), table[task.name]) for task in facts.job.tasks]
-    return found, table.num_rows, len(units)
+    summaries = [summarize_answers(task, labels.get(task.name, {}), table[task.name]) for task in facts.job.tasks]
+    return summaries, table.num_rows, len(units)
 
 
-def _timing(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the run that finished the job; {} if there is none."""
-    if not said or not said["units"]:
+def _timing(timing: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest's timing with the shares of the workers' time, or {} if no run has finished the job."""
+    if not timing or not timing["units"]:
         return {}
-    spent = TimeSpent(**{field.name: said[field.name] for field in fields(TimeSpent)})
-    return {"spent": spent, "shares": shares(spent), "stages": {name: said[name] for name in _STAGES}, **said}
+    spent = TimeSpent(**{field.name: timing[field.name] for field in fields(TimeSpent)})
+    return {"spent": spent, "shares": shares(spent), "stages": {name: timing[name] for name in _STAGES}, **timing}
 
 
-def _forecast(said: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """What, predicted and actual, where either is known."""
-    predicted, actual = said.get("predicted") or {}, said.get("actual") or {}
-    found = [(title, predicted.get(key), actual.get(key)) for key, title in _COMPARED.items()]
-    return [row for row in found if row[1:] != (None, None)]
+def _forecast(forecast: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return the title, the predicted and the actual value of each figure for which one of the two is known."""
+    predicted, actual = forecast.get("predicted") or {}, forecast.get("actual") or {}
+    figures = [(title, predicted.get(key), actual.get(key)) for key, title in _COMPARED_KEYS.items()]
+    return [row for row in figures if row[1:] != (None, None)]

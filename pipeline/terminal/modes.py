@@ -1,4 +1,4 @@
-"""The ways to show the progress of a run."""
+"""The modes of progress output."""
 
 from typing import Literal, get_args
 

@@ -1,4 +1,4 @@
-"""How far a run is: one account of it, shown as a live view on a terminal, as plain lines, or as JSON lines."""
+"""The progress of a run, shown as a live view on a terminal, as plain lines, or as JSON lines."""
 
 import json
 import threading
@@ -22,73 +22,76 @@ from distilray.pipeline.engines.bottleneck import StageTimes, bottleneck
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.terminal.modes import Mode
 
-if TYPE_CHECKING:  # commands that only show results import no torch
+if TYPE_CHECKING:  # commands that only show results must not import torch
     from distilray.pipeline.commands.run import RunStart
 
-_EVERY = 30.0  # seconds between two lines at most
-_STEP = 0.05  # of the rows: after so many a line comes sooner,
-_SOONEST = 5.0  # but not within so many seconds of the one before
-_WINDOW = 300.0  # seconds that the present speed is taken from: a unit is about a minute of a device
-_FRAMES = 4  # of the live view, a second
+_MAX_INTERVAL = 30.0  # seconds between two lines
+_ROW_STEP = 0.05  # share of the rows after which a line comes before _MAX_INTERVAL
+_MIN_INTERVAL = 5.0  # seconds between two such lines
+_SPEED_WINDOW = 300.0  # seconds over which the current speed is measured: a unit takes a device about a minute
+_FRAMES = 4  # redraws of the live view per second
 
 Figures = dict[str, Any]
 
 
-class Tally:
-    """What a run has done so far; a thread that shows it may read it at any time."""
+class RunProgress:
+    """The counts of a run so far. Any thread may read them at any time."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._begun: RunStart | None = None
-        self._done, self._computed, self._clock = Stats(), Stats(), StageTimes()
-        self._steps: deque[tuple[float, int, int]] = deque()  # when so many rows were done, and tokens of this run
+        self._run: RunStart | None = None
+        self._done, self._computed, self._stage_times = Stats(), Stats(), StageTimes()
+        self._history: deque[tuple[float, int, int]] = deque()  # time, rows done, tokens that this run computed
 
     def start(self, start: "RunStart") -> None:
-        """As `execute` and `retry` call it."""
+        """Record the start of a run. `execute` and `retry` call it."""
         with self._lock:
-            self._begun, self._done = start, start.done
-            self._steps.append((time.monotonic(), _rows(start.done), 0))
-            self._first = self._steps[0]
+            self._run, self._done = start, start.done
+            self._history.append((time.monotonic(), _rows(start.done), 0))
+            self._first = self._history[0]
 
     def add(self, commit: Commit) -> None:
-        """As `execute` and `retry` call it."""
+        """Add the counts of a commit. `execute` and `retry` call it."""
         with self._lock:
             self._done += commit.stats
             self._computed += commit.stats
-            self._clock.add(commit.timing)
-            self._steps.append((time.monotonic(), _rows(self._done), self._computed.tokens))
-            self._forget(self._steps[-1][0])
+            self._stage_times.add(commit.timing)
+            self._history.append((time.monotonic(), _rows(self._done), self._computed.tokens))
+            self._trim_history(self._history[-1][0])
 
-    def _forget(self, now: float) -> None:
-        """What the present speed is not taken from; one step before it is its beginning."""
-        while len(self._steps) > 1 and self._steps[1][0] < now - _WINDOW:
-            self._steps.popleft()
+    def _trim_history(self, now: float) -> None:
+        """Drop the entries before the speed window, except the last of them. The speed counts from that one."""
+        while len(self._history) > 1 and self._history[1][0] < now - _SPEED_WINDOW:
+            self._history.popleft()
 
     def figures(self, *, ended: bool = False) -> Figures | None:
-        """The keys of JSON lines, but for `event`; None before `start`. Speed is the present one, of an ended run the mean."""
+        """Return the keys of a JSON line, without `event`, or None before `start`.
+
+        ended: whether the run has ended. The speed is that of the whole run then, else that of the speed window.
+        """
         with self._lock:
-            if self._begun is None:
+            if self._run is None:
                 return None
-            begun, now = self._begun, time.monotonic()
-            self._forget(now)
-            since, rows, tokens = self._first if ended else self._steps[0]
+            run, now = self._run, time.monotonic()
+            self._trim_history(now)
+            since, rows, tokens = self._first if ended else self._history[0]
             seconds = max(now - since, 1e-9)
-            pace = (_rows(self._done) - rows) / seconds
-            left = begun.rows - _rows(self._done)
-            spent = self._clock.spent()
+            rows_per_second = (_rows(self._done) - rows) / seconds
+            rows_left = run.rows - _rows(self._done)
+            spent = self._stage_times.spent()
             return {
                 "time": datetime.now(UTC).isoformat(timespec="seconds"),
                 "seconds": round(now - self._first[0], 1),
-                "rows_planned": begun.rows,
+                "rows_planned": run.rows,
                 "rows_done": _rows(self._done),
-                "units_planned": begun.units,
+                "units_planned": run.units,
                 "units_done": self._done.units,
                 "dead": dict(self._done.dead),
                 "tokens": self._computed.tokens,
                 "computed_tokens": self._computed.computed_tokens,
                 "tokens_per_second": round((self._computed.tokens - tokens) / seconds, 1),
-                "seconds_left": round(left / pace, 1) if pace else None,
-                "workers": {name: asdict(actors) for name, actors in begun.actors().items()},
+                "seconds_left": round(rows_left / rows_per_second, 1) if rows_per_second else None,
+                "workers": {name: asdict(actors) for name, actors in run.actors().items()},
                 "timing": {name: round(value, 3) for name, value in asdict(spent).items()},
                 "bottleneck": bottleneck(spent) if spent.units else None,
             }
@@ -99,98 +102,108 @@ def _rows(stats: Stats) -> int:
 
 
 @contextmanager
-def watching(console: Console, mode: Mode) -> Iterator["Tally | _Lines"]:
-    """What `execute` and `retry` tell of their work, by its methods `start` and `add`, is shown while this is open.
+def show_progress(console: Console, mode: Mode) -> Iterator["RunProgress | _ProgressLines"]:
+    """Show the progress of a run while the context is open.
 
-    auto: live on a terminal, lines elsewhere. Raises JobError if `live` has no terminal.
+    Pass the methods `start` and `add` of the yielded object to `execute` or `retry`. mode: `auto` means `live` on a
+    terminal and `lines` elsewhere. Raises JobError if the mode is `live` and the console is no terminal.
     """
     if mode == "live" and not console.is_interactive:
-        raise JobError("progress: live needs a terminal, and there is none; use auto, lines, json or none")
+        raise JobError("progress: live needs a terminal, and the output is not one; use auto, lines, json or none")
     if mode == "auto":
         mode = "live" if console.is_interactive else "lines"
-    tally = Tally()
+    progress = RunProgress()
     if mode == "none":
-        yield tally
+        yield progress
     elif mode == "live":
         with Live(
-            get_renderable=lambda: _view(tally.figures()), console=console, refresh_per_second=_FRAMES, transient=True
+            get_renderable=lambda: _live_view(progress.figures()),
+            console=console,
+            refresh_per_second=_FRAMES,
+            transient=True,
         ):
-            yield tally
+            yield progress
     else:
-        shown = _json if mode == "json" else _line
-        lines = _Lines(tally, lambda event, figures: console.out(shown(event, figures), highlight=False))
+        render = _json_line if mode == "json" else _text_line
+        lines = _ProgressLines(progress, lambda event, figures: console.out(render(event, figures), highlight=False))
         with lines.open():
             yield lines
 
 
-class _Lines:
-    """A line at the start, one at the end, and between them as often as `_EVERY`, `_STEP` and `_SOONEST` say."""
+class _ProgressLines:
+    """Printer of progress lines: one at the start, one at the end, and lines between them.
 
-    def __init__(self, tally: Tally, show: Callable[[str, Figures], None]) -> None:
-        self._tally, self._show = tally, show
+    A line between them comes after `_MAX_INTERVAL` seconds. It comes earlier if `_ROW_STEP` of the rows are done, but
+    not within `_MIN_INTERVAL` seconds of the previous line.
+    """
+
+    def __init__(self, progress: RunProgress, show: Callable[[str, Figures], None]) -> None:
+        self._progress, self._show = progress, show
         self._lock, self._ended = threading.Lock(), threading.Event()
-        self._said, self._rows = 0.0, 0  # when, and of how many rows, the last line was
-        self._beat = threading.Thread(target=self._beats, daemon=True)
+        self._last_time, self._last_rows = 0.0, 0  # of the last line
+        self._timer = threading.Thread(target=self._show_periodically, daemon=True)
 
     def start(self, start: "RunStart") -> None:
-        self._tally.start(start)
-        self._tell("start")
-        self._step = max(start.rows * _STEP, 1)
-        self._beat.start()
+        self._progress.start(start)
+        self._show_if_due("start")
+        self._step = max(start.rows * _ROW_STEP, 1)
+        self._timer.start()
 
     def add(self, commit: Commit) -> None:
-        self._tally.add(commit)
-        self._tell("progress", lambda figures: figures["rows_done"] - self._rows >= self._step, _SOONEST)
+        self._progress.add(commit)
+        self._show_if_due(
+            "progress", lambda figures: figures["rows_done"] - self._last_rows >= self._step, _MIN_INTERVAL
+        )
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Ends with a line that says whether the run came to its end."""
+        """Show lines while the context is open. The last line has the event `end`, or `stopped` after an exception."""
         event = "stopped"
         try:
             yield
             event = "end"
         finally:
             self._ended.set()
-            if self._beat.is_alive():
-                self._beat.join()
-            self._tell(event)
+            if self._timer.is_alive():
+                self._timer.join()
+            self._show_if_due(event)
 
-    def _beats(self) -> None:
-        while not self._ended.wait(max(self._said + _EVERY - time.monotonic(), 0)):
-            self._tell("progress", after=_EVERY)
+    def _show_periodically(self) -> None:
+        while not self._ended.wait(max(self._last_time + _MAX_INTERVAL - time.monotonic(), 0)):
+            self._show_if_due("progress", after=_MAX_INTERVAL)
 
-    def _tell(self, event: str, due: Callable[[Figures], bool] = lambda _: True, after: float = 0) -> None:
-        """If it is due, and so many seconds after the last one."""
+    def _show_if_due(self, event: str, due: Callable[[Figures], bool] = lambda _: True, after: float = 0) -> None:
+        """Show a line if `due` holds for its figures and `after` seconds have passed since the last line."""
         with self._lock:
-            if time.monotonic() < self._said + after:
+            if time.monotonic() < self._last_time + after:
                 return
-            figures = self._tally.figures(ended=event in ("end", "stopped"))
+            figures = self._progress.figures(ended=event in ("end", "stopped"))
             if figures is not None and due(figures):
-                self._said, self._rows = time.monotonic(), figures["rows_done"]
+                self._last_time, self._last_rows = time.monotonic(), figures["rows_done"]
                 self._show(event, figures)
 
 
-def _json(event: str, figures: Mapping[str, Any]) -> str:
+def _json_line(event: str, figures: Mapping[str, Any]) -> str:
     return json.dumps({"event": event, **figures}, allow_nan=False)
 
 
-def _line(event: str, figures: Figures) -> str:
-    return f"distilray {_clock(figures['seconds'])} {event}: {', '.join(_words(figures))}{_reason(figures)}"
+def _text_line(event: str, figures: Figures) -> str:
+    return f"distilray {_clock(figures['seconds'])} {event}: {', '.join(_phrases(figures))}{_bottleneck(figures)}"
 
 
-def _view(figures: Figures | None) -> Group | Text:
-    """The bar, and what does not fit beside it below."""
+def _live_view(figures: Figures | None) -> Group | Text:
+    """Return the live view: a bar with the rows beside it, and the other figures below it."""
     if figures is None:
         return Text("distilray: starting")
-    done, *others = _words(figures)
+    rows, *others = _phrases(figures)
     top = Table.grid(padding=(0, 1))
     bar = ProgressBar(max(figures["rows_planned"], 1), figures["rows_done"], width=30)
-    top.add_row(f"distilray {_clock(figures['seconds'])}", bar, done)
-    return Group(top, Text(", ".join(others) + _reason(figures), style="dim"))
+    top.add_row(f"distilray {_clock(figures['seconds'])}", bar, rows)
+    return Group(top, Text(", ".join(others) + _bottleneck(figures), style="dim"))
 
 
-def _words(figures: Figures) -> Iterator[str]:
-    """The same for a person."""
+def _phrases(figures: Figures) -> Iterator[str]:
+    """Yield the figures as short phrases, rows first."""
     planned, done = figures["rows_planned"], figures["rows_done"]
     yield f"{done:,} of {planned:,} rows ({done / max(planned, 1):.0%})"
     yield f"{figures['units_done']:,} of {figures['units_planned']:,} units"
@@ -201,12 +214,12 @@ def _words(figures: Figures) -> Iterator[str]:
     dead = ", ".join(f"{reason} {rows:,}" for reason, rows in figures["dead"].items())
     yield f"dead letters: {dead or 'none'}"
     for stage, actors in figures["workers"].items():
-        waiting = f", {actors['waiting']} waiting for a place" if actors["waiting"] else ""
+        waiting = f", {actors['waiting']} waiting for resources" if actors["waiting"] else ""
         yield f"{stage} {actors['busy']} of {actors['running']} busy{waiting}"
 
 
-def _reason(figures: Figures) -> str:
-    """What the speed is limited by so far."""
+def _bottleneck(figures: Figures) -> str:
+    """Return what limits the speed so far, as the end of a line."""
     return f"; {figures['bottleneck']}" if figures["bottleneck"] else ""
 
 

@@ -1,4 +1,4 @@
-"""What a person sees: how far the run is, then a short summary."""
+"""The summary of a finished run: figures, sample rows and a query for the output."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -14,33 +14,31 @@ from distilray.pipeline.job.job import Job
 from distilray.pipeline.render.answers import sample_answers, sample_documents
 from distilray.pipeline.render.escape import escape_line
 from distilray.pipeline.sink.output import open_output
-from distilray.pipeline.terminal.text import highlighted, plainly
+from distilray.pipeline.terminal.text import highlighted, plain_text
 
-if TYPE_CHECKING:  # commands that only show results import no torch
+if TYPE_CHECKING:  # commands that only show results must not import torch
     from distilray.pipeline.commands.run import Result
 
-_SNIPPET = 220  # characters
+_PASSAGE_LENGTH = 220  # characters
 _SAMPLES = 5
-
-
-_OF_OUTPUT = ("fingerprint", "shards", "padding", "truncated", "labels", "backends")
-_COUNTED = ("units", "rows", "dead", "tokens", "computed_tokens")
+_OUTPUT_KEYS = ("fingerprint", "shards", "padding", "truncated", "labels", "backends")
+_COUNT_KEYS = ("units", "rows", "dead", "tokens", "computed_tokens")
 
 
 def figures(result: "Result") -> dict[str, Any]:
-    """The figures of the whole output as its manifest has them, and what this run did, as plain data of a few lines."""
+    """Return the figures of the whole output from its manifest, and the counts of this run, as plain data."""
     computed, timing = asdict(result.computed), result.account["timing"]
     return {
         "sink": result.job.sink.uri,
-        **{name: result.manifest[name] for name in (*_OF_OUTPUT, *_COUNTED)},
-        "this_run": {"seconds": result.seconds, **{name: computed[name] for name in _COUNTED}},
+        **{name: result.manifest[name] for name in (*_OUTPUT_KEYS, *_COUNT_KEYS)},
+        "this_run": {"seconds": result.seconds, **{name: computed[name] for name in _COUNT_KEYS}},
         "bottleneck": timing["bottleneck"],
         "advice": timing["advice"],
     }
 
 
 def summary(result: "Result") -> Table:
-    """The figures of the whole output, and the speed of this run."""
+    """Return a table of the figures of the whole output and of the speed of this run."""
     manifest = result.manifest
     computed = result.computed
     speed = f"{computed.tokens / result.seconds:,.0f} tokens/s" if computed.units else "nothing left to compute"
@@ -49,21 +47,21 @@ def summary(result: "Result") -> Table:
         "rows", f"{manifest['rows']:,} answered in {manifest['units']:,} units of {manifest['shards']:,} shards"
     )
     table.add_row("tokens", f"{manifest['tokens']:,}; this run {computed.tokens:,} in {result.seconds:.1f} s, {speed}")
-    for name, words in _account(result) if computed.units else ():
-        table.add_row(name, plainly(words))
-    table.add_row("backend", plainly("; ".join(manifest["backends"])))
+    for name, text in _account(result) if computed.units else ():
+        table.add_row(name, plain_text(text))
+    table.add_row("backend", plain_text("; ".join(manifest["backends"])))
     table.add_row("padding", f"{manifest['padding']:,} of {manifest['computed_tokens']:,} computed tokens")
     for name, counts in manifest["labels"].items():
-        table.add_row(name, plainly(_counts(counts)))
-    table.add_row("dead letters", plainly(_counts(manifest["dead"])))
+        table.add_row(name, plain_text(_counts(counts)))
+    table.add_row("dead letters", plain_text(_counts(manifest["dead"])))
     for name, rows in manifest["truncated"].items():
         if rows:
-            table.add_row("truncated", f"{name}: {rows:,} rows were cut, as the task asks for")
+            table.add_row("truncated", f"{name}: {rows:,} rows were truncated, as the task is configured")
     return table
 
 
 def _account(result: "Result") -> Iterator[tuple[str, str]]:
-    """What this run took, beside what was predicted of it."""
+    """Yield the bottleneck, the advice, and what this run used beside the forecast, as titles and texts."""
     timing, forecast = result.account["timing"], result.account["forecast"]
     predicted, actual = forecast["predicted"] or {}, forecast["actual"]
     yield "bottleneck", timing["bottleneck"]
@@ -75,9 +73,9 @@ def _account(result: "Result") -> Iterator[tuple[str, str]]:
         ("cost", "cost", ",.2f"),
     ):
         if (value := actual[key]) is not None:
-            before = predicted.get(key)
-            said = _unpredicted(predicted) if before is None else f"{before:{form}} predicted"
-            yield title, f"{value:{form}}{' tokens' if key == 'computed_tokens' else ''}; {said}"
+            forecast_value = predicted.get(key)
+            comparison = _no_forecast(predicted) if forecast_value is None else f"{forecast_value:{form}} predicted"
+            yield title, f"{value:{form}}{' tokens' if key == 'computed_tokens' else ''}; {comparison}"
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -85,28 +83,28 @@ def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in ordered) or "none"
 
 
-def _unpredicted(predicted: Mapping[str, Any]) -> str:
-    """Why there is no figure."""
+def _no_forecast(predicted: Mapping[str, Any]) -> str:
+    """Return the reason for a missing prediction."""
     if not predicted:
-        return "no forecast in this plan"
+        return "the plan has no forecast"
     if device := predicted["device"]:
-        return f"not predicted, since the rate and tokens_per_pack of the plan are for {device}: neither was used here"
-    return "not predicted, since no device was calibrated"
+        return f"not predicted: the rate and tokens_per_pack of the plan are for {device}; this run used neither"
+    return "not predicted: no device was calibrated"
 
 
 def samples(result: "Result") -> Iterator[Text]:
-    """A few answered rows: a passage of each with its entities in colour, and the answers of other tasks."""
+    """Yield a few answered rows: a passage of each with its spans in colour, and the answers of the other tasks."""
     job, plan = result.job, result.plan
     try:
-        heads = sample_answers(open_output(job.sink), plan.units, job.tasks, _SAMPLES)
-        found = sample_documents(heads, plan, job.tasks, _SAMPLES)
-    except (JobError, ShardError, OSError) as error:  # the corpus may be gone by now; the answers are there
+        answers = sample_answers(open_output(job.sink), plan.units, job.tasks, _SAMPLES)
+        documents = sample_documents(answers, plan, job.tasks, _SAMPLES)
+    except (JobError, ShardError, OSError) as error:  # the corpus may be gone; the answers are complete
         yield Text(f"no sample rows: {escape_line(explain(error))}", style="dim")
         return
-    yield from highlighted(found, _SNIPPET)
+    yield from highlighted(documents, _PASSAGE_LENGTH)
 
 
-def where_to_look(job: Job) -> Text:
-    """Where the output lies and a query for it."""
+def query_hint(job: Job) -> Text:
+    """Return the path of the data objects and a DuckDB query that reads them."""
     data = f"{job.sink.uri.rstrip('/')}/data/*.parquet"
     return Text(f'output        {data}\nquery         duckdb -c "{job.tasks[0].query(data)}"')

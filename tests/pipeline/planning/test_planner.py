@@ -82,7 +82,7 @@ def test_a_sample_tells_the_tokens_of_a_large_corpus(checkpoint: Path, tmp_path:
     job = job_of(tmp_path, task, unit_bytes=10**5)
     said = forecast_of(job)
     assert said.sampled_rows < 2500
-    (tokenizer,) = open_passes(job.tasks, open_checkpoints(job.tasks))[0].tokenizings
+    (tokenizer,) = open_passes(job.tasks, open_checkpoints(job.tasks))[0].tokenizer_groups
     assert said.tokens == pytest.approx(len(tokenizer.tokenizer(pa.array(texts)).input_ids), rel=0.1)
 
 
@@ -119,7 +119,7 @@ def test_a_large_corpus_is_calibrated_once_and_resumes_pack_the_same_way(
     for name in sorted((tmp_path / "out/data").iterdir())[1::2]:
         name.unlink()
     (tmp_path / "out/_SUCCESS").unlink()
-    monkeypatch.setattr(PredictUnit, "pace", lambda *_: pytest.fail("a resume calibrates nothing"))
+    monkeypatch.setattr(PredictUnit, "measure_throughput", lambda *_: pytest.fail("a resume calibrates nothing"))
     budgets = []
     init = PredictUnit.__post_init__
 
@@ -142,7 +142,7 @@ def test_a_budget_that_is_given_needs_no_calibration(
 ) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
     monkeypatch.setattr(planning, "_WORTH_CALIBRATING", 0)
-    monkeypatch.setattr(PredictUnit, "pace", lambda *_: pytest.fail("a budget was given"))
+    monkeypatch.setattr(PredictUnit, "measure_throughput", lambda *_: pytest.fail("a budget was given"))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)}, tokens_per_pack=600)
     assert execute(job).plan.tokens_per_pack == 600
 
@@ -152,7 +152,7 @@ def test_what_was_measured_on_another_kind_of_device_is_not_used(
 ) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
     monkeypatch.setattr(planning, "_WORTH_CALIBRATING", 0)
-    monkeypatch.setattr(PredictUnit, "pace", lambda *_: Throughput(4096, 1e6, True, "NVIDIA H100"))
+    monkeypatch.setattr(PredictUnit, "measure_throughput", lambda *_: Throughput(4096, 1e6, True, "NVIDIA H100"))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)})
     result = execute(job)
     stored = open_output(job.sink).load_plan(job, result.manifest["fingerprint"])
@@ -162,7 +162,7 @@ def test_what_was_measured_on_another_kind_of_device_is_not_used(
     assert result.plan.tokens_per_pack is None
     assert result.manifest["forecast"]["predicted"]["device_hours"] is None
     assert "4096, was measured on NVIDIA H100: not used on a CPU" in caplog.text
-    assert "are for NVIDIA H100: neither was used here" in printed(summary(result))
+    assert "are for NVIDIA H100; this run used neither" in printed(summary(result))
     gpus = planning.ComputeTarget(on_gpu=True, pools=None, on_cluster=False)
     assert planning.drop_foreign_calibration(stored, gpus) == stored
 

@@ -47,4 +47,4 @@ def test_answers_without_spans_are_lines_and_long_lists_are_counted() -> None:
     assert "topic: label0 0.500" in line.plain
     assert "label5" not in line.plain
     assert "and 4 more" in line.plain
-    assert "did not read all of the text" in line.plain
+    assert "read only part of the text" in line.plain

@@ -34,7 +34,7 @@ TASKS: list[Task] = [
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 def test_a_sample_without_an_answered_row_has_no_scores(task: Task) -> None:
-    kind = task.kind(CONFIG)
+    kind = task.answer_type(CONFIG)
     for column in (pa.chunked_array([], kind), pa.chunked_array([pa.array([], kind)])):
         found = summarize_answers(task, {}, column)
         assert (found.chart, found.mean, found.labels) == (None, None, ())

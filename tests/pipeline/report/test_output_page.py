@@ -82,7 +82,7 @@ def test_every_task_is_shown(job: Job, html: str) -> None:
     assert "chosen:" in shown
     assert "48 components" in shown
     assert any(entity["text"] in page.marks for entity in first["entities"])
-    assert "The text was cut for this task" in shown
+    assert "The text was truncated for this task" in shown
     assert shown.count("row ") >= 20
 
 
@@ -99,7 +99,7 @@ def test_lengths_are_of_a_sample_that_is_named(html: str) -> None:
     lengths = sorted(len(text) for text in HOSTILE * 4 + HOSTILE[:2])
     assert f"shortest {lengths[0]} characters" in text
     assert f"longest {lengths[-1]:,}" in text
-    assert re.search(r"A sample: [23]\d documents from 1\d places of the corpus", text)
+    assert re.search(r"A sample: [23]\d documents from 1\d units of the corpus", text)
 
 
 def test_an_unfinished_output_has_a_page_that_says_so(job: Job, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_an_unfinished_output_has_a_page_that_says_so(job: Job, tmp_path: Path) 
     assert f"Unfinished: {len(lost) - 3} of {len(lost)} units are committed" in page.text
     assert page.figures["rows"] == str(rows)
     assert page.figures["units"] == str(len(lost) - 3)
-    assert "Known once a run has finished the job" in page.text
+    assert "Available after a run has finished the job" in page.text
     for file in lost[3:]:
         file.unlink()
     page = Page(report_page(str(tmp_path / "out")))
@@ -158,8 +158,8 @@ def test_rows_over_time_are_those_of_each_run_and_pauses_are_left_out() -> None:
     ]
     assert found.chart is not None
     # the last bar has all of what was put at its edge
-    assert [bar.says.split(": ")[1] for bar in found.chart.bars] == [
-        "8 rows a second", "10.7 rows a second", "8 rows a second", "5.33 rows a second",
+    assert [bar.label.split(": ")[1] for bar in found.chart.bars] == [
+        "8 rows per second", "10.7 rows per second", "8 rows per second", "5.33 rows per second",
     ]  # fmt: skip
     assert row_rates({"u": {}}, {"u": 1}, starts) is None
     assert row_rates({}, {}, starts) is None

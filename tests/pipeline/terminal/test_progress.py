@@ -23,7 +23,7 @@ from distilray.pipeline.engines.actor_pools import ActorCounts
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import load_job
 from distilray.pipeline.terminal import progress
-from distilray.pipeline.terminal.progress import watching
+from distilray.pipeline.terminal.progress import show_progress
 from tests.support import random_texts, write_shard
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -49,7 +49,7 @@ def job(checkpoint: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line for every 5 % of the rows, however soon."""
-    monkeypatch.setattr(progress, "_SOONEST", 0.0)
+    monkeypatch.setattr(progress, "_MIN_INTERVAL", 0.0)
 
 
 def events(said: str) -> list[dict[str, Any]]:
@@ -138,16 +138,16 @@ def test_a_run_that_is_stopped_says_so_and_a_retry_shows_the_rows_that_it_tries(
 
 
 def test_lines_go_on_while_no_unit_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_EVERY", 0.01)
+    monkeypatch.setattr(progress, "_MAX_INTERVAL", 0.01)
     console = Console(file=io.StringIO())
-    with watching(console, "lines") as watch:
+    with show_progress(console, "lines") as watch:
         watch.start(START)
-        watch.add(COMMIT)  # sooner than _SOONEST: not a line of its own
+        watch.add(COMMIT)  # sooner than _MIN_INTERVAL: not a line of its own
         while console.file.getvalue().count(" progress: ") < 2:
             time.sleep(0.01)
     said = console.file.getvalue().splitlines()
     assert (
-        "start: 100 of 400 rows (25%), 1 of 4 units, dead letters: null_text 10, predict 1 of 2 busy, 1 waiting"
+        "start: 100 of 400 rows (25%), 1 of 4 units, dead letters: null_text 10, predict 1 of 2 busy, 1 waiting for resources"
         in said[0]
     )
     assert "200 of 400 rows (50%), 2 of 4 units" in said[-2]
@@ -155,12 +155,12 @@ def test_lines_go_on_while_no_unit_is_committed(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_what_is_kept_of_commits_does_not_grow_though_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_WINDOW", 0.0)
-    with watching(Console(quiet=True), "none") as watch:
+    monkeypatch.setattr(progress, "_SPEED_WINDOW", 0.0)
+    with show_progress(Console(quiet=True), "none") as watch:
         watch.start(START)
         for _ in range(100):
             watch.add(COMMIT)
-        assert len(watch._steps) < 50
+        assert len(watch._history) < 50
         figures = watch.figures()
         assert (figures["units_done"], figures["tokens"]) == (101, 500_000)
 
@@ -177,7 +177,7 @@ def test_a_terminal_has_a_live_view() -> None:
     reader.start()
     with os.fdopen(theirs, "w") as terminal:
         console = Console(file=terminal, width=200, _environ={"TERM": "xterm"})
-        with watching(console, "auto") as watch:
+        with show_progress(console, "auto") as watch:
             watch.start(START)
             watch.add(COMMIT)
     reader.join()
@@ -199,6 +199,6 @@ def _read(terminal: int) -> bytes:
 def test_a_live_view_without_a_terminal_is_refused(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(job), "--progress", "live"]) == 2
     assert "live needs a terminal" in capsys.readouterr().err
-    with pytest.raises(JobError, match="live needs a terminal"), watching(Console(file=io.StringIO()), "live"):
+    with pytest.raises(JobError, match="live needs a terminal"), show_progress(Console(file=io.StringIO()), "live"):
         pass
     assert not (job.parent / "out").exists()
