@@ -1,4 +1,4 @@
-"""Tasks, checked against their checkpoints."""
+"""The tasks of a job, checked against their checkpoints."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ from distilray.operators.tasks.task import Task, open_checkpoints
 
 @dataclass(frozen=True)
 class CheckedTasks:
-    """Tasks that can be done. answers: their columns; digests: of their checkpoints; passes: through their encoders;
-    tasks_by_pass: the names of the tasks that share each pass."""
+    """Tasks that their checkpoints support.
+
+    answers: the columns of their answers. digests: the digests of their checkpoints. passes: the passes through their
+    encoders. tasks_by_pass: for each pass, the names of the tasks that share it.
+    """
 
     answers: pa.Schema
     digests: list[str]
@@ -21,10 +24,10 @@ class CheckedTasks:
 
 
 def check_tasks(tasks: Sequence[Task]) -> CheckedTasks:
-    """Raises CheckpointError or TaskError if a task cannot be done with its checkpoint."""
+    """Open the checkpoints of tasks. Raises CheckpointError or TaskError if a checkpoint does not support its task."""
     checkpoints = open_checkpoints(tasks)
     passes, _ = open_passes(tasks, checkpoints)
     check_passes(passes)
     fields = [field for task, config in zip(tasks, passes.configs, strict=True) for field in task.output_schema(config)]
-    names = [[tasks[i].name for i in each.tasks] for each in passes.passes]
+    names = [[tasks[i].name for i in encoder_pass.tasks] for encoder_pass in passes.passes]
     return CheckedTasks(pa.schema(fields), [checkpoint.digest() for checkpoint in checkpoints], passes, names)

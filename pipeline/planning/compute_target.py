@@ -1,4 +1,4 @@
-"""Where a job computes, and how its workers are set up."""
+"""Where a job computes, and the settings of its workers."""
 
 import hashlib
 import os
@@ -16,19 +16,24 @@ from distilray.pipeline.engines.actor_pools import ActorPools, size_pools
 from distilray.pipeline.job.job import Compute, Job
 from distilray.pipeline.planning.forecast import Forecast
 
-# a minute of work for a CPU and seconds for a GPU: 32 MiB of text are 8 M tokens, about 2 GB while they are decoded
+# Bytes of text in a unit: a minute of work for a CPU, seconds for a GPU. 32 MiB of text have 8 M tokens, which take
+# about 2 GB of memory while they are decoded.
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
-
-
-_DEADLINE = 300  # seconds without progress, on Ray; the local engine's process is the user's own
-
-
-_STALL, _HANGS = 1800, 6  # seconds; deadlines: of a unit, of a part of it, and of four rows
+# Seconds without progress until a worker on Ray ends. The local engine has no default, because its process is the
+# user's.
+_DEADLINE = 300
+# Seconds without progress until a run on Ray stops, and how many deadlines must fit in: of a unit, of a part, of four
+# rows.
+_STALL, _DEADLINES_PER_STALL = 1800, 6
 
 
 @dataclass(frozen=True)
 class ComputeTarget:
-    """Where a job computes. pools: None for the local engine; joined: on a cluster, and not in this process."""
+    """The devices that a job computes on.
+
+    on_gpu: whether workers compute on GPUs. pools: the actor pools, None for the local engine. on_cluster: whether this
+    process has joined a Ray cluster.
+    """
 
     on_gpu: bool
     pools: ActorPools | None
@@ -36,32 +41,38 @@ class ComputeTarget:
 
     @property
     def devices(self) -> int:
+        """The number of predict workers."""
         return self.pools.predict.max if self.pools else 1
 
     @property
     def unit_bytes(self) -> int:
+        """The default size of a unit, in bytes of text."""
         return _UNIT_BYTES["gpu" if self.on_gpu else "cpu"]
 
 
-def find_target(compute: Compute, ahead: Forecast | None = None, *, start: bool = True) -> ComputeTarget:
-    """The cluster or the machine at hand, with workers in the proportion that the forecast `ahead` tells.
+def find_target(compute: Compute, forecast: Forecast | None = None, *, start: bool = True) -> ComputeTarget:
+    """Find the cluster or the machine to compute on, and size its actor pools.
 
-    start: a cluster may be started, and not just this machine looked at. Raises JobError if it is too small for what the
-    job asks for.
+    forecast: gives the number of tokenizers per predict worker, if it was measured on such a device. start: whether to
+    start a cluster if there is none; otherwise the resources of this machine are counted. Raises JobError if the
+    resources are too small for the job.
     """
     if compute.engine == "local":
         return ComputeTarget(torch.cuda.is_available(), None, on_cluster=False)
     on_cluster = start or "RAY_ADDRESS" in os.environ
-    here = (float(os.cpu_count() or 1), float(torch.cuda.device_count()), None)
-    cpus, gpus, left = import_ray_engine().connect() if on_cluster else here
-    if on_cluster and compute.gpus:  # workers that wait for a place are what an autoscaler acts upon
+    machine = (float(os.cpu_count() or 1), float(torch.cuda.device_count()), None)
+    cpus, gpus, cpus_left = import_ray_engine().connect() if on_cluster else machine
+    if on_cluster and compute.gpus:  # an autoscaler adds nodes only if workers are waiting for resources
         gpus = max(gpus, compute.gpus)
-    per_worker = ahead.tokenizers_per_device if ahead and ahead.is_for(gpus > 0) else None
-    return ComputeTarget(gpus > 0, size_pools(compute, cpus, gpus, per_worker, left), on_cluster)
+    tokenizers = forecast.tokenizers_per_device if forecast and forecast.is_for(gpus > 0) else None
+    return ComputeTarget(gpus > 0, size_pools(compute, cpus, gpus, tokenizers, cpus_left), on_cluster)
 
 
 def check_backend(job: Job, target: ComputeTarget) -> None:
-    """Raises BackendError if a CPU cannot do what the job asks for; a GPU is on another machine: its workers check."""
+    """Raise BackendError if the target is a CPU and does not support the job's dtype and attention.
+
+    A GPU may be on another machine, so its workers check this themselves.
+    """
     if not target.on_gpu:
         compute, cpu = job.compute, torch.device("cpu")
         for checkpoint in open_checkpoints(job.tasks):
@@ -69,25 +80,29 @@ def check_backend(job: Job, target: ComputeTarget) -> None:
 
 
 def isolation_of(job: Job, target: ComputeTarget) -> Isolation:
-    """How this job's workers outlive its rows."""
+    """Return the settings by which the job's workers survive its rows."""
     run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
-    max_failed_rows = MAX_FAILED_ROWS if job.max_dead is None else None  # else the user has said how many may die
+    max_failed_rows = MAX_FAILED_ROWS if job.max_dead is None else None  # else max_dead is the limit
     return Isolation(run, job.compute.deadline or (_DEADLINE if target.pools else None), max_failed_rows)
 
 
 def stall_seconds(compute: Compute) -> float:
-    """Seconds without a unit taken or given after which a run on Ray stops: by itself more than some rows that hang take."""
-    return compute.stall or max(_STALL, _HANGS * (compute.deadline or _DEADLINE))
+    """Return the seconds after which a run on Ray stops if no stage takes or returns a unit.
+
+    The default is longer than the deadlines of a few rows that hang.
+    """
+    return compute.stall or max(_STALL, _DEADLINES_PER_STALL * (compute.deadline or _DEADLINE))
 
 
 def compute_spec(compute: Compute, tokens_per_pack: int | None, target: ComputeTarget) -> ComputeSpec:
-    """How each worker computes."""
+    """Return the settings with which each worker computes. tokens_per_pack: the budget of the plan."""
     threads = target.pools.threads if target.pools else compute.threads
     return ComputeSpec(compute.dtype, compute.attention, compute.tokens_per_pack or tokens_per_pack, threads)
 
 
 def import_ray_engine() -> ModuleType:
-    """Ray takes seconds to import: only where it is used."""
-    from distilray.pipeline.engines import ray_data as graph  # noqa: PLC0415
+    """Import the module of the Ray engine. It is imported only where it is used, because importing Ray takes
+    seconds."""
+    from distilray.pipeline.engines import ray_data  # noqa: PLC0415
 
-    return graph
+    return ray_data

@@ -1,4 +1,7 @@
-"""Whether a corpus is still what was planned: rows of two states of it would be mixed, or new ones not answered."""
+"""The check that a corpus has not changed since it was planned.
+
+Otherwise an output would mix rows of two states of the corpus, or have no answers for new rows.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +16,14 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Job
 from distilray.pipeline.planning.plan import Plan
 
-_AT_ONCE = 16  # questions to a store
+_CONCURRENCY = 16  # requests to a store
 
 
 def check_corpus(job: Job, plan: Plan, *, finished: bool) -> None:
-    """Raises JobError if a shard changed, is gone or is new; of a finished output only if one is new: it needs no other."""
+    """Raise JobError if a shard changed, is missing or is new.
+
+    finished: whether the output is finished. Then only a new shard is an error, because the others are not read again.
+    """
     try:
         listed = {shard.uri: shard.version for shard in list_shards(job.source)}
     except (JobError, StoreError):
@@ -28,36 +34,39 @@ def check_corpus(job: Job, plan: Plan, *, finished: bool) -> None:
     if len(listed) > plan.shards:
         new = sorted(listed.keys() - planned.keys())
         raise JobError(
-            f"the corpus has {len(listed)} shards, the plan in {job.sink.uri} {plan.shards}; new is {', '.join(new[:3])}: "
-            "give new shards a sink of their own"
+            f"the corpus has {len(listed)} shards, the plan in {job.sink.uri} has {plan.shards}; new shards: "
+            f"{', '.join(new[:3])}; compute new shards into another sink"
         )
     if finished:
         return
     if changed := [uri for uri, version in planned.items() if listed.get(uri) != version]:
-        now = f"has {listed[changed[0]]}" if changed[0] in listed else "is gone"
+        current = f"has {listed[changed[0]]}" if changed[0] in listed else "is missing"
         raise JobError(
             f"{len(changed)} of {plan.shards} shards changed since the plan in {job.sink.uri} was made: {changed[0]} had "
-            f"ETag or size {planned[changed[0]]}, now it {now}; put it back, or choose another sink"
+            f"ETag or size {planned[changed[0]]}, now it {current}; restore it, or choose another sink"
         )
 
 
 def check_shards(read: Read, units: Sequence[Unit]) -> None:
-    """Raises JobError if a shard of these units changed, is gone or cannot be reached, StoreError; asks for no other."""
+    """Raise JobError if a shard of these units changed, is missing or cannot be reached. Other shards are not checked.
+
+    Raises StoreError if the store fails.
+    """
     shards = {unit.uri: unit for unit in units}
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_CONCURRENCY) as pool:
         changed = [problem for problem in pool.map(lambda unit: _change(read, unit), shards.values()) if problem]
     if changed:
-        raise JobError(f"{len(changed)} of {len(shards)} shards that have dead letters: {changed[0]}; put it back")
+        raise JobError(f"{len(changed)} of {len(shards)} shards that have dead letters: {changed[0]}; restore it")
 
 
 def _change(read: Read, unit: Unit) -> str | None:
-    """What became of the unit's shard since it was planned."""
+    """Return how the shard of a unit has changed since it was planned, or None."""
     try:
-        read.found(unit)
+        read.locate(unit)
     except ShardError as error:
         return str(error)
     except StoreError:
         raise
-    except Exception as error:  # every store has its own exceptions; all of them mean "cannot be read"
+    except Exception as error:  # each store raises its own exceptions, and all of them mean that it cannot be read
         raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
     return None

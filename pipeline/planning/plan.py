@@ -1,4 +1,4 @@
-"""The plan: a corpus cut into units."""
+"""The plan of a run: a corpus cut into units."""
 
 import hashlib
 import json
@@ -14,14 +14,17 @@ from distilray.pipeline.corpus.listing import Shard
 from distilray.pipeline.corpus.survey import Corpus, partition_values
 from distilray.pipeline.planning.forecast import Forecast
 
-_UNIT_ROWS = 2**16  # however little text they hold on paper: a dictionary can hide gigabytes
+_UNIT_ROWS = 2**16  # the most rows of a unit: with dictionaries, footers report few bytes for gigabytes of text
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run has to do. read: how rows are read; units: in the order of the corpus; tokens_per_pack: the budget that
-    every run packs with, for scores may differ in the last digit with it, None: the device's default; forecast: of it all;
-    empty: URI and version of each shard without rows, which no unit names.
+    """The units of a corpus, and how to read and pack them.
+
+    read: reads the rows of a unit. units: in the order of the corpus. bytes: the size of all shards. text_bytes: their
+    uncompressed bytes of text. tokens_per_pack: the token budget of every run, because scores may differ in the last
+    digit with another; None: the device's default. forecast: of the whole plan. empty: URI and version of each shard
+    without rows, which has no unit.
     """
 
     read: Read
@@ -35,21 +38,22 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows to answer, those of unreadable shards not counted: nobody knows how many they are."""
+        """The rows to answer, without those of unreadable shards, whose number is unknown."""
         return sum(unit.rows for unit in self.units if unit.error is None)
 
     @property
     def dead_shards(self) -> int:
+        """The number of unreadable shards. Each has one unit, and one dead letter."""
         return sum(unit.error is not None for unit in self.units)
 
 
 def cut(corpus: Corpus, unit_bytes: int) -> Plan:
-    """Units of about `unit_bytes` of text, and of at most 65,536 rows."""
-    pieces = (unit for shard in corpus.shards for unit in _units(shard, corpus.read.partitions, unit_bytes))
-    units = tuple(_named(unit, number) for number, unit in enumerate(pieces))
+    """Cut a corpus into units of about `unit_bytes` of text, and of at most 65,536 rows."""
+    unnamed = (unit for shard in corpus.shards for unit in _units(shard, corpus.read.partitions, unit_bytes))
+    units = tuple(_named(unit, number) for number, unit in enumerate(unnamed))
     text_bytes = sum(size for shard in corpus.shards for _, size in shard.groups)
-    used = {unit.uri for unit in units}
-    empty = tuple((shard.uri, shard.version) for shard in corpus.shards if shard.uri not in used)
+    with_units = {unit.uri for unit in units}
+    empty = tuple((shard.uri, shard.version) for shard in corpus.shards if shard.uri not in with_units)
     size = sum(shard.size for shard in corpus.shards)
     return Plan(corpus.read, units, len(corpus.shards), size, text_bytes, empty=empty)
 
@@ -60,25 +64,25 @@ def _units(shard: Shard, partitions: pa.Schema, unit_bytes: int) -> Iterator[Uni
     if shard.error:
         yield replace(unit, rows=1, error=shard.error)
         return
-    before = 0
+    rows_before = 0
     for first, last, rows, size in _runs(shard.groups, unit_bytes):
         pieces = min(rows, max(1, round(size / unit_bytes), -(-rows // _UNIT_ROWS))) if last - first == 1 else 1
         for start, stop in pairwise(rows * piece // pieces for piece in range(pieces + 1)):
-            yield replace(unit, row_groups=(first, last), skip=start, first_row=before + start, rows=stop - start)
-        before += rows
+            yield replace(unit, row_groups=(first, last), skip=start, first_row=rows_before + start, rows=stop - start)
+        rows_before += rows
 
 
 def _runs(groups: Sequence[tuple[int, int]], unit_bytes: int) -> Iterator[tuple[int, int, int, int]]:
-    """First, last + 1, rows and bytes of runs of row groups: each fits a unit, or is one group that does not.
+    """Yield runs of row groups as (first group, last group + 1, rows, bytes).
 
-    The first group of a run has rows.
+    A run fits a unit, or is a single group that does not fit. The first group of a run has rows.
     """
     first, rows, size = 0, 0, 0
     for i, (group_rows, group_bytes) in enumerate(groups):
         if rows and (size + group_bytes > unit_bytes or rows + group_rows > _UNIT_ROWS):
             yield first, i, rows, size
             rows = 0
-        if not rows:  # a group without rows begins no run: writers put one for an empty batch
+        if not rows:  # a group without rows begins no run; some writers write one for an empty batch
             first, size = i, 0
         rows += group_rows
         size += group_bytes
@@ -87,6 +91,6 @@ def _runs(groups: Sequence[tuple[int, int]], unit_bytes: int) -> Iterator[tuple[
 
 
 def _named(unit: Unit, number: int) -> Unit:
-    """The object name: sorted like the corpus, and another if the shard or the cut is another."""
+    """Name a unit. Names sort in the order of the corpus, and differ if the shard or the rows of the unit differ."""
     identity = json.dumps([unit.uri, unit.version, unit.first_row, unit.rows])
     return replace(unit, name=f"{number:06d}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")

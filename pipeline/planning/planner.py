@@ -1,4 +1,4 @@
-"""What a first run settles for all others: the units for the devices at hand, how they pack, and what it will come to."""
+"""The decisions of the first run of a sink, which later runs keep: units, token budget and forecast."""
 
 import logging
 from dataclasses import replace
@@ -20,90 +20,92 @@ from distilray.pipeline.planning.compute_target import (
     stall_seconds,
 )
 from distilray.pipeline.planning.plan import Plan, cut
-from distilray.pipeline.planning.token_sample import forecast, take_sample
+from distilray.pipeline.planning.token_sample import make_forecast, take_sample
 
 log = logging.getLogger(__name__)
 
-_UNITS_A_WORKER = 4  # at least, or workers are idle while others do their last unit
-_SMALLEST = 8  # a unit is so many times smaller for it at most
-_WORTH_CALIBRATING = 64  # full units: ten seconds of calibration are little beside an hour
+_UNITS_PER_WORKER = 4  # at least, so that few workers are idle while others compute their last unit
+_MAX_SHRINK = 8  # units become at most this many times smaller to reach that number
+_WORTH_CALIBRATING = 64  # units of the default size: calibration takes ten seconds, and the run about an hour
 
 
 def make_plan(job: Job, corpus: Corpus, target: ComputeTarget) -> Plan:
-    """Units for the device at hand. Raises as `check_backend` does."""
+    """Cut a corpus into units of a size that suits the target. Raises BackendError as `check_backend` does."""
     check_backend(job, target)
     text_bytes = sum(size for shard in corpus.shards for _, size in shard.groups)
     return cut(corpus, job.compute.unit_bytes or _unit_bytes(target, text_bytes))
 
 
 def _unit_bytes(target: ComputeTarget, text_bytes: int) -> int:
-    """The device's own size, or less if there would be too few units for the workers."""
+    """Return the default unit size of the device, or less if there would be too few units for the workers."""
     if target.devices == 1:
         return target.unit_bytes
-    fair = text_bytes // (_UNITS_A_WORKER * target.devices)
-    return max(target.unit_bytes // _SMALLEST, min(target.unit_bytes, fair))
+    even_share = text_bytes // (_UNITS_PER_WORKER * target.devices)
+    return max(target.unit_bytes // _MAX_SHRINK, min(target.unit_bytes, even_share))
 
 
 def calibrate_plan_safely(job: Job, plan: Plan, passes: EncoderPasses, target: ComputeTarget) -> Plan:
-    """The plan as `settle` has it; without a forecast if looking at a sample fails, or has ended an earlier process."""
-    unsettled = replace(plan, tokens_per_pack=job.compute.tokens_per_pack)
-    with isolation_of(job, target).attempt("plan", "sample") as died:
-        if died:
-            log.warning(
-                "there is no forecast: an earlier process came to its end while it looked at a sample of the corpus"
-            )
-            return unsettled
+    """Calibrate a plan as `calibrate_plan` does, but return it without a forecast if the sample cannot be processed.
+
+    This is so if a row of the sample raises an exception, or if an earlier process ended while it processed the sample.
+    """
+    uncalibrated = replace(plan, tokens_per_pack=job.compute.tokens_per_pack)
+    with isolation_of(job, target).attempt("plan", "sample") as ended_before:
+        if ended_before:
+            log.warning("there is no forecast: an earlier process ended while it processed a sample of the corpus")
+            return uncalibrated
         try:
             return calibrate_plan(job, plan, passes, target)[0]
         except (*USER_ERRORS, *STOP_ERRORS):
             raise
-        except Exception as error:  # of a row: it will be a dead letter
+        except Exception as error:  # caused by a row, which will become a dead letter
             log.warning("there is no forecast: a sample of the corpus raises %s", explain(error))
-            return unsettled
+            return uncalibrated
 
 
 def calibrate_plan(
     job: Job, plan: Plan, passes: EncoderPasses, target: ComputeTarget, *, calibrate: bool = False
 ) -> tuple[Plan, Throughput | None]:
-    """The plan with its token budget and its forecast; the pace of the devices if it was worth to know.
+    """Return the plan with its token budget and its forecast, and the throughput of a device if it was measured.
 
-    It is if `calibrate` says so, or if the corpus is large and the job does not say how to pack.
+    It is measured if `calibrate` is true, or if the corpus is large and the job does not set `tokens_per_pack`.
     """
     given = job.compute.tokens_per_pack
     sample = take_sample(plan, passes)
     if sample is None:
         return replace(plan, tokens_per_pack=given), None
     large = plan.text_bytes >= _WORTH_CALIBRATING * target.unit_bytes
-    pace = _measure_throughput(job, target, sample.table) if calibrate or (large and given is None) else None
-    ahead = forecast(sample, passes, target.devices)
-    if pace is None:
-        return replace(plan, tokens_per_pack=given, forecast=ahead), None
-    ahead = replace(ahead, rate=pace.tokens_per_second, device=pace.device)
-    return replace(plan, tokens_per_pack=given or pace.tokens_per_pack, forecast=ahead), pace
+    measure = calibrate or (large and given is None)
+    throughput = _measure_throughput(job, target, sample.table) if measure else None
+    forecast = make_forecast(sample, passes, target.devices)
+    if throughput is None:
+        return replace(plan, tokens_per_pack=given, forecast=forecast), None
+    forecast = replace(forecast, rate=throughput.tokens_per_second, device=throughput.device)
+    return replace(plan, tokens_per_pack=given or throughput.tokens_per_pack, forecast=forecast), throughput
 
 
 def drop_foreign_calibration(plan: Plan, target: ComputeTarget) -> Plan:
-    """The plan without its rate and its token budget if these were measured on another kind of device."""
-    ahead = plan.forecast
-    if ahead is None or ahead.rate is None or ahead.is_for(target.on_gpu):
+    """Return the plan without its rate and its token budget if these were measured on another kind of device."""
+    forecast = plan.forecast
+    if forecast is None or forecast.rate is None or forecast.is_for(target.on_gpu):
         return plan
-    here = "a GPU" if target.on_gpu else "a CPU"
+    device = "a GPU" if target.on_gpu else "a CPU"
     log.warning(
-        "tokens_per_pack of the plan, %s, was measured on %s: not used on %s, where scores may differ in the last digit; "
-        "set compute.tokens_per_pack to have another than the default",
+        "tokens_per_pack of the plan, %s, was measured on %s and is not used on %s, so scores may differ in the last digit; "
+        "set compute.tokens_per_pack to use another value than the default",
         plan.tokens_per_pack,
-        ahead.device,
-        here,
+        forecast.device,
+        device,
     )
-    return replace(plan, tokens_per_pack=None, forecast=replace(ahead, rate=None))
+    return replace(plan, tokens_per_pack=None, forecast=replace(forecast, rate=None))
 
 
 def _measure_throughput(job: Job, target: ComputeTarget, table: pa.Table) -> Throughput | None:
-    """Of one worker of those that predict."""
+    """Measure the throughput of one predict worker. table: tokenized rows."""
     spec = compute_spec(job.compute, None, target)
     if target.pools and target.on_cluster:
-        pace: Throughput | None = import_ray_engine().measure_throughput(
+        throughput: Throughput | None = import_ray_engine().measure_throughput(
             job.tasks, spec, target.pools.predict, table, stall_seconds(job.compute)
         )
-        return pace
+        return throughput
     return PredictUnit(job.tasks, spec).measure_throughput(table)

@@ -1,4 +1,4 @@
-"""Rows from places spread over a corpus."""
+"""A sample of rows from units that are spread over a corpus."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,26 +16,26 @@ from distilray.pipeline.planning.plan import Plan
 _READERS = 4
 
 
-def spread_units(units: Sequence[Unit], most: int) -> list[Unit]:
-    """So many of the units whose shards can be read, spread evenly over them."""
-    alive = [unit for unit in units if unit.error is None]
-    picks = np.unique(np.linspace(0, max(len(alive) - 1, 0), min(most, len(alive))).round().astype(int))
-    return [alive[i] for i in picks]
+def spread_units(units: Sequence[Unit], count: int) -> list[Unit]:
+    """Pick at most `count` units, spread evenly over those whose shards can be read."""
+    readable = [unit for unit in units if unit.error is None]
+    picks = np.unique(np.linspace(0, max(len(readable) - 1, 0), min(count, len(readable))).round().astype(int))
+    return [readable[i] for i in picks]
 
 
 def sample_rows(plan: Plan, units: Sequence[Unit], rows: int) -> list[pa.Table]:
-    """The first `rows` rows of each unit, or fewer if their row group has no more.
+    """Read the first `rows` rows of each unit, or fewer if its first row group has fewer.
 
-    Raises StoreError or JobError if the store fails, ShardError for a shard that has changed.
+    Raises StoreError if the store fails, JobError if a shard cannot be read, ShardError if it has changed.
     """
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda unit: _head(plan, unit, rows), units))
+        return list(pool.map(lambda unit: _first_rows(plan, unit, rows), units))
 
 
-def _head(plan: Plan, unit: Unit, rows: int) -> pa.Table:
+def _first_rows(plan: Plan, unit: Unit, rows: int) -> pa.Table:
     try:
         return plan.read.head(unit, rows)
     except (ShardError, StoreError):
         raise
-    except Exception as error:  # every store has its own exceptions; all of them mean "cannot be read"
+    except Exception as error:  # each store raises its own exceptions, and all of them mean that it cannot be read
         raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error

@@ -1,4 +1,4 @@
-"""A look at a corpus without computing it: some rows from places spread over all of it."""
+"""A tokenized sample of a corpus, and the forecast that it gives."""
 
 import time
 from dataclasses import dataclass
@@ -17,14 +17,18 @@ from distilray.pipeline.planning.forecast import Forecast
 from distilray.pipeline.planning.plan import Plan
 from distilray.pipeline.planning.sample_rows import sample_rows, spread_units
 
-_PLACES, _ROWS, _BYTES = 16, 128, 2**21  # half a million tokens: a second of tokenizing at the slowest
-_SURE = 0.02  # standard error of the mean length of a row, as a share of it
-_BATCH = 32
+# units, rows of each, and bytes of all texts: 500,000 tokens, which take at most a second to tokenize
+_UNITS, _ROWS, _BYTES = 16, 128, 2**21
+_MAX_STANDARD_ERROR = 0.02  # of the mean length of a row, as a share of it
+_BATCH = 32  # rows of a padded batch, for comparison
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Tokenized rows of a corpus, and how many times as much all of it is. tokenize_rate: tokens a CPU second."""
+    """Tokenized rows of a corpus.
+
+    scale: how many times the tokens of the sample the corpus has. tokenize_rate: tokens per CPU second.
+    """
 
     table: pa.Table
     scale: float
@@ -32,52 +36,56 @@ class Sample:
 
 
 def take_sample(plan: Plan, passes: EncoderPasses) -> Sample | None:
-    """Some rows of up to 16 places, about 2 MiB of text at most, tokenized; None for a corpus without rows."""
-    tables = [table for table in sample_rows(plan, spread_units(plan.units, _PLACES), _ROWS) if table.num_rows]
+    """Read and tokenize rows of up to 16 units, about 2 MiB of text at most. Return None for a corpus without rows."""
+    tables = [table for table in sample_rows(plan, spread_units(plan.units, _UNITS), _ROWS) if table.num_rows]
     tables = [_first_bytes(table, _BYTES // len(tables)) for table in tables]
     if not tables:
         return None
     halves = [pa.concat_tables(part) for part in (tables[::2], tables[1::2] or tables[:1])]
-    cold = tokenized(halves[0], passes.tokenizings)
+    cold = tokenized(halves[0], passes.tokenizer_groups)
     start = time.process_time()
-    warm = tokenized(halves[1], passes.tokenizings)  # other texts, with what the first ones left in caches
+    warm = tokenized(halves[1], passes.tokenizer_groups)  # other texts, with caches that the first ones filled
     rate = _tokens(warm) / max(time.process_time() - start, 1e-6)
     table = pa.concat_tables([cold, warm][: min(len(tables), 2)])
     return Sample(table, _scale(plan, tables), rate)
 
 
-def forecast(sample: Sample, passes: EncoderPasses, devices: int) -> Forecast:
-    """Counts what the tasks would compute for the sample, and scales it up."""
-    asked = [each.sequences for each in passes.inputs(sample.table)]
+def make_forecast(sample: Sample, passes: EncoderPasses, devices: int) -> Forecast:
+    """Count the tokens that the tasks would compute for the sample, and scale them up to the corpus."""
+    inputs = [each.sequences for each in passes.inputs(sample.table)]
     counts = (
         _tokens(sample.table),
-        sum(int(sequences.lengths.sum()) for sequences in asked),
-        sum(_padded(sequences) for sequences in asked),
+        sum(int(sequences.lengths.sum()) for sequences in inputs),
+        sum(_padded(sequences) for sequences in inputs),
     )
     tokens, computed, padded = (round(count * sample.scale) for count in counts)
     return Forecast(sample.table.num_rows, tokens, computed, padded, sample.tokenize_rate, devices)
 
 
-def _first_bytes(table: pa.Table, most: int) -> pa.Table:
-    """Rows up to and with the one that brings their text to `most` bytes."""
-    return table.slice(0, int(np.searchsorted(np.cumsum(_sizes(table)), most)) + 1)
+def _first_bytes(table: pa.Table, max_bytes: int) -> pa.Table:
+    """Return the first rows, up to and including the one with which their text reaches `max_bytes`."""
+    return table.slice(0, int(np.searchsorted(np.cumsum(_sizes(table)), max_bytes)) + 1)
 
 
-def _scale(plan: Plan, places: list[pa.Table]) -> float:
-    """How many times the sample's tokens the corpus has: by its rows, or else by its bytes.
+def _scale(plan: Plan, tables: list[pa.Table]) -> float:
+    """Return how many times the tokens of the sample the corpus has, by its rows or else by its bytes.
 
-    Rows, where the places agree on how long one is. Bytes of text stand in the footers and are exact for lengths that
-    differ; but Parquet keeps a text that comes often only once, and adds to short ones.
+    The scale is by rows if the mean length of a row is similar in all tables of the sample. If lengths differ, the
+    bytes of text in the footers are more exact. They are wrong where texts repeat, because a Parquet dictionary stores
+    a repeated text once, and for short texts, because each value has a length of 4 bytes.
     """
-    sizes = [_sizes(table) for table in places]
+    sizes = [_sizes(table) for table in tables]
     sampled = sum(len(size) for size in sizes)
     by_rows: float = plan.rows / sampled
     means = np.array([size.mean() for size in sizes])
-    if by_rows <= 1 or (len(means) > 1 and means.std(ddof=1) <= _SURE * means.mean() * np.sqrt(len(means))):
+    if by_rows <= 1 or (
+        len(means) > 1 and means.std(ddof=1) <= _MAX_STANDARD_ERROR * means.mean() * np.sqrt(len(means))
+    ):
         return by_rows
-    columns = len(_text_columns(places[0]))
+    columns = len(_text_columns(tables[0]))
+    # Parquet stores a length of 4 bytes with each value
     by_bytes: float = (plan.text_bytes - 4 * columns * plan.rows) / max(sum(int(size.sum()) for size in sizes), 1)
-    return by_bytes if by_rows / 2 <= by_bytes <= by_rows * 2 else by_rows  # 4: bytes of each value's length
+    return by_bytes if by_rows / 2 <= by_bytes <= by_rows * 2 else by_rows
 
 
 def _text_columns(table: pa.Table) -> list[str]:
@@ -85,7 +93,7 @@ def _text_columns(table: pa.Table) -> list[str]:
 
 
 def _sizes(table: pa.Table) -> Ints:
-    """Bytes of text of each row, int64 [R]."""
+    """Return the bytes of text of each row, int64 [R]."""
     sizes = np.zeros(table.num_rows, dtype=np.int64)
     for name in _text_columns(table):
         column = one_chunk(table[name])
@@ -99,12 +107,13 @@ def _sizes(table: pa.Table) -> Ints:
 
 
 def _tokens(table: pa.Table) -> int:
-    """Tokens of the texts."""
+    """Return the number of tokens of the texts."""
     return pc.sum(pc.list_value_length(table[s.tokens_column(0, s.TEXT)])).as_py() or 0
 
 
 def _padded(sequences: Sequences) -> int:
-    """Tokens of the same sequences in batches, in the order of the corpus, padded to the longest of each."""
+    """Return the tokens of the sequences in batches, in the order of the corpus, padded to the longest of each
+    batch."""
     lengths = sequences.lengths[np.lexsort((sequences.pair_first, sequences.first))]
     if not len(lengths):
         return 0

@@ -68,7 +68,7 @@ def test_shards_that_came_later_are_not_passed_over_in_silence(checkpoint: Path,
     execute(job)
     execute(job)
     write_shard(tmp_path / "in/b.parquet", ["Paris"])
-    with pytest.raises(JobError, match="has 3 shards, the plan in .* 2; new is .*b.parquet"):
+    with pytest.raises(JobError, match="has 3 shards, the plan in .* has 2; new shards: .*b.parquet"):
         execute(job)
 
 

@@ -261,11 +261,11 @@ def test_what_stops_a_retry_before_it_begins_takes_no_success_away(job: Path) ->
         retry(out(job), ["compute.attention=flash"])
     shard = job.parent / "in/0.parquet"
     shard.write_bytes(shard.read_bytes() + b"mended in place")
-    said = r"1 of 2 shards that have dead letters: .*0\.parquet changed since it was planned: expected .*; put it back$"
+    said = r"1 of 2 shards that have dead letters: .*0\.parquet changed since it was planned: expected .*; restore it$"
     with pytest.raises(JobError, match=said):
         retry(out(job))
     shard.unlink()
-    with pytest.raises(JobError, match=r"0\.parquet is gone since it was planned: .*; put it back$"):
+    with pytest.raises(JobError, match=r"0\.parquet is gone since it was planned: .*; restore it$"):
         retry(out(job))
     assert output_bytes(out(job)) == before
     assert (job.parent / "out/_SUCCESS").exists()

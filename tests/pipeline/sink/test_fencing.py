@@ -211,7 +211,7 @@ def test_a_corpus_that_changed_between_two_runs_is_not_mixed(folder: Path, tmp_p
     ):
         execute(job)
     shards[0].unlink()
-    with pytest.raises(JobError, match=r"0\.parquet had ETag or size \d+, now it is gone; put it back"):
+    with pytest.raises(JobError, match=r"0\.parquet had ETag or size \d+, now it is missing; restore it"):
         execute(job)
     shards[0].write_bytes(before)
     assert execute(job).computed.units == 0
