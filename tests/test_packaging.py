@@ -1,4 +1,4 @@
-"""The folders install as distilray.*, and the dependencies between them point one way."""
+"""The folders install as distilray.*, whole and by their names, and run no code of others."""
 
 import ast
 import re
@@ -10,59 +10,10 @@ from pathlib import Path
 import pytest
 
 import distilray
+from tests.test_layers import imports
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("model", "operators", "pipeline", "deploy")
-
-
-def imports(folder: str) -> set[str]:
-    """Every module that the files of a folder import, at the top or inside a function."""
-    found = set()
-    for path in (ROOT / folder).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module:
-                found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def uses(folder: str, module: str) -> bool:
-    return any(name == module or name.startswith(f"{module}.") for name in imports(folder))
-
-
-@pytest.mark.parametrize(
-    "module", ["ray", "pyarrow.dataset", "distilray.pipeline", "distilray.operators", "transformers"]
-)
-def test_model_knows_neither_ray_nor_the_layers_above(module: str) -> None:
-    assert not uses("model", module)
-
-
-@pytest.mark.parametrize("module", ["ray", "distilray.pipeline", "transformers"])
-def test_operators_know_neither_ray_nor_the_pipeline(module: str) -> None:
-    assert not uses("operators", module)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [
-        "ray",
-        "torch",
-        "pyarrow",
-        "pydantic",
-        "distilray.pipeline",
-        "distilray.operators",
-        "distilray.model.storage.store",
-    ],
-)
-def test_deploy_runs_where_only_airflow_is(module: str) -> None:
-    assert not uses("deploy", module)
-
-
-def test_only_one_file_of_the_pipeline_imports_ray() -> None:
-    files = [path.name for path in (ROOT / "pipeline").rglob("*.py") if "import ray" in path.read_text()]
-    assert files == ["ray_data.py"]
-    assert not uses("pipeline", "transformers")
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -74,7 +25,7 @@ def test_nothing_unpickles_or_evaluates(folder: str) -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     }
     assert not names & {"eval", "exec", "__import__"}
-    assert not uses(folder, "pickle")
+    assert not {module.split(".")[0] for path in (ROOT / folder).rglob("*.py") for module in imports(path)} & {"pickle"}
 
 
 def test_the_listed_packages_are_those_of_the_tree() -> None:

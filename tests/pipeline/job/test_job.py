@@ -163,7 +163,9 @@ def test_a_task_has_a_name_that_sql_can_say(task: str) -> None:
 
 def test_a_task_must_say_which_it_is() -> None:
     raw = {"source": {"uri": "x"}, "tasks": [{"model": "m"}], "sink": {"uri": "y"}}
-    with pytest.raises(JobError, match="tasks.0: task: this key is required; expected one of token-classification, text-class"):
+    with pytest.raises(
+        JobError, match="tasks.0: task: this key is required; expected one of token-classification, text-class"
+    ):
         parse_job(raw, "job")
     with pytest.raises(JobError, match="tasks.0: task: unknown task; expected one of token-classification, text-"):
         parse_job({**raw, "tasks": [{"task": "translation", "model": "m"}]}, "job")
