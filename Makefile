@@ -1,6 +1,7 @@
-# make example: sets up .venv and runs the main job.  make test: sets up .venv and passes the tests.
-# make test-slow, make test-chaos: the tests of minutes, and those that CI has no time for.
-# make bench: sets up .venv and runs the forward pass beside its rivals.  make audit: asks for known vulnerabilities.
+# make example: set up .venv and run the example job.  make test: set up .venv, then run the linters and the fast tests.
+# make test-slow: run the tests that take minutes.  make test-chaos: run the tests that are too long for CI.
+# make bench: set up .venv and compare the forward pass with other libraries.
+# make audit: check the pinned dependencies for known vulnerabilities.
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -30,7 +31,7 @@ audit: .audit/ready
 	.audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	touch $@
 
-# what an Airflow worker has, and nothing of distilray's own dependencies
+# the packages of an Airflow worker, without distilray's own dependencies
 .airflow/ready: tests/deploy/airflow-requirements.txt
 	$(PYTHON) -m venv .airflow
 	.airflow/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps \
@@ -43,7 +44,7 @@ lint: .venv/ready-dev
 	$(BIN)/mypy
 
 .venv/ready: pyproject.toml constraints.txt
-	@echo "Installing torch, Ray and what else is needed into .venv: 1.7 GB, some minutes"
+	@echo "Installing torch, Ray and the other dependencies into .venv: 1.7 GB, some minutes"
 	$(PYTHON) -m venv .venv
 	$(PIP) --editable .
 	touch $@

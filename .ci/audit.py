@@ -1,6 +1,7 @@
-"""Vulnerabilities that are known of the pinned dependencies, by pip-audit: 1 if there are any, 3 if nothing could be asked.
+"""The audit of the pinned dependencies for known vulnerabilities, by pip-audit.
 
-pip-audit on its own says "No known vulnerabilities found" where it reached no data at all.
+The exit code is 1 if there are vulnerabilities, and 3 if the data on vulnerabilities is incomplete or unreachable.
+Without this script, pip-audit reports "No known vulnerabilities found" even if it reached no data at all.
 """
 
 import json
@@ -10,7 +11,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Runs the pip-audit of this Python over constraints.txt."""
+    """Run pip-audit on constraints.txt and return the exit code."""
     command = [sys.executable, "-m", "pip_audit", "-r", "constraints.txt", "--no-deps", "--disable-pip"]
     done = subprocess.run([*command, "--format=json"], capture_output=True, text=True, check=False)  # noqa: S603
     try:
@@ -18,18 +19,18 @@ def main() -> int:
     except (ValueError, KeyError):
         print(f"NOT AUDITED: {done.stderr.strip()[-500:]}")
         return 3
-    asked = [package for package in packages if "vulns" in package]
-    found = [(package, each) for package in asked for each in package["vulns"]]
-    for package, each in found:
-        fixed = ", ".join(each["fix_versions"]) or "no version"
-        print(f"{package['name']} {package['version']}: {each['id']}, mended in {fixed}")
-    if len(asked) < len(packages):
-        print(f"NOT AUDITED: {len(packages) - len(asked)} of {len(packages)} packages: no data on them can be reached")
+    audited = [package for package in packages if "vulns" in package]
+    vulnerabilities = [(package, vulnerability) for package in audited for vulnerability in package["vulns"]]
+    for package, vulnerability in vulnerabilities:
+        fixed = ", ".join(vulnerability["fix_versions"]) or "no version"
+        print(f"{package['name']} {package['version']}: {vulnerability['id']}, fixed in {fixed}")
+    if len(audited) < len(packages):
+        print(f"NOT AUDITED: {len(packages) - len(audited)} of {len(packages)} packages: no data on them is available")
     else:
-        print(f"{len(asked)} packages audited, {len(found)} vulnerabilities")
-    return 1 if found else 3 * (len(asked) < len(packages))
+        print(f"{len(audited)} packages audited, {len(vulnerabilities)} vulnerabilities")
+    return 1 if vulnerabilities else 3 * (len(audited) < len(packages))
 
 
 if __name__ == "__main__":
-    Path("constraints.txt").stat()  # at the repository's root
+    Path("constraints.txt").stat()  # fails outside the repository's root
     sys.exit(main())

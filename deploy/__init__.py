@@ -1,4 +1,4 @@
-"""Where jobs run that are not run here: Ray clusters, Airflow, Kubernetes.
+"""The clients that run jobs elsewhere: on Ray clusters over HTTP, from the command line or from Airflow.
 
-The modules below need neither Ray nor torch, Arrow or pydantic: they also run on an Airflow worker.
+The modules import neither Ray, torch, Arrow nor pydantic, so that an Airflow worker can use them.
 """

@@ -1,9 +1,9 @@
-"""What keeps a job from being submitted, or from being watched."""
+"""Errors of submitting a job and of following it."""
 
 
 class SubmitError(ValueError):
-    """A job or a cluster that cannot be used as it was given: what was expected, what came, and what to do."""
+    """A job or a cluster that cannot be used as given. The message has what was expected, what came, and what to do."""
 
 
 class UnreachableError(RuntimeError):
-    """A cluster that did not answer for too long; what runs there may run on."""
+    """A cluster that did not answer for too long. The job may still be running there."""

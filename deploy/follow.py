@@ -1,4 +1,4 @@
-"""The log of a job as it grows, until the job is at its real end."""
+"""The log of a running job, read until the job has ended."""
 
 import time
 from dataclasses import replace
@@ -8,16 +8,16 @@ from distilray.deploy.errors import UnreachableError
 from distilray.deploy.jobs_api import Cluster, RayJob
 from distilray.deploy.result import read_result
 
-_RATE = 200_000  # characters a second: the API gives a log as a whole only, so a long one is asked for less often
-_PATIENCE = 3  # seconds for one answer: what takes longer is waited for between two reads, which a triggerer can do
-_LAST_TRIES = 5
+_LOG_RATE = 200_000  # characters per second: the API only returns whole logs, so a long log is read less often
+_PATIENCE = 3  # seconds for one request; a longer outage is waited out between two reads, which a triggerer can do
+_MAX_FAILURES = 5
 
 
 class Tail:
-    """Asks a cluster again and again, so that a connection that breaks, or a proxy that closes it, loses nothing.
+    """Reader of a job's log that survives broken connections: it polls the cluster and returns what is new.
 
-    pause: seconds to wait before the next `read`; result: the figures that the job printed, None until then;
-    patience: seconds without an answer after which `read` raises UnreachableError.
+    pause: the seconds to wait before the next `read`. result: the figures that the job printed, None until then.
+    patience: the seconds without an answer after which `read` raises UnreachableError.
     """
 
     def __init__(self, cluster: Cluster, job_id: str, interval: float = 2, patience: float = 600):
@@ -29,35 +29,37 @@ class Tail:
             interval,
             patience,
         )
-        self._seen = 0
-        self._heard = time.monotonic()
-        self._failed = 0
+        self._characters_read = 0
+        self._last_answer = time.monotonic()
+        self._failures = 0
 
     def read(self) -> tuple[str, RayJob | None]:
-        """New lines of the log, without that of the result, and the job once it has ended and all of its log is read.
+        """Return the new lines of the log, without the result line, and the job.
 
-        Raises UnreachableError, SubmitError if the cluster knows the job no more.
+        The job is None until it has ended and all of its log is read. Raises UnreachableError if the cluster does not
+        answer, and SubmitError if the cluster no longer knows the job.
         """
         try:
-            job = self._cluster.job(self._id)  # before the log: what is logged until the end is in it
-            self._heard = time.monotonic()
+            job = self._cluster.job(self._id)  # before the log, so that the log of an ended job is complete
+            self._last_answer = time.monotonic()
         except UnreachableError as error:
-            if time.monotonic() - self._heard > self._patience:
-                raise UnreachableError(f"{error}; {self._id} may run on") from None
+            if time.monotonic() - self._last_answer > self._patience:
+                raise UnreachableError(f"{error}; {self._id} may still be running") from None
             return "", None
         try:
             log = self._cluster.logs(self._id)
-        except UnreachableError as error:  # such as the half of a character, while it is being written
-            self._failed += 1
-            given_up = job.ended and self._failed >= _LAST_TRIES
-            return (f"the rest of the log cannot be read: {error}\n", job) if given_up else ("", None)
-        self._failed, self.pause = 0, max(self._interval, len(log) / _RATE)
+        except UnreachableError as error:  # such as for half a character at the end of a growing log
+            self._failures += 1
+            give_up = job.ended and self._failures >= _MAX_FAILURES
+            return (f"the rest of the log cannot be read: {error}\n", job) if give_up else ("", None)
+        self._failures, self.pause = 0, max(self._interval, len(log) / _LOG_RATE)
         end = len(log) if job.ended else log.rfind("\n") + 1
-        new, self._seen = log[self._seen : end], max(self._seen, end)
-        return self._shown(new), job if job.ended else None
+        new, self._characters_read = log[self._characters_read : end], max(self._characters_read, end)
+        return self._without_result(new), job if job.ended else None
 
-    def _shown(self, text: str) -> str:
+    def _without_result(self, text: str) -> str:
+        """Remove result lines from the text and keep the last result."""
         lines = text.splitlines(keepends=True)
-        found = [read_result(line) for line in lines]
-        self.result = next((each for each in reversed(found) if each is not None), self.result)
-        return "".join(line for line, each in zip(lines, found, strict=True) if each is None)
+        results = [read_result(line) for line in lines]
+        self.result = next((result for result in reversed(results) if result is not None), self.result)
+        return "".join(line for line, result in zip(lines, results, strict=True) if result is None)

@@ -1,4 +1,4 @@
-"""Ray's Jobs API over HTTP."""
+"""A client of Ray's Jobs API over HTTP."""
 
 import logging
 import re
@@ -15,16 +15,19 @@ from distilray.model.storage.redact import holds_secret, redacted
 
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 _INTERRUPTED = 130
-_TIMEOUT = (10, 60)  # seconds to connect, and between two bytes
-_SHOWN = 500  # characters of what a server says
-_NO_TRUST = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+_TIMEOUT = (10, 60)  # seconds to connect, and to wait for the next byte
+_MAX_QUOTED = 500  # characters of a server's answer in an error message
+_FINAL_SSL_ERRORS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")  # a retry does not help
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RayJob:
-    """A job as its cluster tells of it. status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; driver_exit_code: None while
-    it runs, and if its command was stopped or never started; times: milliseconds since 1970."""
+    """A job as its cluster reports it.
+
+    status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. driver_exit_code: the exit code of its command, None while
+    it runs and if the command was stopped or never started. start_time, end_time: milliseconds since 1970.
+    """
 
     id: str
     status: str
@@ -37,11 +40,12 @@ class RayJob:
 
     @property
     def ended(self) -> bool:
+        """Whether the job has ended, in whatever state."""
         return self.status in _ENDED
 
     @property
     def exit_code(self) -> int:
-        """Of its command, as a shell gives it; 130 if it was stopped, 1 if it failed before its command began."""
+        """The exit code of the command as in a shell: 130 if stopped, 1 if it failed before the command started."""
         if self.status == "STOPPED":
             return _INTERRUPTED
         if self.driver_exit_code is None:
@@ -49,8 +53,8 @@ class RayJob:
         return self.driver_exit_code if self.driver_exit_code >= 0 else 128 - self.driver_exit_code
 
 
-class _Token(requests.auth.AuthBase):
-    """Given to requests as its auth, else a .netrc would win over the header."""
+class _BearerAuth(requests.auth.AuthBase):
+    """The token as an Authorization header. As the auth of requests it takes precedence over a .netrc file."""
 
     def __init__(self, token: str):
         self.token = token
@@ -62,10 +66,11 @@ class _Token(requests.auth.AuthBase):
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster's dashboard. verify: whether its certificate is checked, or a file of the authorities that may sign it;
-    patience: seconds for which errors of the connection and of the server are tried again.
+    """The dashboard of a Ray cluster.
 
-    Each method raises UnreachableError when patience is at its end, and SubmitError for everything else.
+    verify: whether the certificate is checked, or a file of certificate authorities. patience: the seconds for which
+    errors of the connection and of the server are retried. Each method raises UnreachableError if the patience is
+    exhausted, and SubmitError for every other error.
     """
 
     address: str
@@ -75,12 +80,14 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if holds_secret(self.address) or "@" in self.address:
-            raise SubmitError("an address must hold no user and no password; give a token instead")
+            raise SubmitError(
+                "expected an address without a user and a password, got one with them; give a token instead"
+            )
         if self.token is not None:
-            object.__setattr__(self, "token", self.token.strip())  # a file's or a secret's last line has its end
+            object.__setattr__(self, "token", self.token.strip())  # a file or a secret may end with a line feed
             if not re.fullmatch("[!-~]+", self.token):
                 raise SubmitError(
-                    "the token is empty or has characters that no header can have (its text is not shown)"
+                    "the token is empty or has characters that an HTTP header cannot have; its text is not shown"
                 )
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -90,99 +97,106 @@ class Cluster:
         object.__setattr__(self, "address", self.address.rstrip("/"))
 
     def jobs(self) -> list[RayJob]:
-        """Everything that was ever submitted to it."""
-        return [_job(each) for each in self._json("GET", "/api/jobs/") if each.get("submission_id")]
+        """Return all jobs that were submitted to the cluster."""
+        return [_parse_job(data) for data in self._json("GET", "/api/jobs/") if data.get("submission_id")]
 
     def job(self, job_id: str) -> RayJob:
-        return _job(self._json("GET", f"/api/jobs/{quote(job_id, safe='')}"))
+        """Return one job."""
+        return _parse_job(self._json("GET", f"/api/jobs/{quote(job_id, safe='')}"))
 
     def logs(self, job_id: str) -> str:
-        """All that the job has printed so far."""
+        """Return everything that the job has printed so far."""
         text: str = self._json("GET", f"/api/jobs/{quote(job_id, safe='')}/logs")["logs"]
         return text
 
     def stop(self, job_id: str) -> RayJob:
-        """Ends a job and waits until it has ended: it gets SIGTERM, and some seconds later SIGKILL."""
+        """Stop a job and wait until it has ended. Ray sends SIGTERM, and SIGKILL some seconds later."""
         while not (job := self.job(job_id)).ended:
-            self._json(
-                "POST", f"/api/jobs/{quote(job_id, safe='')}/stop"
-            )  # again: one that is pending does not hear it
+            # in every round, because a pending job ignores the request
+            self._json("POST", f"/api/jobs/{quote(job_id, safe='')}/stop")
             time.sleep(1)
         return job
 
     def submit(self, job_id: str, entrypoint: str, runtime_env: Mapping[str, Any], metadata: Mapping[str, str]) -> bool:
-        """False if there is a job with this id."""
-        asked = {"submission_id": job_id, "entrypoint": entrypoint, "runtime_env": runtime_env, "metadata": metadata}
-        response = self._ask("POST", "/api/jobs/", json=asked)
+        """Submit a job. Return False if a job with this id exists."""
+        body = {"submission_id": job_id, "entrypoint": entrypoint, "runtime_env": runtime_env, "metadata": metadata}
+        response = self._request("POST", "/api/jobs/", json=body)
         if response.status_code >= 400 and "already exists" in response.text:
             return False
-        self._checked(response)
+        self._require_ok(response)
         return True
 
     def has_package(self, name: str) -> bool:
-        """A package that is there is kept for some minutes from now on."""
-        response = self._ask("GET", f"/api/packages/gcs/{name}")
-        return response.status_code != 404 and bool(self._checked(response))
+        """Return whether the cluster has a package. Ray then keeps the package for at least some minutes."""
+        response = self._request("GET", f"/api/packages/gcs/{name}")
+        return response.status_code != 404 and bool(self._require_ok(response))
 
     def put_package(self, name: str, data: bytes) -> None:
-        self._checked(self._ask("PUT", f"/api/packages/gcs/{name}", data=data))
+        """Upload a package."""
+        self._require_ok(self._request("PUT", f"/api/packages/gcs/{name}", data=data))
 
     def _json(self, method: str, path: str) -> Any:
-        response = self._checked(self._ask(method, path))
+        """Send a request and return the JSON of the answer."""
+        response = self._require_ok(self._request(method, path))
         try:
             return response.json()
         except ValueError:
             raise SubmitError(
-                f"{self.address}{path}: expected Ray's Jobs API, got {response.text[:_SHOWN]!r}"
+                f"{self.address}{path}: expected Ray's Jobs API, got {response.text[:_MAX_QUOTED]!r}"
             ) from None
 
-    def _checked(self, response: requests.Response) -> requests.Response:
-        code, said = response.status_code, response.text[-_SHOWN:].strip()
+    def _require_ok(self, response: requests.Response) -> requests.Response:
+        """Return the response if its status is 200. Raises SubmitError for any other status."""
+        code, text = response.status_code, response.text[-_MAX_QUOTED:].strip()
         if code in (401, 403):
-            problem = (
-                f"{self.address} turned us away (HTTP {code}): it asks for {'another' if self.token else 'a'} token"
-            )
+            requirement = f"it requires {'another' if self.token else 'a'} token"
             raise SubmitError(
-                f"{problem} (RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH, or an Airflow connection's password); {said}"
+                f"{self.address} rejected the request (HTTP {code}): {requirement} "
+                f"(set RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or the password of the Airflow connection); {text}"
             )
         if code != 200:
-            raise SubmitError(f"{self.address} answered HTTP {code}: {said}")
+            raise SubmitError(f"{self.address} answered HTTP {code}: {text}")
         return response
 
-    def _ask(self, method: str, path: str, **content: Any) -> requests.Response:
-        """What a server that works answers. A head that has just started says 500 "No available agent" for a while."""
+    def _request(self, method: str, path: str, **content: Any) -> requests.Response:
+        """Send a request and return the response.
+
+        Errors of the connection and of the server are retried for `patience` seconds. A head that has just started
+        answers 500 "No available agent" for a while.
+        """
         end, pause = time.monotonic() + self.patience, 0.5
         while True:
             try:
                 response = requests.request(
                     method,
                     self.address + path,
-                    auth=_Token(self.token) if self.token else None,
+                    auth=_BearerAuth(self.token) if self.token else None,
                     verify=self.verify,
                     timeout=_TIMEOUT,
-                    allow_redirects=False,  # a page for logging in is no answer
+                    allow_redirects=False,  # a login page is not an answer
                     **content,
                 )
                 if response.status_code < 500 or "already exists" in response.text:
                     return response
-                problem = f"HTTP {response.status_code}: {response.text[-_SHOWN:].strip()}"
+                problem = f"HTTP {response.status_code}: {response.text[-_MAX_QUOTED:].strip()}"
             except requests.exceptions.SSLError as error:
-                problem = redacted(str(error))  # such as of a balancer that restarts: another try is worth it
-                if any(final in problem for final in _NO_TRUST):
+                problem = redacted(str(error))  # may be a load balancer that restarts, so it is retried
+                if any(final in problem for final in _FINAL_SSL_ERRORS):
                     raise SubmitError(f"{self.address}: {problem}") from None
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 problem = redacted(str(error))
-            except (OSError, requests.RequestException) as error:  # such as a file of certificates that is not there
+            except (OSError, requests.RequestException) as error:  # such as a missing file of certificates
                 raise SubmitError(f"{self.address}: {redacted(str(error))}") from None
             if time.monotonic() + pause > end:
                 raise UnreachableError(f"{self.address} does not answer {method} {path}: {problem}")
-            if pause == 1:  # it was no hiccup
+            if pause == 1:  # the second failure: not a short interruption
                 _log.warning("waiting up to %.0f s for %s: %s", self.patience, self.address, problem)
             time.sleep(pause)
             pause = min(2 * pause, 5)
 
 
-def _job(said: Mapping[str, Any]) -> RayJob:
+def _parse_job(data: Mapping[str, Any]) -> RayJob:
+    """Return a job from the data of the Jobs API."""
     names = ("status", "message", "driver_exit_code", "entrypoint", "start_time", "end_time")
-    told: dict[str, Any] = {name: said.get(name) for name in names}
-    return RayJob(said["submission_id"], metadata=said.get("metadata") or {}, **told)
+    values: dict[str, Any] = {name: data.get(name) for name in names}
+    return RayJob(data["submission_id"], metadata=data.get("metadata") or {}, **values)

@@ -1,4 +1,4 @@
-"""Files as one zip that Ray unpacks on every node, named by the hash of what is in it: a name never means older code."""
+"""Zip packages that Ray unpacks on every node. The name holds a hash of the files: it never means older code."""
 
 import hashlib
 import io
@@ -12,13 +12,13 @@ import distilray
 from distilray.deploy.errors import SubmitError
 
 _FOLDERS = ("model", "operators", "pipeline", "deploy")
-_KINDS = (".py", ".j2", ".css")  # and nothing that happens to lie there, such as weights or keys
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day of a zip: when a file was written changes nothing
+_SUFFIXES = (".py", ".j2", ".css")  # no other files, such as weights or keys, are sent
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip: the time of a file must not change the package
 
 
 @dataclass(frozen=True)
 class Package:
-    """A zip, and its name: letters and digits that only these files have."""
+    """A zip and its name. The name depends on the files and on nothing else."""
 
     name: str
     data: bytes = field(repr=False)
@@ -28,8 +28,8 @@ class Package:
         return f"gcs://{self.name}"
 
 
-def packed(files: Mapping[str, bytes]) -> Package:
-    """Files by their path."""
+def make_package(files: Mapping[str, bytes]) -> Package:
+    """Zip files, given by their path in the package."""
     buffer, digest = io.BytesIO(), hashlib.sha256()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in sorted(files.items()):
@@ -40,27 +40,31 @@ def packed(files: Mapping[str, bytes]) -> Package:
     return Package(f"_ray_pkg_{digest.hexdigest()[:32]}.zip", buffer.getvalue())
 
 
-def own_code() -> Package:
-    """The distilray that runs, from wherever it was imported: a checkout, an editable install or a wheel."""
+def code_package() -> Package:
+    """Zip the running distilray, whether it comes from a checkout, an editable install or a wheel."""
     facade = Path(distilray.__file__).parent
     files = {f"distilray/{path.name}": path.read_bytes() for path in facade.glob("*.py")}
     for folder in _FOLDERS:
         root = _folder(folder)
         for path in _files(root):
             files[f"distilray/{folder}/{path.relative_to(root).as_posix()}"] = path.read_bytes()
-    return packed(files)
+    return make_package(files)
 
 
 def _folder(name: str) -> Path:
-    """Where a package lies; it is not imported."""
+    """Return the folder of a package without importing it. Raises SubmitError if it is not installed as files."""
     spec = find_spec(f"distilray.{name}")
     if spec is None or not spec.submodule_search_locations:
-        raise SubmitError(f"distilray.{name} is not installed here as files: what a cluster lacks cannot be sent to it")
+        raise SubmitError(
+            f"distilray.{name} is not installed as files here, so its code cannot be sent to a cluster; "
+            "submit from a checkout or an installed wheel"
+        )
     return Path(next(iter(spec.submodule_search_locations)))
 
 
 def _files(root: Path) -> Iterator[Path]:
+    """Yield the files of the package below `root`, without hidden ones."""
     for path in root.rglob("*"):
         hidden = any(part.startswith(".") for part in path.parts[len(root.parts) :])
-        if path.suffix in _KINDS and path.is_file() and not hidden:
+        if path.suffix in _SUFFIXES and path.is_file() and not hidden:
             yield path

@@ -1,23 +1,23 @@
-"""The figures of a run as one line of its log, which is how they come back from a cluster."""
+"""The figures of a run as one line of its log. The client reads them from there."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
-_MARK = "distilray-result: "
+_PREFIX = "distilray-result: "
 
 
 def result_line(figures: Mapping[str, Any]) -> str:
-    """Plain data as one line."""
-    return _MARK + json.dumps(figures)
+    """Return the figures, plain data, as one line."""
+    return _PREFIX + json.dumps(figures)
 
 
 def read_result(line: str) -> dict[str, Any] | None:
-    """What `result_line` said; None of any other line."""
-    if not line.startswith(_MARK):
+    """Return the figures in a line that `result_line` made, or None for any other line."""
+    if not line.startswith(_PREFIX):
         return None
     try:
-        figures: dict[str, Any] = json.loads(line.removeprefix(_MARK))
+        figures: dict[str, Any] = json.loads(line.removeprefix(_PREFIX))
     except ValueError:
-        return None  # something else's line that begins alike
+        return None  # another program's line with the same prefix
     return figures

@@ -2,9 +2,12 @@
 
 >>> from distilray import Job, Sink, Source, TokenClassification, run
 
-The code lies in the folders pipeline/, operators/, model/ and deploy/ of the repository. They install as
-distilray.pipeline, distilray.operators, distilray.model and distilray.deploy. In a source checkout that is not installed,
-this file makes them importable. The public names are those of distilray.pipeline. They are imported at their first use.
+The public names are those of distilray.pipeline. They are imported at their first use: importing this package imports
+neither torch nor Ray.
+
+The code is in the folders pipeline/, operators/, model/ and deploy/ of the repository. They install as
+distilray.pipeline, distilray.operators, distilray.model and distilray.deploy. In a source checkout that is not
+installed, this file makes them importable.
 """
 
 from importlib import import_module

@@ -1,22 +1,23 @@
-"""`python -m distilray`: the command, also where Python may lack what it needs, as on a cluster."""
+"""The command line as `python -m distilray`. It also reports a Python that misses dependencies, as on a cluster."""
 
 import sys
 
-_WRONG_AS_GIVEN = 2
+_USER_ERROR = 2
 
 
 def main() -> int:
-    """The exit code of `distilray`, 2 for a Python without its dependencies."""
+    """Run `distilray` and return its exit code, or 2 if a dependency is not installed."""
     try:
         from distilray.pipeline.cli.main import main as command  # noqa: PLC0415
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("distilray"):
             raise
-        todo = (
-            "run it with one that has distilray's dependencies; on a cluster, start Ray with that one first on the PATH"
+        advice = (
+            "run distilray with a Python that has its dependencies; "
+            "on a cluster, start Ray with that Python first on the PATH"
         )
-        print(f"distilray: {sys.executable} has no {error.name}: {todo}", file=sys.stderr)
-        return _WRONG_AS_GIVEN
+        print(f"distilray: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
+        return _USER_ERROR
     return command()
 
 

@@ -1,4 +1,4 @@
-"""Public names that are imported at their first use, so that importing a package costs nothing (PEP 562)."""
+"""Lazy imports of public names (PEP 562). Importing the package does not import the modules that define the names."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,7 +6,10 @@ from typing import Any
 
 
 def lazy_names(package: str, modules: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package; modules: public name -> the module that defines it."""
+    """Return `__getattr__` and `__dir__` for a package.
+
+    modules: the public names, each with the module that defines it.
+    """
 
     def getattr_(name: str) -> Any:
         if name not in modules:

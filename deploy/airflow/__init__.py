@@ -1,4 +1,4 @@
-"""distilray in Airflow 3: an operator that needs neither Ray nor torch on the worker.
+"""The Airflow 3 integration: an operator that needs neither Ray nor torch on the Airflow worker.
 
 >>> from distilray.deploy.airflow import DistilrayOperator
 """

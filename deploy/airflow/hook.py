@@ -1,4 +1,4 @@
-"""An Airflow connection as a cluster."""
+"""The hook that makes a cluster client from an Airflow connection."""
 
 from typing import Any
 
@@ -9,8 +9,11 @@ from distilray.deploy.jobs_api import Cluster
 
 
 class RayJobsHook(BaseHook):
-    """A connection of type `http`: host and port of Ray's dashboard, `https` as schema or in the host for TLS, the
-    cluster's token as password. Extra: `verify`, false or a file of certificate authorities."""
+    """A hook for a connection of type `http`.
+
+    The connection has the host and port of Ray's dashboard, and the cluster's token as password. For TLS, its schema is
+    `https` or its host starts with it. Its extra may have `verify`: false, or a file of certificate authorities.
+    """
 
     conn_name_attr = "conn_id"
     default_conn_name = "ray_default"
@@ -22,17 +25,17 @@ class RayJobsHook(BaseHook):
         self.conn_id = conn_id
 
     def get_conn(self) -> Cluster:
-        """Raises SubmitError for a connection that names no dashboard."""
+        """Return the cluster. Raises SubmitError if the connection has no host or a wrong one."""
         return _cluster(self.get_connection(self.conn_id))
 
     async def aget_conn(self) -> Cluster:
-        """The same in a triggerer."""
+        """Return the cluster in a triggerer, as `get_conn` does in a worker."""
         return _cluster(await self.aget_connection(self.conn_id))
 
 
 def _cluster(connection: Any) -> Cluster:
     if not connection.host:
-        raise SubmitError(f"the connection {connection.conn_id} has no host: expected that of a Ray dashboard")
+        raise SubmitError(f"the connection {connection.conn_id} has no host; set the host of a Ray dashboard")
     host = connection.host if "://" in connection.host else f"{connection.schema or 'http'}://{connection.host}"
     address = f"{host}:{connection.port}" if connection.port else host
     return Cluster(address, connection.password or None, connection.extra_dejson.get("verify", True))

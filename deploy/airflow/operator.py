@@ -1,4 +1,4 @@
-"""A distilray job as an Airflow task."""
+"""The operator that runs a distilray job as an Airflow task."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,29 +17,30 @@ from distilray.deploy.follow import Tail
 from distilray.deploy.jobs_api import Cluster
 from distilray.deploy.submission import Command, prepare, sink_of, start
 
-_WRONG_AS_WRITTEN = 2  # exit code of distilray
+_USER_ERROR = 2  # exit code of distilray for a job that cannot run as written
 
 
 class RayDashboardLink(BaseOperatorLink):
-    """To the job's page in Ray's dashboard."""
+    """A link to the job's page in Ray's dashboard."""
 
     name = "Ray dashboard"
     key = "ray_dashboard"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002  Airflow's signature
-        """Empty before the job was submitted."""
+        """Return the address of the page, or an empty string before the job is submitted."""
         return XCom.get_value(ti_key=ti_key, key=self.key) or ""
 
 
 class DistilrayOperator(BaseOperator):
-    """Runs a job on a Ray cluster, or attaches to the attempt of it that runs already; waits in the triggerer.
+    """An operator that runs a job on a Ray cluster, or attaches to an attempt that is running.
 
-    job: plain data, YAML, or the name of a .yaml file beside the DAG; templated. command: `run`, or `verify` for the output
-    of the job. conn_id: an HTTP connection (see RayJobsHook). poll_interval: seconds. deferrable: False waits in the worker.
-    `execution_timeout` stops the job.
+    job: plain data, YAML, or the name of a .yaml file beside the DAG; templated. command: `run`, or `verify` to check
+    the output of the job. conn_id: an HTTP connection (see RayJobsHook). poll_interval: the seconds between two
+    requests. deferrable: whether the task waits in the triggerer, or else in the worker. `execution_timeout` stops the
+    job.
 
-    Returns the figures of the run (`None` for verify), and adds them to the events of its outlets; an AssetAlias among
-    them gets the sink as its asset. Killed or cleared by a person, it stops the job.
+    The task returns the figures of the run, or `None` for verify. It adds them to the events of its outlets, and an
+    AssetAlias among the outlets gets the sink as its asset. If a user ends or clears the task, the job is stopped.
     """
 
     template_fields: Sequence[str] = ("job", "conn_id")
@@ -64,6 +65,7 @@ class DistilrayOperator(BaseOperator):
         self._killed = False
 
     def execute(self, context: Any) -> dict[str, Any] | None:
+        """Submit the job, or attach to it. Defer, or wait until it has ended."""
         try:
             cluster = RayJobsHook(self.conn_id).get_conn()
             submission = prepare(self.job, self.command)
@@ -71,15 +73,16 @@ class DistilrayOperator(BaseOperator):
         except SubmitError as error:
             raise AirflowFailException(str(error)) from None
         self._running = (cluster, started.job_id)
-        if self._killed:  # while it was being submitted
+        if self._killed:  # during the submission
             self.on_kill()
-            raise AirflowFailException(f"{started.job_id} was stopped: the task was ended while it was submitted")
+            raise AirflowFailException(
+                f"{started.job_id} was stopped, because the task was ended during the submission"
+            )
         self.log.info("%s %s", "attached to" if started.attached else "submitted", started.job_id)
         page = f"{cluster.address}/#/jobs/{started.job_id}"
         context["ti"].xcom_push(key=RayDashboardLink.key, value=page)
-        context["ti"].xcom_push(
-            key=RayDashboardLink().xcom_key, value=page
-        )  # the page shows it while the task is deferred
+        # Airflow's page reads this key while the task is deferred
+        context["ti"].xcom_push(key=RayDashboardLink().xcom_key, value=page)
         if self.deferrable:
             deadline = time.time() + self.execution_timeout.total_seconds() if self.execution_timeout else None
             trigger = DistilrayTrigger(self.conn_id, started.job_id, self.poll_interval, deadline)
@@ -95,23 +98,26 @@ class DistilrayOperator(BaseOperator):
         return self.execute_complete(context, event)
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any] | None:
-        """The figures of the run. Raises AirflowException; AirflowFailException, which ends the retries, for a job that can
-        never run as it is written."""
+        """Return the figures of the run, once the job has ended.
+
+        Raises AirflowException if the job failed. Raises AirflowFailException, which ends the retries, if the job
+        cannot run as it is written.
+        """
         if event["status"] != "SUCCEEDED":
-            kind = AirflowFailException if event["exit_code"] == _WRONG_AS_WRITTEN else AirflowException
+            kind = AirflowFailException if event["exit_code"] == _USER_ERROR else AirflowException
             raise kind(f"{event['status']}, exit code {event['exit_code']}: {event['message']}")
         figures: dict[str, Any] | None = event["result"]
         for outlet in self.outlets:
-            said = context["outlet_events"][outlet]
+            outlet_event = context["outlet_events"][outlet]
             if isinstance(outlet, AssetAlias):
                 sink = sink_of(self.job)
-                said.add(Asset(sink if "://" in sink else f"file://{sink}"), extra=figures or {})
+                outlet_event.add(Asset(sink if "://" in sink else f"file://{sink}"), extra=figures or {})
             elif isinstance(outlet, Asset):
-                said.extra = figures or {}
+                outlet_event.extra = figures or {}
         return figures
 
     def on_kill(self) -> None:
-        """Stops the job, if it was submitted; a worker that dies at once does not come here, and its job runs on."""
+        """Stop the job if it was submitted. A worker that is killed does not call this, and its job keeps running."""
         self._killed = True
         if self._running:
             cluster, job_id = self._running

@@ -1,4 +1,4 @@
-"""Waits for a job in Airflow's triggerer, and brings its log into the task's."""
+"""The trigger that waits for a job in Airflow's triggerer and copies the job's log to the task's log."""
 
 import asyncio
 import time
@@ -13,10 +13,10 @@ from distilray.deploy.follow import Tail
 
 
 class DistilrayTrigger(BaseTrigger):
-    """Fires once, at the job's real end.
+    """A trigger that fires once, when the job has ended.
 
-    poll_interval: seconds between two looks; deadline: seconds since 1970 after which the job is stopped. The event is
-    plain data: status (TIMEOUT and LOST beside those of Ray), exit_code, message, result.
+    poll_interval: the seconds between two requests. deadline: the time at which the job is stopped, in seconds since
+    1970. The event is plain data: status (one of Ray's, TIMEOUT or LOST), exit_code, message, result.
     """
 
     def __init__(self, conn_id: str, job_id: str, poll_interval: float, deadline: float | None = None):
@@ -28,14 +28,15 @@ class DistilrayTrigger(BaseTrigger):
         return "distilray.deploy.airflow.trigger.DistilrayTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        yield TriggerEvent(await self._end())
+        yield TriggerEvent(await self._wait())
 
     async def on_kill(self) -> None:
-        """A person ended the task: its job ends, too."""
+        """Stop the job after a user has ended the task."""
         cluster = await RayJobsHook(self.conn_id).aget_conn()
         await asyncio.to_thread(cluster.stop, self.job_id)
 
-    async def _end(self) -> dict[str, Any]:
+    async def _wait(self) -> dict[str, Any]:
+        """Log the job's output until the job ends, and return the event."""
         tail = Tail(await RayJobsHook(self.conn_id).aget_conn(), self.job_id, self.poll_interval)
         while True:
             try:
@@ -48,6 +49,6 @@ class DistilrayTrigger(BaseTrigger):
                 return {"status": job.status, "exit_code": job.exit_code, "message": job.message, "result": tail.result}
             if self.deadline and time.time() > self.deadline:
                 await self.on_kill()
-                message = "it ran longer than the task's execution_timeout, and was stopped"
+                message = "the job was stopped, because it ran longer than the task's execution_timeout"
                 return {"status": "TIMEOUT", "exit_code": 1, "message": message, "result": None}
             await asyncio.sleep(tail.pause)

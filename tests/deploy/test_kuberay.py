@@ -175,7 +175,7 @@ def test_the_pools_find_their_place(manifest: Path) -> None:
             with pytest.raises(BackendError):  # a guard: never a run on CPUs by mistake
                 choose_attention(compute.attention, torch.device("cpu"), torch.float32, head_dim=64)
         assert pools.tokenize.max == 3 * gpus  # none is missing for want of CPUs
-        assert "3.5 CPUs a GPU and one more" in manifest.read_text()
+        assert "3.5 CPUs per GPU plus one" in manifest.read_text()
         assert there >= 3.5 * gpus + 1
 
 

@@ -19,7 +19,7 @@ import yaml
 
 from distilray.deploy.errors import SubmitError, UnreachableError
 from distilray.deploy.jobs_api import Cluster, RayJob
-from distilray.deploy.package import own_code, packed
+from distilray.deploy.package import code_package, make_package
 from distilray.deploy.result import read_result, result_line
 from distilray.deploy.submission import prepare
 from distilray.pipeline.cli.main import main
@@ -44,18 +44,22 @@ def test_the_id_tells_job_and_code_apart(monkeypatch: pytest.MonkeyPatch) -> Non
     assert prepare(job() | {"max_dead": 1}).id != first.id
     assert prepare(job(), "verify").id != first.id
     assert prepare(job(), submission_id="mine").id == "mine"
-    monkeypatch.setattr("distilray.deploy.submission.own_code", lambda: packed({"distilray/x.py": b"changed"}))
+    monkeypatch.setattr(
+        "distilray.deploy.submission.code_package", lambda: make_package({"distilray/x.py": b"changed"})
+    )
     assert prepare(job()).id != first.id
 
 
 def test_the_code_is_all_of_distilray_and_nothing_else() -> None:
-    names = set(zipfile.ZipFile(io.BytesIO(own_code().data)).namelist())
+    names = set(zipfile.ZipFile(io.BytesIO(code_package().data)).namelist())
     folders = ("model", "operators", "pipeline", "deploy")
     modules = {f"distilray/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*.py")}
     assert modules | {"distilray/__init__.py", "distilray/__main__.py"} <= names
     assert not [name for name in names if "__pycache__" in name or "tests" in name]
-    assert packed({"a": b"1", "b": b""}) == packed({"b": b"", "a": b"1"})
-    assert len({packed(files).name for files in ({"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": b"", "1": b""})}) == 4
+    assert make_package({"a": b"1", "b": b""}) == make_package({"b": b"", "a": b"1"})
+    assert (
+        len({make_package(files).name for files in ({"a": b"1"}, {"a": b"2"}, {"b": b"1"}, {"a": b"", "1": b""})}) == 4
+    )
 
 
 def test_what_happens_to_lie_beside_the_code_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +68,7 @@ def test_what_happens_to_lie_beside_the_code_stays_here(tmp_path: Path, monkeypa
         (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "model" / name).write_text("x")
     monkeypatch.setattr("distilray.deploy.package._folder", lambda name: tmp_path / name)
-    names = zipfile.ZipFile(io.BytesIO(own_code().data)).namelist()
+    names = zipfile.ZipFile(io.BytesIO(code_package().data)).namelist()
     assert set(names) == {
         "distilray/__init__.py",
         "distilray/__main__.py",
@@ -104,7 +108,7 @@ def test_what_is_sent_is_what_was_looked_at() -> None:
         prepare(f"sink: {{uri: s3://lake/x/, storage_options: {{secret: hidden}}}}\n{text}")
     with pytest.raises(SubmitError, match="secret is a secret"):
         prepare({**job(), "storage_options": {"secret": "hidden"}})
-    with pytest.raises(SubmitError, match="no plain data") as refused:
+    with pytest.raises(SubmitError, match="not plain data") as refused:
         prepare({**job(), "max_dead": timedelta(1)})
     assert "timedelta" not in str(refused.value)
 
@@ -129,8 +133,8 @@ def test_what_is_no_secret_is_sent() -> None:
     [
         ({**job(), "source": {"uri": ["s3://a/", "corpus"]}}, "'corpus': expected a URI or an absolute path"),
         ({"source": {"uri": "/x"}, "sink": {"uri": "/y"}}, "expected source.uri, tasks with a model each"),
-        ("- a\n- b", "expected keys source, tasks, sink, compute; got list"),
-        ("a: [hidden", "the job is no YAML: line 1"),
+        ("- a\n- b", "expected a mapping with the keys source, tasks, sink, compute; got list"),
+        ("a: [hidden", "the job is not valid YAML: line 1"),
     ],
 )
 def test_what_no_cluster_could_run_is_refused(raw: Any, said: str) -> None:
@@ -221,7 +225,7 @@ def test_the_token_is_found_where_ray_puts_it(
     assert main(["status", "x", "--address", address]) == 2
     assert shown == [None, "Bearer made", "Bearer given", "Bearer said"]
     said = capsys.readouterr().err
-    assert "it asks for a token (RAY_AUTH_TOKEN" in said
+    assert "it requires a token (set RAY_AUTH_TOKEN" in said
     assert not [token for token in ("made", "given", "said\n") if token in said]
 
 
@@ -258,7 +262,9 @@ def test_a_cluster_whose_python_lacks_something_is_told_what_to_do() -> None:
     code = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('distilray', run_name='__main__')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith(f"distilray: {sys.executable} has no torch: run it with one that has")
+    assert done.stderr.startswith(
+        f"distilray: {sys.executable} has no torch: run distilray with a Python that has its dependencies"
+    )
 
 
 def test_deploy_needs_nothing_but_a_client_of_http() -> None:
@@ -267,7 +273,7 @@ def test_deploy_needs_nothing_but_a_client_of_http() -> None:
     modules = ("follow", "jobs_api", "package", "submission", "result")
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules.update(dict.fromkeys({heavy})); "
     code += "; ".join(f"import distilray.deploy.{module}" for module in modules)
-    code += "; print(len(distilray.deploy.package.own_code().data))"
+    code += "; print(len(distilray.deploy.package.code_package().data))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 50_000
