@@ -1,4 +1,4 @@
-"""Tokens to answers: the sequences that the tasks ask for, each distinct one computed once, and every task's decoding."""
+"""The predict step: token ids to answers. Each distinct sequence is computed once; every task decodes its own outputs."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ import torch
 from distilray.model.arrays import Ints
 from distilray.model.checkpoint.weights import Weights
 from distilray.model.errors import NotFiniteError
-from distilray.model.inference.calibrate import calibrate, remembered
+from distilray.model.inference.calibrate import calibrate, load_calibration
 from distilray.model.inference.predictor import HeadSpec, Predictor
 from distilray.operators.encoder_passes import EncoderPass, PassInputs, open_passes
 from distilray.operators.evaluation.gold import Gold
@@ -26,7 +26,7 @@ from distilray.operators.isolation.watchdog import Watchdog
 from distilray.operators.parity import Reference
 from distilray.operators.rows import schema as s
 from distilray.operators.rows.reasons import NOT_FINITE
-from distilray.operators.rows.timing import note, timing_of, waits
+from distilray.operators.rows.timing import add_timing, timing_of, waits
 from distilray.operators.tasks.task import Answer, Rejection, Task, open_checkpoints
 from distilray.operators.worker_config import ComputeSpec
 
@@ -35,8 +35,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Throughput:
-    """A token budget that suits every pass, and how fast they are with it. measured: now, and not remembered;
-    device: "cpu" or the name of a GPU."""
+    """A token budget that suits every pass, and the speed of all passes with it.
+
+    measured: whether this call measured a pass instead of reading a stored calibration. device: "cpu" or the name of a
+    GPU.
+    """
 
     tokens_per_pack: int
     tokens_per_second: float
@@ -46,9 +49,9 @@ class Throughput:
 
 @dataclass
 class PredictUnit:
-    """Replaces texts and tokens by the tasks' columns and the token counts.
+    """The predict step. It replaces texts and tokens by the columns of the tasks and the token counts.
 
-    worker: who computes, the same if it is started again.
+    worker: returns the name of this worker, which stays the same after a restart.
     """
 
     tasks: Sequence[Task]
@@ -57,52 +60,53 @@ class PredictUnit:
     worker: Callable[[], str] = platform.node
 
     def __post_init__(self) -> None:
-        """Loads the models; raises CheckpointError or BackendError."""
+        """Load the models. Raises CheckpointError or BackendError."""
         if self.compute.threads is not None:
             torch.set_num_threads(self.compute.threads)
-        self._deadline = Watchdog(self.isolation.deadline if self.isolation else None)
+        self._watchdog = Watchdog(self.isolation.deadline if self.isolation else None)
         self.passes, weights = open_passes(self.tasks, open_checkpoints(self.tasks))
-        self.predictors = [self._predictor(each, weights) for each in self.passes.passes]
+        self.predictors = [self._predictor(encoder_pass, weights) for encoder_pass in self.passes.passes]
         share = self.compute.parity
         self.reference = Reference(self.tasks, self.passes, self.predictors, share) if share else None
         self.backend = "; ".join(dict.fromkeys(predictor.backend for predictor in self.predictors))
         log.info("predicting on %s", self.backend)
-        self._used, self._free = False, time.time()
+        self._has_predicted, self._free_since = False, time.time()
 
-    def _predictor(self, each: EncoderPass, weights: Sequence[Weights]) -> Predictor:
+    def _predictor(self, encoder_pass: EncoderPass, weights: Sequence[Weights]) -> Predictor:
         heads = [
-            HeadSpec(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(weights[i].config)) for i in each.tasks
+            HeadSpec(self.tasks[i].head_name(), weights[i], self.tasks[i].depth(weights[i].config))
+            for i in encoder_pass.tasks
         ]
         c = self.compute
-        specials = self.passes.tokenizings[each.tokenizing].tokenizer.specials
+        specials = self.passes.tokenizer_groups[encoder_pass.tokenizer_group].tokenizer.specials
         w = heads[0].weights
-        return Predictor(w, heads, specials, c.dtype, c.attention, c.tokens_per_pack, self._deadline.renew)
+        return Predictor(w, heads, specials, c.dtype, c.attention, c.tokens_per_pack, self._watchdog.renew)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Rows with answers, in the same order; what a task says of a dead row means nothing.
+        """Return the rows with answers, in the same order. The answers of a dead row have no meaning.
 
-        With a guard, rows that bring the operator down are dead.
+        With `isolation`, rows that make the step fail become dead letters.
         """
         start = time.time()
-        result = guarded(
-            self.isolation, "predict", self.answered, partial(_again, self.tasks, self.compute, self.isolation), table
-        )
-        if self.reference:  # outside the guard: its failures are not the rows'
-            said = self.reference(table, result[s.DEAD_REASON])
-            result = result.append_column(s.PARITY, pa.repeat(json.dumps(said), result.num_rows))
-        starved, held = waits(self._free, timing_of(table).tokenized, start)
-        waited = {"starved": starved, "held": held} if self._used else {"starting": starved + held}
-        self._used, self._free = True, time.time()
-        return note(result, table, predict=self._free - start, predicted=self._free, worker=self.worker(), **waited)
+        make_call = partial(_make_call, self.tasks, self.compute, self.isolation)
+        result = guarded(self.isolation, "predict", self.answered, make_call, table)
+        if self.reference:  # not isolated: a failure of the reference is not a failure of rows
+            parity_counts = self.reference(table, result[s.DEAD_REASON])
+            result = result.append_column(s.PARITY, pa.repeat(json.dumps(parity_counts), result.num_rows))
+        starved, held = waits(self._free_since, timing_of(table).tokenized, start)
+        waited = {"starved": starved, "held": held} if self._has_predicted else {"starting": starved + held}
+        now = time.time()
+        self._has_predicted, self._free_since = True, now
+        return add_timing(result, table, predict=now - start, predicted=now, worker=self.worker(), **waited)
 
     def answered(self, table: pa.Table) -> pa.Table:
-        """The same without a guard. Raises whatever computing raises."""
+        """Answer the rows without isolation. Raises what the computation raises."""
         before = self.computed_tokens
-        with self._deadline:
+        with self._watchdog:
             answers, window_tokens = self.answers(table, {})
         computed_tokens = self.computed_tokens - before
         tokens = pc.list_value_length(table[s.tokens_column(0, s.TEXT)])
-        table = _bury(table, answers)
+        table = _mark_rejected(table, answers)
         columns = {
             s.TOKENS: tokens.cast(pa.int64()),
             s.WINDOW_TOKENS: pa.repeat(window_tokens, table.num_rows),
@@ -119,69 +123,75 @@ class PredictUnit:
         return table
 
     def answers(self, table: pa.Table, gold: Mapping[str, Gold]) -> tuple[list[Answer], int]:
-        """Every task's answer, judged by the gold given for it by name, and the tokens of all windows.
+        """Return the answer of every task and the number of tokens of all windows.
 
-        Rows whose logits are not finite are dead; with gold, NotFiniteError is raised.
+        gold: the gold by name of task, with which the answers are compared. Rows whose logits are not finite become dead
+        letters. Raises NotFiniteError for such rows if there is gold.
         """
         answers: dict[int, Answer] = {}
         window_tokens = 0
-        for each, asked, predictor in self._asked(table, gold):
-            window_tokens += int(asked.sequences.lengths.sum())
-            failed = None
+        for encoder_pass, inputs, predictor in self._inputs(table, gold):
+            window_tokens += int(inputs.sequences.lengths.sum())
+            failure = None
             try:
-                outputs = predictor(asked.pool, asked.sequences, asked.head_requests)
+                outputs = predictor(inputs.pool, inputs.sequences, inputs.head_requests)
             except NotFiniteError as error:
                 if gold:
                     raise
-                failed, outputs = error, error.outputs
-            for i, request, arrays, where in zip(each.tasks, asked.requests, outputs, asked.where, strict=True):
-                self._deadline.renew()
+                failure, outputs = error, error.outputs
+            parts = zip(encoder_pass.tasks, inputs.requests, outputs, inputs.sequence_numbers, strict=True)
+            for i, request, arrays, numbers in parts:
+                self._watchdog.renew()
                 answers[i] = request.answer(arrays)
-                if failed:
-                    answers[i] = _without(answers[i], request.rows[np.isin(where, failed.sequences)], str(failed))
+                if failure:
+                    rows = request.rows[np.isin(numbers, failure.sequences)]
+                    answers[i] = _reject_rows(answers[i], rows, str(failure))
         return [answers[i] for i in range(len(self.tasks))], window_tokens
 
     def measure_throughput(self, table: pa.Table) -> Throughput | None:
-        """How fast some tokenized rows can be computed, as remembered or else measured; None if there is nothing in them."""
+        """Return the throughput for some tokenized rows, from a stored calibration or else measured.
+
+        None if the rows have no tokens to compute.
+        """
         budgets, tokens, seconds, measured = [], 0, 0.0, False
-        for _, asked, predictor in self._asked(table, {}):
-            if count := int(asked.sequences.lengths.sum()):
-                known = remembered(predictor, asked.sequences)
-                found = known or calibrate(predictor, asked.pool, asked.sequences)
-                budgets.append(found.tokens_per_pack)
-                tokens, seconds = tokens + count, seconds + count / found.tokens_per_second
-                measured = measured or known is None
+        for _, inputs, predictor in self._inputs(table, {}):
+            if count := int(inputs.sequences.lengths.sum()):
+                stored = load_calibration(predictor, inputs.sequences)
+                calibration = stored or calibrate(predictor, inputs.pool, inputs.sequences)
+                budgets.append(calibration.tokens_per_pack)
+                tokens, seconds = tokens + count, seconds + count / calibration.tokens_per_second
+                measured = measured or stored is None
         device = self.predictors[0].device_name
         return Throughput(min(budgets), tokens / seconds, measured, device) if budgets else None
 
-    def _asked(self, table: pa.Table, gold: Mapping[str, Gold]) -> Iterator[tuple[EncoderPass, PassInputs, Predictor]]:
+    def _inputs(self, table: pa.Table, gold: Mapping[str, Gold]) -> Iterator[tuple[EncoderPass, PassInputs, Predictor]]:
         return zip(self.passes.passes, self.passes.inputs(table, gold), self.predictors, strict=True)
 
     @property
     def computed_tokens(self) -> int:
-        """Tokens that have gone through the encoders."""
+        """The number of tokens that the encoders have computed so far."""
         return sum(predictor.computed_tokens for predictor in self.predictors)
 
 
-def _again(tasks: Sequence[Task], compute: ComputeSpec, isolation: Isolation | None) -> Call:
+def _make_call(tasks: Sequence[Task], compute: ComputeSpec, isolation: Isolation | None) -> Call:
     return PredictUnit(tasks, compute, isolation).answered
 
 
-def _without(answer: Answer, rows: Ints, message: str) -> Answer:
-    """The answer, with rows whose logits are not finite dead."""
-    bad = np.zeros(len(answer.column), dtype=np.bool_)
-    bad[rows] = True
-    return replace(answer, rejections=(*answer.rejections, Rejection(bad, NOT_FINITE, message)))
+def _reject_rows(answer: Answer, rows: Ints, message: str) -> Answer:
+    """Return the answer with a rejection of the rows whose logits are not finite."""
+    rejected = np.zeros(len(answer.column), dtype=np.bool_)
+    rejected[rows] = True
+    return replace(answer, rejections=(*answer.rejections, Rejection(rejected, NOT_FINITE, message)))
 
 
-def _bury(table: pa.Table, answers: Sequence[Answer]) -> pa.Table:
-    """Rows that any task cannot answer are dead; the first reason counts."""
+def _mark_rejected(table: pa.Table, answers: Sequence[Answer]) -> pa.Table:
+    """Mark the rows that any task rejects as dead. The first reason counts."""
     columns = [table[name].combine_chunks() for name in s.DEATH]
     text = table[s.TEXT].combine_chunks()
-    for death in (death for answer in answers for death in answer.rejections):
-        dies = pc.and_(pc.is_null(columns[1]), pa.array(death.rows))
-        said = ("predict", death.reason, death.message, text)
-        columns = [pc.if_else(dies, value, column) for value, column in zip(said, columns, strict=True)]
+    for rejection in (rejection for answer in answers for rejection in answer.rejections):
+        newly_dead = pc.and_(pc.is_null(columns[1]), pa.array(rejection.rows))
+        values = ("predict", rejection.reason, rejection.message, text)
+        columns = [pc.if_else(newly_dead, value, column) for value, column in zip(values, columns, strict=True)]
     for name, column in zip(s.DEATH, columns, strict=True):
         table = table.set_column(table.column_names.index(name), name, column)
     return table

@@ -1,1 +1,4 @@
-"""The files of a checkpoint: its weights in every format, and what they are."""
+"""Checkpoints: their files, their weights in every format, their architectures, and their conversion to safetensors.
+
+Other folders import from `checkpoint`, `weights`, `architectures`, `convert` and `formats.load`.
+"""

@@ -1,4 +1,4 @@
-"""Transformers' classes of DistilBERT, and which of them a checkpoint is."""
+"""Transformers' classes of DistilBERT, and the choice of the one that a checkpoint holds."""
 
 import torch
 
@@ -20,43 +20,48 @@ HEADS: dict[str, HeadName] = {
 
 
 def architecture_by_tensors(weights: Weights) -> str | None:
-    """The class whose head has the modules that there are beside the encoder, None if no class has those.
+    """Return the class whose head has exactly the modules that the checkpoint has beside the encoder, or None.
 
-    Multiple choice has the modules of sequence classification: it is known by one output where the labels are several.
+    Multiple choice has the modules of sequence classification. A classifier with a single output is multiple choice if
+    the config does not have exactly one label.
     """
-    found = {name.rpartition(".")[0] for name in weights.tensors if not is_encoder(name)}
-    fitting = [architecture for architecture, head in HEADS.items() if _modules(head, weights) == found]
-    if "DistilBertForMultipleChoice" in fitting:
+    modules = {name.rpartition(".")[0] for name in weights.tensors if not is_encoder(name)}
+    candidates = [architecture for architecture, head in HEADS.items() if _head_modules(head, weights) == modules]
+    if "DistilBertForMultipleChoice" in candidates:
         bias = weights.tensors.get("classifier.bias")
-        one = bias is not None and len(bias) == 1 and len(weights.config.labels) != 1
-        return "DistilBertForMultipleChoice" if one else "DistilBertForSequenceClassification"
-    return fitting[0] if fitting else None
+        is_single = bias is not None and len(bias) == 1 and len(weights.config.labels) != 1
+        return "DistilBertForMultipleChoice" if is_single else "DistilBertForSequenceClassification"
+    return candidates[0] if candidates else None
 
 
 def check_architecture(weights: Weights) -> str:
-    """The class that config.json names, or else the one that the tensors show, of which everything must be there.
+    """Return the class that config.json names, or else the class that the tensors fit, and check its tensors.
 
-    Raises CheckpointError naming every tensor that is missing, unexpected or of the wrong shape.
+    Raises CheckpointError if no class matches, or with the name of every tensor that is missing, unexpected or of the
+    wrong shape.
     """
     by_tensors = architecture_by_tensors(weights)
     architecture = weights.config.architecture or by_tensors
     if architecture is None:
-        rest = ", ".join(sorted(name for name in weights.tensors if not is_encoder(name)))
-        raise CheckpointError(f"{weights.where}: config.json names no architecture, and none has {rest}")
+        others = ", ".join(sorted(name for name in weights.tensors if not is_encoder(name)))
+        raise CheckpointError(
+            f"{weights.where}: config.json names no architecture, and no known one has {others}; "
+            "name one under architectures"
+        )
     if architecture not in HEADS:
         raise CheckpointError(
-            f"{weights.where}: config.json says {architecture}, expected one of {', '.join(HEADS)}; "
+            f"{weights.where}: config.json names {architecture}, expected one of {', '.join(HEADS)}; "
             f"the tensors are those of {by_tensors or 'none of them'}"
         )
     check_weights(HEADS[architecture], weights)
     if architecture == BASE and by_tensors != BASE:
         raise CheckpointError(
-            f"{weights.where}: config.json says {BASE}, but the tensors are those of {by_tensors}: "
-            "name that one under architectures"
+            f"{weights.where}: config.json names {BASE}, but the tensors are those of {by_tensors}: "
+            "name that class under architectures"
         )
     return architecture
 
 
-def _modules(head: HeadName, weights: Weights) -> set[str]:
+def _head_modules(head: HeadName, weights: Weights) -> set[str]:
     with torch.device("meta"):
         return {name.rpartition(".")[0] for name in make_head(head, weights.config).state_dict()}

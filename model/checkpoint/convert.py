@@ -1,4 +1,4 @@
-"""Any checkpoint as the safetensors that Transformers loads."""
+"""Conversion of any checkpoint to the safetensors that Transformers loads."""
 
 import json
 from collections.abc import Mapping
@@ -16,18 +16,20 @@ from distilray.model.errors import CheckpointError, StoreError
 from distilray.model.network.config import parse_json_object
 from distilray.model.storage.store import open_store
 
-_WORDS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
-# what Transformers' own tokenizers read besides
-_TOKENIZER = (*TOKENIZER, "special_tokens_map.json", "added_tokens.json")
+_WORD_EMBEDDINGS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
+# with the files that only Transformers' tokenizers read
+_TOKENIZER_FILES = (*TOKENIZER, "special_tokens_map.json", "added_tokens.json")
 
 
 def convert(checkpoint: Checkpoint, out: str, storage_options: Mapping[str, Any]) -> None:
-    """Writes config.json, model.safetensors and the tokenizer's files as they are into the empty folder `out`.
+    """Write config.json, model.safetensors and the unchanged tokenizer files into the empty folder `out`.
 
-    `out` is a local folder or a URL of fsspec. Tensors keep their dtype and values; a projector that equals the word
-    embeddings is left out, as Transformers leaves it, and one that differs is said to in config.json. Positions that
-    are computed are stored. Raises CheckpointError for a checkpoint that is not whole, and for a folder with anything
-    in it; config.json is written last, so what a stopped conversion leaves is no checkpoint.
+    `out` is a local folder or a URL of fsspec. Tensors keep their dtype and values. A projector that equals the word
+    embeddings is omitted, as in Transformers; config.json states whether the two are tied. Computed positions are
+    stored.
+
+    config.json is written last, so that an interrupted conversion leaves no complete checkpoint. Raises CheckpointError
+    for a checkpoint that is incomplete, and for a folder that is not empty.
     """
     weights = read_weights(checkpoint)
     architecture = check_architecture(weights)
@@ -35,18 +37,18 @@ def convert(checkpoint: Checkpoint, out: str, storage_options: Mapping[str, Any]
     config |= {"architectures": [architecture], "model_type": "distilbert"}
     tensors = dict(weights.tensors)
     if _PROJECTOR in tensors:
-        tied = torch.equal(tensors[_PROJECTOR], tensors[_WORDS]) and config.get("tie_word_embeddings", True)
+        tied = torch.equal(tensors[_PROJECTOR], tensors[_WORD_EMBEDDINGS]) and config.get("tie_word_embeddings", True)
         config["tie_word_embeddings"] = bool(tied)
         if tied:
             del tensors[_PROJECTOR]
-    files = {name: data for name in _TOKENIZER if (data := checkpoint.read(name)) is not None}
+    files = {name: data for name in _TOKENIZER_FILES if (data := checkpoint.read(name)) is not None}
     files[WEIGHTS] = _serialized(tensors, "" if architecture == BASE else "distilbert.")
     files["config.json"] = json.dumps(config, indent=2).encode() + b"\n"
     _write(files, out, storage_options)
 
 
 def _serialized(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
-    # cloned: the format holds no two tensors in one memory
+    # the format cannot store two tensors that share memory
     named = {f"{prefix if is_encoder(name) else ''}{name}": tensor.clone() for name, tensor in tensors.items()}
     return safetensors.torch.save(named, metadata={"format": "pt"})
 
@@ -54,8 +56,10 @@ def _serialized(tensors: Mapping[str, Tensor], prefix: str) -> bytes:
 def _write(files: Mapping[str, bytes], out: str, storage_options: Mapping[str, Any]) -> None:
     try:
         fs, root = open_store(out, storage_options)
-        if fs.exists(root) and (there := fs.ls(root, detail=False)):
-            raise CheckpointError(f"{out} is not empty: it holds {there[0]}; expected a new folder")
+        if fs.exists(root) and (files_in_folder := fs.ls(root, detail=False)):
+            raise CheckpointError(
+                f"{out} is not empty: it contains {files_in_folder[0]}; expected a new or empty folder"
+            )
         fs.makedirs(root, exist_ok=True)
         for name, data in files.items():
             fs.pipe_file(f"{root}/{name}", data)

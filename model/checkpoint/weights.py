@@ -1,4 +1,7 @@
-"""Checkpoint tensors into the packed encoder and its heads, strictly: a missing, extra or misshapen tensor is an error."""
+"""Checkpoint tensors, and the packed encoder and heads that are loaded from them.
+
+A missing, unexpected or misshapen tensor is an error.
+"""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,13 +23,13 @@ from distilray.model.network.names import HeadName
 
 _Module = TypeVar("_Module", bound=nn.Module)
 
-# module here -> modules in the checkpoint; several are stacked along the output dimension
-_EMBEDDINGS = {
+# module of Encoder -> modules of the checkpoint; several are stacked along the output dimension
+_EMBEDDING_PARTS = {
     "word_embeddings": ("embeddings.word_embeddings",),
     "position_embeddings": ("embeddings.position_embeddings",),
     "LayerNorm": ("embeddings.LayerNorm",),
 }
-_LAYER = {
+_LAYER_PARTS = {
     "qkv_lin": ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
     "out_lin": ("attention.out_lin",),
     "sa_layer_norm": ("sa_layer_norm",),
@@ -34,104 +37,115 @@ _LAYER = {
     "lin2": ("ffn.lin2",),
     "output_layer_norm": ("output_layer_norm",),
 }
-_ENCODER = ("embeddings.", "transformer.")
-# heads of which only the encoder is used: a checkpoint's own head is no part of the answer then
-_HEADLESS: tuple[HeadName, ...] = ("first-token", "mean-pooling")
+_ENCODER_PREFIXES = ("embeddings.", "transformer.")
+# heads that use the encoder only; the checkpoint's own head is then ignored
+_ENCODER_ONLY_HEADS: tuple[HeadName, ...] = ("first-token", "mean-pooling")
 _HEAD_MODULES = ("classifier", "pre_classifier", "qa_outputs", "vocab_transform", "vocab_layer_norm", "vocab_projector")
-_POSITIONS = "embeddings.position_embeddings.weight"
-_MOST_SINUSOIDS = 2**24
-_WORDS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
+_POSITION_EMBEDDINGS = "embeddings.position_embeddings.weight"
+_MAX_SINUSOIDS = 2**24
+_WORD_EMBEDDINGS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A checkpoint's tensors by their canonical names, and the file they came from."""
+    """The tensors of a checkpoint by their canonical names, and the address of the file that they come from."""
 
     config: Config
     where: str
     tensors: Mapping[str, Tensor]
 
     def encoder_digest(self) -> str:
-        """sha256 of the encoder: equal for two checkpoints whose encoders compute the same."""
-        sha = hashlib.sha256(repr((self.config.n_heads, self.config.activation)).encode())
-        for name in sorted(name for name in self.tensors if name.startswith(_ENCODER)):
+        """Return the sha256 of the encoder. It is equal for two checkpoints whose encoders compute the same."""
+        digest = hashlib.sha256(repr((self.config.n_heads, self.config.activation)).encode())
+        for name in sorted(name for name in self.tensors if name.startswith(_ENCODER_PREFIXES)):
             tensor = self.tensors[name].contiguous()
-            sha.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
-            sha.update(tensor.view(torch.uint8).numpy().data)
-        return sha.hexdigest()
+            digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.view(torch.uint8).numpy().data)
+        return digest.hexdigest()
 
 
 def read_weights(checkpoint: Checkpoint) -> Weights:
-    """Every tensor of a checkpoint; what old formats leave out is made: sinusoidal positions, tied embeddings."""
-    config = checkpoint.config  # first: it says best what is no checkpoint
-    file, found = load_tensors(checkpoint)
-    tensors = dict(found)
-    if config.sinusoidal_pos_embds and _POSITIONS not in tensors:
-        tensors[_POSITIONS] = sinusoidal_positions(config)
+    """Read every tensor of a checkpoint.
+
+    Tensors that old formats omit are added: sinusoidal positions, and the projector or the word embeddings if only one
+    of the two tied tensors is stored.
+    """
+    config = checkpoint.config  # read first: its errors describe best what is not a checkpoint
+    file, stored = load_tensors(checkpoint)
+    tensors = dict(stored)
+    if config.sinusoidal_pos_embds and _POSITION_EMBEDDINGS not in tensors:
+        tensors[_POSITION_EMBEDDINGS] = sinusoidal_positions(config)
     if "vocab_projector.bias" in tensors:
-        for name, twin in ((_PROJECTOR, _WORDS), (_WORDS, _PROJECTOR)):
-            if twin in tensors:
-                tensors.setdefault(name, tensors[twin])
+        for name, tied_name in ((_PROJECTOR, _WORD_EMBEDDINGS), (_WORD_EMBEDDINGS, _PROJECTOR)):
+            if tied_name in tensors:
+                tensors.setdefault(name, tensors[tied_name])
     return Weights(config, checkpoint.where(file), tensors)
 
 
 def load_encoder(weights: Weights, attention: Attention, dtype: torch.dtype) -> Encoder:
-    """The encoder, on the CPU, in `dtype`, ready for inference. The weights must have been checked."""
+    """Build the encoder on the CPU in `dtype`, ready for inference. The weights must have been checked."""
     with torch.device("meta"):
         encoder = Encoder(weights.config, attention)
     return _load(encoder, _encoder_parts(encoder, weights.config), weights, dtype)
 
 
 def load_head(name: HeadName, weights: Weights, dtype: torch.dtype) -> nn.Module:
-    """A head, on the CPU, in `dtype`, ready for inference. The weights must have been checked."""
+    """Build a head on the CPU in `dtype`, ready for inference. The weights must have been checked."""
     with torch.device("meta"):
         head = make_head(name, weights.config)
     return _load(head, _head_parts(head), weights, dtype)
 
 
 def check_weights(name: HeadName, weights: Weights) -> None:
-    """CheckpointError naming every tensor that is missing, unexpected or of the wrong shape for an encoder with a head."""
+    """Check that the tensors are exactly those of an encoder with a head.
+
+    Raises CheckpointError with the name of every tensor that is missing, unexpected or of the wrong shape.
+    """
     config = weights.config
-    layers = {part.split(".")[2] for part in weights.tensors if part.startswith("transformer.layer.")}
-    if config.n_layers > len(layers):  # before as many modules are made as any number in a file says
+    layers = {
+        tensor_name.split(".")[2] for tensor_name in weights.tensors if tensor_name.startswith("transformer.layer.")
+    }
+    if config.n_layers > len(layers):  # before the number in the file decides how many modules are built
         raise CheckpointError(
-            f"{weights.where}: config.json says n_layers {config.n_layers}, the weights have {len(layers)}"
+            f"{weights.where}: config.json has n_layers {config.n_layers}, the weights have {len(layers)}"
         )
     eager = choose_attention("eager", torch.device("cpu"), torch.float32, config.head_dim)
     with torch.device("meta"):
         encoder, head = Encoder(config, eager), make_head(name, config)
     expected = _shapes(encoder, _encoder_parts(encoder, config)) | _shapes(head, _head_parts(head))
     tensors = weights.tensors
-    ignored = _HEAD_MODULES if name in _HEADLESS else ()
+    ignored = _HEAD_MODULES if name in _ENCODER_ONLY_HEADS else ()
     missing = sorted(expected.keys() - tensors.keys())
-    unexpected = sorted(part for part in tensors.keys() - expected.keys() if part.rpartition(".")[0] not in ignored)
+    unexpected = sorted(
+        tensor_name for tensor_name in tensors.keys() - expected.keys() if tensor_name.rpartition(".")[0] not in ignored
+    )
     misshapen = [
-        f"{part} expected {list(shape)}, got {list(tensors[part].shape)}"
-        for part, shape in expected.items()
-        if part in tensors and tuple(tensors[part].shape) != shape
+        f"{tensor_name} expected {list(shape)}, got {list(tensors[tensor_name].shape)}"
+        for tensor_name, shape in expected.items()
+        if tensor_name in tensors and tuple(tensors[tensor_name].shape) != shape
     ]
-    complaints = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
+    problems = [
+        f"{problem}: {', '.join(names)}"
+        for problem, names in (("missing", missing), ("unexpected", unexpected), ("wrong shape", misshapen))
         if names
     ]
-    if complaints:
+    if problems:
         outputs = f" with {len(config.labels)} labels" if name.endswith("-classification") else ""
         raise CheckpointError(
             f"{weights.where} is not a DistilBERT for {name}{outputs} "
-            f"(config.json says {config.architecture}): {'; '.join(complaints)}"
+            f"(config.json names {config.architecture}): {'; '.join(problems)}"
         )
 
 
 def sinusoidal_positions(config: Config) -> Tensor:
-    """float32 [positions, dim]: sin on even, cos on odd columns (Vaswani et al. 2017).
+    """Compute position embeddings, float32 [positions, dim]: sin on even, cos on odd columns (Vaswani et al. 2017).
 
-    Raises CheckpointError for more than any model has: no weights vouch for these sizes.
+    Raises CheckpointError if there are more numbers than any model has, because no weights confirm these sizes.
     """
-    if config.max_position_embeddings * config.dim > _MOST_SINUSOIDS:
+    if config.max_position_embeddings * config.dim > _MAX_SINUSOIDS:
         raise CheckpointError(
-            f"config.json asks for sinusoidal positions of {config.max_position_embeddings} x {config.dim}, which the "
-            f"weights lack: expected at most {_MOST_SINUSOIDS} numbers"
+            f"config.json requires sinusoidal positions of {config.max_position_embeddings} x {config.dim}, which the "
+            f"weights do not contain: expected at most {_MAX_SINUSOIDS} numbers"
         )
     position = np.arange(config.max_position_embeddings)[:, None]
     column = np.arange(config.dim)[None]
@@ -140,13 +154,13 @@ def sinusoidal_positions(config: Config) -> Tensor:
 
 
 def _encoder_parts(encoder: Encoder, config: Config) -> dict[str, tuple[str, ...]]:
-    """Each parameter of the packed encoder -> the checkpoint tensors that make it up."""
-    table: dict[str, tuple[str, ...]] = dict(_EMBEDDINGS)
+    """Return the checkpoint tensors that make up each parameter of the packed encoder."""
+    parts_of: dict[str, tuple[str, ...]] = dict(_EMBEDDING_PARTS)
     for i in range(config.n_layers):
-        for ours, parts in _LAYER.items():
-            table[f"layers.{i}.{ours}"] = tuple(f"transformer.layer.{i}.{part}" for part in parts)
+        for own, parts in _LAYER_PARTS.items():
+            parts_of[f"layers.{i}.{own}"] = tuple(f"transformer.layer.{i}.{part}" for part in parts)
     names = (name.rpartition(".") for name in encoder.state_dict())
-    return {f"{module}.{leaf}": tuple(f"{part}.{leaf}" for part in table[module]) for module, _, leaf in names}
+    return {f"{module}.{leaf}": tuple(f"{part}.{leaf}" for part in parts_of[module]) for module, _, leaf in names}
 
 
 def _head_parts(head: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -154,7 +168,7 @@ def _head_parts(head: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def _shapes(module: nn.Module, parts: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[int, ...]]:
-    """The shape each checkpoint tensor must have."""
+    """Return the shape that each checkpoint tensor must have."""
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     return {part: (shapes[name][0] // len(names), *shapes[name][1:]) for name, names in parts.items() for part in names}
 

@@ -1,4 +1,7 @@
-"""Which token budget is fastest on this device with this model: measured on real sequences, and remembered."""
+"""Calibration: the measurement of the token budget that is fastest on this device with this model.
+
+It uses real sequences, and the result is stored for later runs.
+"""
 
 import json
 import logging
@@ -23,140 +26,152 @@ from distilray.model.storage.cache import cache_folder
 
 log = logging.getLogger(__name__)
 
-_SMALLEST = {"cpu": 1024, "cuda": 8192}
-_PACKS = {"cpu": 1, "cuda": 8}  # a call: where packs overlap, several
-_AT_ONCE = 1024  # as a task with outputs as wide as a vocabulary asks for them: not they must end growth
-_SECONDS = 0.25  # spent on a budget at least
-_GAIN = 1.03  # a budget twice as large must be so much faster: smaller packs need less memory
+_MIN_BUDGET = {"cpu": 1024, "cuda": 8192}
+_PACKS_PER_CALL = {"cpu": 1, "cuda": 8}  # several where copies of one pack overlap with the next pack
+# the limit that a task with outputs over a vocabulary requests; wide outputs must not end the growth of the budget
+_MAX_POSITIONS_AT_ONCE = 1024
+_MIN_SECONDS = 0.25  # minimum time for the measurement of one budget
+_MIN_GAIN = 1.03  # minimum speedup that justifies a budget twice as large, because smaller packs need less memory
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The token budget of a pack, and the tokens a second seen with it."""
+    """The token budget of a pack, and the tokens per second measured with it."""
 
     tokens_per_pack: int
     tokens_per_second: float
 
 
 def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float = 10.0) -> Calibration:
-    """Doubles the budget until throughput stops growing or memory ends, and remembers the best.
+    """Double the budget until throughput stops growing or memory is full. Store and return the best budget.
 
-    If `seconds` would be over before, the best may be larger than any that was tried: then the answer is not below the
-    predictor's own budget, its rate is one that is reached at least, and nothing is remembered, for the device may only
-    have been busy. The smallest budget is always measured, however long that takes.
-    sequences: some of the corpus, slices of `pool`, repeated to fill the packs. Leaves the predictor as it was.
-    Where the file may not be read or written, a warning says so. Raises ValueError without sequences, CalibrationError
-    for a file that holds something else.
+    The measurement also stops before the budget that would exceed `seconds`. A larger budget may then be better, or the
+    device may have been busy. The result is then at least the predictor's own budget, its rate is a lower bound, and
+    nothing is stored. The smallest budget is always measured, whatever its duration.
+
+    sequences: some sequences of the corpus, slices of `pool`. They are repeated to fill the packs. The settings of the
+    predictor are restored. If the file cannot be read or written, a warning is logged. Raises ValueError without
+    sequences, CalibrationError for a file with other content.
     """
     if not len(sequences.first):
         raise ValueError("expected some sequences to calibrate with, got none")
-    known = _read()
-    before = predictor.tokens_per_pack, predictor.computed_tokens
+    stored = _read_calibrations()
+    settings = predictor.tokens_per_pack, predictor.computed_tokens
     try:
-        tried, end = _grow(predictor, pool, sequences, seconds)
+        measured, stop_reason = _measure_budgets(predictor, pool, sequences, seconds)
     finally:
-        predictor.tokens_per_pack, predictor.computed_tokens = before
-    best = tried[0]
-    for each in tried[1:]:
-        best = each if each.tokens_per_second > best.tokens_per_second * _GAIN else best
-    rates = ", ".join(f"{each.tokens_per_pack}: {each.tokens_per_second:,.0f}" for each in tried)
+        predictor.tokens_per_pack, predictor.computed_tokens = settings
+    best = measured[0]
+    for candidate in measured[1:]:
+        best = candidate if candidate.tokens_per_second > best.tokens_per_second * _MIN_GAIN else best
+    rates = ", ".join(f"{candidate.tokens_per_pack}: {candidate.tokens_per_second:,.0f}" for candidate in measured)
     log.info(
-        "calibrated %s: tokens/s by tokens a pack %s; ended by %s", predictor.backend, rates, end or f"{seconds:g} s"
+        "calibrated %s: tokens/s by tokens per pack %s; stopped by %s",
+        predictor.backend,
+        rates,
+        stop_reason or f"{seconds:g} s",
     )
-    if end is None:
-        return Calibration(max(best.tokens_per_pack, before[0]), best.tokens_per_second)
-    _write(known | {_key(predictor, sequences): asdict(best)})
+    if stop_reason is None:
+        return Calibration(max(best.tokens_per_pack, settings[0]), best.tokens_per_second)
+    _write_calibrations(stored | {_key(predictor, sequences): asdict(best)})
     return best
 
 
-def remembered(predictor: Predictor, sequences: Sequences) -> Calibration | None:
-    """What was measured before for this device, model and length of sequences. Raises as `calibrate` does."""
+def load_calibration(predictor: Predictor, sequences: Sequences) -> Calibration | None:
+    """Return the stored calibration for this device, model and length of sequences, or None.
+
+    Raises the errors of `calibrate`.
+    """
     if not len(sequences.first):
-        raise ValueError("expected some sequences to tell their typical length from, got none")
-    found = _read().get(_key(predictor, sequences))
-    return Calibration(**found) if found else None
+        raise ValueError("expected some sequences to measure their typical length, got none")
+    stored = _read_calibrations().get(_key(predictor, sequences))
+    return Calibration(**stored) if stored else None
 
 
 def calibration_file() -> Path:
-    """Where rates are remembered. Raises RuntimeError for a user without a home."""
+    """Return the path of the stored calibrations. Raises RuntimeError for a user without a home."""
     return cache_folder() / "calibration.json"
 
 
-def _grow(
+def _measure_budgets(
     predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float
 ) -> tuple[list[Calibration], str | None]:
-    """What was measured, and what ended it; None: the time."""
+    """Return the measurements, and the reason why they stopped, or None if the time was used up."""
     start = time.perf_counter()
     device = predictor.device.type
-    budget = _SMALLEST[device]
-    _rate(predictor, pool, _tiled(sequences, 1), 0)  # the first call of all is slow
-    tried: list[Calibration] = []
+    budget = _MIN_BUDGET[device]
+    _measure_rate(predictor, pool, _repeat_sequences(sequences, 1), 0)  # the first call is slow
+    measured: list[Calibration] = []
     while True:
         predictor.tokens_per_pack = budget
-        rate = _rate(predictor, pool, _tiled(sequences, budget * _PACKS[device]), _SECONDS)
-        if (fitting := predictor.budget) < budget:  # memory ended
-            return tried or [Calibration(fitting, rate)], "memory"
-        tried.append(Calibration(budget, rate))
-        if len(tried) > 1 and rate < tried[-2].tokens_per_second * _GAIN:
-            return tried, "no more gain"
+        rate = _measure_rate(
+            predictor, pool, _repeat_sequences(sequences, budget * _PACKS_PER_CALL[device]), _MIN_SECONDS
+        )
+        if (fitting := predictor.budget) < budget:  # memory is full
+            return measured or [Calibration(fitting, rate)], "memory"
+        measured.append(Calibration(budget, rate))
+        if len(measured) > 1 and rate < measured[-2].tokens_per_second * _MIN_GAIN:
+            return measured, "no more gain"
         budget *= 2
-        if time.perf_counter() - start + budget * _PACKS[device] / rate > seconds:
-            return tried, None
+        if time.perf_counter() - start + budget * _PACKS_PER_CALL[device] / rate > seconds:
+            return measured, None
 
 
-def _rate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float) -> float:
-    """Tokens a second: the median of as many calls as fit in `seconds`, one at least."""
-    reading = HeadRequest(first_positions(len(sequences.first)), lambda outputs, _: (outputs.amax(-1),), _AT_ONCE)
-    readings = [reading] * len(predictor.heads)
+def _measure_rate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float) -> float:
+    """Return the tokens per second: the median over the calls that fit in `seconds`, at least one."""
+    request = HeadRequest(
+        first_positions(len(sequences.first)), lambda outputs, _: (outputs.amax(-1),), _MAX_POSITIONS_AT_ONCE
+    )
+    requests = [request] * len(predictor.heads)
     times: list[float] = []
     if predictor.device.type == "cuda":
-        predictor(pool, sequences, readings)  # memory and kernels for the new size
+        predictor(pool, sequences, requests)  # allocates memory and loads kernels for the new size
     while not times or sum(times) < seconds:
         start = time.perf_counter()
-        predictor(pool, sequences, readings)
+        predictor(pool, sequences, requests)
         times.append(time.perf_counter() - start)
     return float(sequences.lengths.sum()) / statistics.median(times)
 
 
-def _tiled(sequences: Sequences, tokens: int) -> Sequences:
-    """The sequences again and again, in an order of no meaning, as many as `tokens` hold, one at least."""
+def _repeat_sequences(sequences: Sequences, tokens: int) -> Sequences:
+    """Repeat the sequences in a random order, as many as fit in `tokens`, at least one."""
     order = np.random.default_rng(0).permutation(len(sequences.first))
     copies = -(-tokens // int(sequences.lengths.sum()))
-    every = np.tile(order, copies)
-    fit = int(np.searchsorted(offsets_of(sequences.lengths[every]), tokens, side="right")) - 1
-    return sequences.take(every[: max(1, fit)])
+    repeated = np.tile(order, copies)
+    count = int(np.searchsorted(offsets_of(sequences.lengths[repeated]), tokens, side="right")) - 1
+    return sequences.take(repeated[: max(1, count)])
 
 
 def _key(predictor: Predictor, sequences: Sequences) -> str:
-    """Everything that the best budget and its rate depend on."""
+    """Return a text of everything that the best budget and its rate depend on."""
     config = predictor.config
     shape = ", ".join(f"{name} {getattr(config, name)}" for name in ("dim", "n_heads", "hidden_dim"))
-    passed = f"{max(predictor.depths)} layers, {shape}, heads {' '.join(sorted(predictor.head_names))}"
-    typical = 1 << (int(np.median(sequences.lengths)).bit_length() - 1)
-    where = _cpu() if predictor.device.type == "cpu" else predictor.device_name
-    computed = f"{torch.get_num_threads()} threads, {predictor.precision}, {predictor.attention}"
-    return f"{where}, {computed}, torch {torch.__version__}, {passed}, length {typical}"
+    passes = f"{max(predictor.depths)} layers, {shape}, heads {' '.join(sorted(predictor.head_names))}"
+    typical_length = 1 << (int(np.median(sequences.lengths)).bit_length() - 1)
+    device_name = _cpu_name() if predictor.device.type == "cpu" else predictor.device_name
+    settings = f"{torch.get_num_threads()} threads, {predictor.precision}, {predictor.attention}"
+    return f"{device_name}, {settings}, torch {torch.__version__}, {passes}, length {typical_length}"
 
 
-def _cpu() -> str:
+def _cpu_name() -> str:
     info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
-    return found[1] if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE) if info.exists() else None
+    return match[1] if match else platform.processor() or platform.machine()
 
 
-def _read() -> dict[str, Any]:
+def _read_calibrations() -> dict[str, Any]:
     try:
         file = calibration_file()
         content = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (PermissionError, RuntimeError) as error:
-        log.warning("calibrations of before cannot be read: %s", error)
+        log.warning("stored calibrations cannot be read: %s", error)
         return {}
     except (OSError, ValueError) as error:
         raise CalibrationError(f"{file}: cannot be read ({error}); delete it") from error
     if not isinstance(content, dict) or not all(_is_calibration(value) for value in content.values()):
-        raise CalibrationError(f"{file}: expected calibrations, got something else; delete it")
+        raise CalibrationError(f"{file}: expected calibrations, got other content; delete it")
     return content
 
 
@@ -168,8 +183,11 @@ def _is_calibration(value: Any) -> bool:
     )
 
 
-def _write(content: dict[str, Any]) -> None:
-    """Replaces the file at once: of two processes that write, one's finding is forgotten, and no file is broken."""
+def _write_calibrations(content: dict[str, Any]) -> None:
+    """Replace the file atomically.
+
+    If two processes write, one calibration is lost, but the file is never broken.
+    """
     try:
         file = calibration_file()
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -178,4 +196,4 @@ def _write(content: dict[str, Any]) -> None:
             new.write_text(json.dumps(content, indent=2), encoding="utf-8")
             new.replace(file)
     except (OSError, RuntimeError) as error:
-        log.warning("the calibration is not remembered: %s; DISTILRAY_CACHE names another folder", error)
+        log.warning("the calibration is not stored: %s; set DISTILRAY_CACHE to another folder", error)

@@ -1,4 +1,4 @@
-"""Where and in which precision a model runs."""
+"""The device and the precision of a model."""
 
 import torch
 
@@ -7,14 +7,14 @@ from distilray.model.network.names import DtypeName
 
 
 def choose_device() -> torch.device:
-    """The first CUDA device this process sees, else the CPU."""
+    """Return the first CUDA device that this process can use, or else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
-    """'auto': float16 on CUDA, bfloat16 on a CPU with bfloat16 units, else float32.
+    """Return the torch dtype. 'auto' is float16 on CUDA, bfloat16 on a CPU with bfloat16 units, and else float32.
 
-    Raises BackendError if an explicit dtype cannot be met.
+    Raises BackendError if a dtype is named that the device does not support.
     """
     if name == "auto":
         if device.type == "cuda":
@@ -27,5 +27,5 @@ def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
 
 
 def _cpu_has_bfloat16() -> bool:
-    has = torch.cpu.get_capabilities()
-    return bool(has.get("amx_bf16") or has.get("avx512_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))

@@ -1,6 +1,7 @@
-"""From token sequences to what heads say of them: sort, pack to a token budget, one forward pass a pack.
+"""The predictor, which computes token sequences and returns the outputs of heads.
 
-While the device computes a pack, the host lays the next one and collects the outputs of the one before.
+It sorts the sequences by length, cuts them into packs of a token budget, and runs one forward pass per pack. While the
+device computes a pack, the host prepares the next one and collects the outputs of the previous one.
 """
 
 import logging
@@ -26,14 +27,17 @@ from distilray.model.tokenizer.tokens import SpecialTokenIds
 
 log = logging.getLogger(__name__)
 
-# tokens a pass: enough to keep the device busy, few enough for its memory; measured, see docs/performance.md
+# tokens per pack: enough to keep the device busy, few enough for its memory; for measurements see docs/performance.md
 _TOKENS_PER_PACK = {"cpu": 8192, "cuda": 65536}
-_HUGE = 1e17  # sums of larger outputs, or their squares, may be infinite in float32
+_MAX_OUTPUT = 1e17  # the sums and squares of larger outputs may be infinite in float32
 
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """A head to load: its kind, its checkpoint, and the depth it reads, counted in layers (0: the embeddings)."""
+    """A head to load.
+
+    name: its kind. weights: its checkpoint. depth: the number of layers below it (0: the embeddings).
+    """
 
     name: HeadName
     weights: Weights
@@ -41,7 +45,7 @@ class HeadSpec:
 
 
 class Predictor:
-    """One encoder and the heads upon it, on their device."""
+    """One encoder and its heads on their device."""
 
     def __init__(
         self,
@@ -53,15 +57,16 @@ class Predictor:
         tokens_per_pack: int | None = None,
         on_pack: Callable[[], None] = lambda: None,
     ) -> None:
-        """The weights must have been checked. on_pack: called for every pack, so that others see progress.
+        """Load the encoder and its heads. The weights must have been checked.
 
-        Raises BackendError for a backend that cannot be had.
+        on_pack: called before each pack, so that the caller can observe progress. Raises BackendError if the dtype or
+        the attention kernel is not available.
         """
         self.on_pack = on_pack
         self.device = choose_device()
         torch_dtype = choose_dtype(dtype, self.device)
-        chosen = choose_attention(attention, self.device, torch_dtype, encoder.config.head_dim)
-        self.encoder = load_encoder(encoder, chosen, torch_dtype).to(self.device)
+        chosen_attention = choose_attention(attention, self.device, torch_dtype, encoder.config.head_dim)
+        self.encoder = load_encoder(encoder, chosen_attention, torch_dtype).to(self.device)
         self.heads = [load_head(head.name, head.weights, torch_dtype).to(self.device) for head in heads]
         self.head_names = [head.name for head in heads]
         self.depths = [head.depth for head in heads]
@@ -69,59 +74,67 @@ class Predictor:
         self.tokens_per_pack = self.budget = tokens_per_pack or _TOKENS_PER_PACK[self.device.type]
         self.config = encoder.config
         self.device_name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
-        self.precision, self.attention = str(torch_dtype).removeprefix("torch."), chosen.name
-        self.backend = f"{self.device_name}, {self.precision}, {chosen.name} ({chosen.reason})"  # logs, the manifest
-        self.computed_tokens = 0  # where the model runs: padding could not hide. A pack that is tried again counts once
+        self.precision, self.attention = str(torch_dtype).removeprefix("torch."), chosen_attention.name
+        # for logs and the manifest
+        self.backend = f"{self.device_name}, {self.precision}, {chosen_attention.name} ({chosen_attention.reason})"
+        self.computed_tokens = 0  # counts the real input of the model, padding included; a retried pack counts once
 
     @torch.inference_mode()
     def __call__(self, pool: Ints, sequences: Sequences, requests: Sequence[HeadRequest]) -> list[Arrays]:
-        """For each head, what its reading asks for, in the order of its runs.
+        """Compute what each head's request asks for. Outputs are in the order of the request's positions.
 
-        pool: [N] token ids that the sequences are slices of. Where a pack of `tokens_per_pack` does not fit in the
-        device's memory, it and the call's other packs are halved; the next call begins anew, for how its packs are cut,
-        and so the last bits of its outputs, must not depend on what was computed before. Raises NotFiniteError at the
-        end for outputs that are not finite, DeviceMemoryError if a single sequence does not fit: no text is to blame for that.
+        pool: [N] token ids; the sequences are slices of it.
+
+        If a pack of `tokens_per_pack` does not fit in the device's memory, the budget of this call is halved. The next
+        call starts with the full budget again, because the cut into packs decides the last bits of outputs, and these
+        must not depend on earlier calls.
+
+        Raises NotFiniteError at the end for outputs that are not finite, and DeviceMemoryError if a single sequence
+        does not fit. The latter is no fault of the text.
         """
         self.budget = self.tokens_per_pack
         order = np.argsort(sequences.lengths, kind="stable")
-        laid = sequences.take(order)
-        ids, lengths = laid.assemble(pool, self.specials), laid.lengths
-        cu = offsets_of(lengths)
-        begins = np.empty(len(order), dtype=np.int64)
-        begins[order] = cu[:-1]
-        reads = [_OutputBuffer(begins, request) for request in requests]
-        first, computing = 0, None
-        while first < len(order) or computing is None:  # no sequences: one pack of none, for the outputs' shapes
-            last = pack_end(cu, first, self.budget)
-            tokens = slice(int(cu[first]), int(cu[last]))
+        by_length = sequences.take(order)
+        ids, lengths = by_length.assemble(pool, self.specials), by_length.lengths
+        cu_seqlens = offsets_of(lengths)
+        starts = np.empty(len(order), dtype=np.int64)
+        starts[order] = cu_seqlens[:-1]
+        buffers = [_OutputBuffer(starts, request) for request in requests]
+        first, in_flight = 0, None
+        while first < len(order) or in_flight is None:  # without sequences, an empty pack gives the outputs' shapes
+            last = pack_end(cu_seqlens, first, self.budget)
+            tokens = slice(int(cu_seqlens[first]), int(cu_seqlens[last]))
             self.on_pack()
-            launched = self._launch(make_pack(ids[tokens], lengths[first:last]), tokens, reads)
+            launched = self._launch(make_pack(ids[tokens], lengths[first:last]), tokens, buffers)
             if launched is None:
                 continue  # with a smaller budget
-            if computing is not None:
-                self._collect(computing)  # the pack before, while this one computes
-            first, computing = last, launched
-        self._collect(computing)
-        outputs = [read.result() for read in reads]
-        if bad := [
-            request.positions.sequence[read.runs()] for read, request in zip(reads, requests, strict=True) if read.bad
+            if in_flight is not None:
+                self._collect(in_flight)  # the previous pack, while the device computes this one
+            first, in_flight = last, launched
+        self._collect(in_flight)
+        outputs = [buffer.result() for buffer in buffers]
+        if not_finite := [
+            request.positions.sequence[buffer.runs_not_finite()]
+            for buffer, request in zip(buffers, requests, strict=True)
+            if buffer.not_finite
         ]:
-            raise NotFiniteError(self.backend, np.unique(np.concatenate(bad)), outputs)
+            raise NotFiniteError(self.backend, np.unique(np.concatenate(not_finite)), outputs)
         return outputs
 
-    def _launch(self, pack: Pack, tokens: slice, reads: Sequence["_OutputBuffer"]) -> "_Computing | None":
-        """One pass, which the device may still compute on return; None if its memory ended, and the budget is smaller.
+    def _launch(self, pack: Pack, tokens: slice, buffers: Sequence["_OutputBuffer"]) -> "_LaunchedPack | None":
+        """Start one forward pass, which the device may still compute on return.
 
-        tokens: which of all tokens the pack holds.
+        tokens: the slice of all tokens that the pack holds. If the device's memory is full, reduce the budget and
+        return None. Raises DeviceMemoryError if the pack is a single sequence.
         """
         count = tokens.stop - tokens.start
         try:
-            launched = self._forward(pack, tokens, reads)
+            launched = self._forward(pack, tokens, buffers)
         except torch.OutOfMemoryError as error:
             if len(pack.cu_seqlens) <= 2:
                 raise DeviceMemoryError(
                     f"a single sequence of {count} tokens does not fit in the memory of {self.backend}: "
-                    "free memory there, or give it fewer tasks at once"
+                    "free memory on the device, or run fewer tasks at once"
                 ) from error
         else:
             self.computed_tokens += count
@@ -129,7 +142,8 @@ class Predictor:
         while self.budget >= count:
             self.budget //= 2
         log.warning(
-            "%d tokens do not fit in the memory of %s: at most %d for now; tokens_per_pack: %d would spare the attempts",
+            "%d tokens do not fit in the memory of %s: packs have at most %d tokens for now; "
+            "set tokens_per_pack: %d to avoid failed attempts",
             count,
             self.backend,
             self.budget,
@@ -137,76 +151,77 @@ class Predictor:
         )
         return None
 
-    def _forward(self, pack: Pack, tokens: slice, reads: Sequence["_OutputBuffer"]) -> "_Computing":
-        parts = [(i, at, numbers) for i, read in enumerate(reads) for at, numbers in read.within(tokens)]
-        sent, positions = send(pack, [at for _, at, _ in parts], self.device)
-        nothing = self.encoder.word_embeddings.weight[:0]  # no tokens: outputs of no rows, in their shapes
-        some = tokens.stop > tokens.start
-        hidden = self.encoder(sent, set(self.depths)) if some else dict.fromkeys(self.depths, nothing)
-        every = torch.ones((), dtype=torch.bool, device=self.device)
-        found: list[_Part] = []
+    def _forward(self, pack: Pack, tokens: slice, buffers: Sequence["_OutputBuffer"]) -> "_LaunchedPack":
+        parts = [(i, at, numbers) for i, buffer in enumerate(buffers) for at, numbers in buffer.within(tokens)]
+        device_pack, device_positions = send(pack, [at for _, at, _ in parts], self.device)
+        no_tokens = self.encoder.word_embeddings.weight[:0]  # gives outputs without rows, in their shapes
+        has_tokens = tokens.stop > tokens.start
+        hidden = self.encoder(device_pack, set(self.depths)) if has_tokens else dict.fromkeys(self.depths, no_tokens)
+        all_finite = torch.ones((), dtype=torch.bool, device=self.device)
+        launched_parts: list[_LaunchedPart] = []
         outputs: list[Tensor] = []
-        for (i, _, numbers), at in zip(parts, positions, strict=True):
-            logits = self.heads[i](hidden[self.depths[i]], at, sent).float()
-            finite = (logits.abs() < _HUGE).flatten(1).all(1)  # NaN is not
-            every = every & finite.all()  # no look at it here: that would wait for the device
-            logits = logits.masked_fill(~finite.view(-1, *[1] * (logits.ndim - 1)), 0)  # decoding need not know of NaN
-            reduce = reads[i].reduce
+        for (i, _, numbers), at in zip(parts, device_positions, strict=True):
+            logits = self.heads[i](hidden[self.depths[i]], at, device_pack).float()
+            finite = (logits.abs() < _MAX_OUTPUT).flatten(1).all(1)  # false for NaN
+            all_finite = all_finite & finite.all()  # stays on the device: reading it here would wait for the device
+            logits = logits.masked_fill(~finite.view(-1, *[1] * (logits.ndim - 1)), 0)  # decoding then meets no NaN
+            reduce = buffers[i].reduce
             results = reduce(logits, numbers) if reduce else (logits,)
-            found.append((reads[i], numbers, finite, len(results)))
+            launched_parts.append((buffers[i], numbers, finite, len(results)))
             outputs += results
-        return found, PendingOutputs([every, *outputs])
+        return launched_parts, PendingOutputs([all_finite, *outputs])
 
-    def _collect(self, computing: "_Computing") -> None:
-        """Puts a pack's outputs in their places; waits for the device."""
-        found, returning = computing
-        every, *arrays = returning.arrays()
+    def _collect(self, launched: "_LaunchedPack") -> None:
+        """Wait for the device, and write the outputs of a pack to the buffers."""
+        parts, pending = launched
+        all_finite, *arrays = pending.arrays()
         outputs = iter(arrays)
-        for read, numbers, finite, count in found:
-            read.keep(numbers, tuple(islice(outputs, count)))
-            if not every:
-                read.bad.append(numbers[~finite.cpu().numpy()])
+        for buffer, numbers, finite, count in parts:
+            buffer.write(numbers, tuple(islice(outputs, count)))
+            if not all_finite:
+                buffer.not_finite.append(numbers[~finite.cpu().numpy()])
 
 
 class _OutputBuffer:
-    """A readout over sequences laid in order of length, filled pack by pack."""
+    """The outputs of one request, filled pack by pack. The packs hold the sequences in order of length."""
 
-    def __init__(self, begins: Ints, request: HeadRequest) -> None:
+    def __init__(self, sequence_starts: Ints, request: HeadRequest) -> None:
+        """Plan the buffer. sequence_starts: the first token of each sequence, counted in order of length."""
         runs = request.positions
-        starts = begins[runs.sequence] + runs.start
+        starts = sequence_starts[runs.sequence] + runs.start
         self.reduce = request.reduce
-        self._most = request.at_once or max(1, int(runs.length.sum()))
+        self._at_once = request.at_once or max(1, int(runs.length.sum()))
         order = np.argsort(starts, kind="stable")
-        self._at = ragged_ranges(starts[order], runs.length[order])
+        self._tokens = ragged_ranges(starts[order], runs.length[order])
         self._numbers = ragged_ranges(offsets_of(runs.length)[:-1][order], runs.length[order])
         self._arrays: Arrays | None = None
         self._ends = np.cumsum(runs.length)
-        self.bad: list[Ints] = []  # numbers of positions whose outputs are not finite, of packs that have any
+        self.not_finite: list[Ints] = []  # numbers of positions with outputs that are not finite, of each pack with any
 
     def within(self, tokens: slice) -> Iterator[tuple[Ints, Ints]]:
-        """The positions inside those tokens, counted from the first, and their numbers in the readout's order."""
-        a, b = np.searchsorted(self._at, (tokens.start, tokens.stop))
-        for i in range(a, max(b, a + 1), self._most):
-            part = slice(i, min(i + self._most, b))
-            yield self._at[part] - tokens.start, self._numbers[part]
+        """Yield the positions inside these tokens, counted from the first of them, and their numbers in the request."""
+        a, b = np.searchsorted(self._tokens, (tokens.start, tokens.stop))
+        for i in range(a, max(b, a + 1), self._at_once):
+            part = slice(i, min(i + self._at_once, b))
+            yield self._tokens[part] - tokens.start, self._numbers[part]
 
-    def keep(self, numbers: Ints, outputs: Arrays) -> None:
+    def write(self, numbers: Ints, outputs: Arrays) -> None:
         if self._arrays is None:
-            self._arrays = tuple(np.empty((len(self._at), *each.shape[1:]), dtype=each.dtype) for each in outputs)
+            self._arrays = tuple(np.empty((len(self._tokens), *each.shape[1:]), dtype=each.dtype) for each in outputs)
         for array, output in zip(self._arrays, outputs, strict=True):
             array[numbers] = output
 
-    def runs(self) -> Ints:
-        """The runs with positions that are not finite."""
-        return np.searchsorted(self._ends, np.concatenate(self.bad), "right")
+    def runs_not_finite(self) -> Ints:
+        """Return the runs with positions that are not finite."""
+        return np.searchsorted(self._ends, np.concatenate(self.not_finite), "right")
 
     def result(self) -> Arrays:
-        """All positions' outputs, in the readout's order."""
+        """Return the outputs of all positions, in the order of the request."""
         if self._arrays is None:
-            raise RuntimeError("expected outputs of one pack at least, got none")
+            raise RuntimeError("expected outputs of at least one pack, got none")
         return self._arrays
 
 
-# a reading, the numbers of some of its positions, which of them are finite, and how many outputs it has of them
-_Part = tuple[_OutputBuffer, Ints, Tensor, int]
-_Computing = tuple[list[_Part], PendingOutputs]
+# a buffer, the numbers of some of its positions, whether each is finite, and the number of output arrays
+_LaunchedPart = tuple[_OutputBuffer, Ints, Tensor, int]
+_LaunchedPack = tuple[list[_LaunchedPart], PendingOutputs]

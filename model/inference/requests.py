@@ -38,9 +38,9 @@ class HeadRequest:
     """The positions that a head reads, and the function that is applied to its outputs.
 
     reduce: runs on the device and returns less data than the logits; None returns the logits. It gets float32 outputs
-    [P, ...] and the numbers of the P positions in the order of `positions`. It must not wait for the device, except where
-    it compares with gold. at_once: the maximum number of positions that are computed together. It limits memory where
-    outputs are wide, as those over a vocabulary.
+    [P, ...] and the numbers of the P positions in the order of `positions`. It must not wait for the device, except
+    where it compares with gold. at_once: the maximum number of positions that are computed together. It limits memory
+    where outputs are wide, as those over a vocabulary.
     """
 
     positions: OutputPositions

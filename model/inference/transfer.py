@@ -1,7 +1,7 @@
-"""Between host and device: a pack goes over in one copy, results come back while the next pack computes.
+"""Transfers between host and device. A pack is copied at once, and outputs are copied while the next pack is computed.
 
-Copies are asynchronous where there is CUDA, from and to pinned memory, which torch's allocator keeps until they are done.
-They queue with the kernels: a pack's 8 bytes a token are nothing beside its computing.
+With CUDA, copies are asynchronous and use pinned memory, which torch's allocator keeps until they are complete. They
+queue with the kernels. The 8 bytes per token of a pack cost little compared with its computation.
 """
 
 from collections.abc import Sequence
@@ -16,32 +16,33 @@ from distilray.model.network.pack import Pack
 
 
 def send(pack: Pack, positions: Sequence[Ints], device: torch.device) -> tuple[Pack, list[Tensor]]:
-    """A pack and positions in it on the device, int32, as views of one buffer."""
+    """Copy a pack and positions in it to the device. Return views of one int32 buffer."""
     parts = [pack.input_ids.numpy(), pack.position_ids.numpy(), pack.cu_seqlens.numpy(), *positions]
     sizes = [len(part) for part in parts]
     buffer = torch.empty(sum(sizes), dtype=torch.int32, pin_memory=device.type == "cuda")
     np.concatenate(parts, out=buffer.numpy(), casting="same_kind")
-    input_ids, position_ids, cu_seqlens, *at = torch.split(buffer.to(device, non_blocking=True), sizes)
-    return Pack(input_ids, position_ids, cu_seqlens, pack.max_seqlen, pack.groups), at
+    input_ids, position_ids, cu_seqlens, *device_positions = torch.split(buffer.to(device, non_blocking=True), sizes)
+    return Pack(input_ids, position_ids, cu_seqlens, pack.max_seqlen, pack.groups), device_positions
 
 
 class PendingOutputs:
-    """Tensors on their way to the host."""
+    """Tensors that are being copied to the host."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self._arrived = None
+        self._copied = None
         if any(tensor.is_cuda for tensor in tensors):
-            tensors = [_host(tensor).copy_(tensor, non_blocking=True) for tensor in tensors]
-            self._arrived = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]  # waiting leaves the core to others
-            self._arrived.record()
+            tensors = [_pinned_like(tensor).copy_(tensor, non_blocking=True) for tensor in tensors]
+            # blocking: a wait does not use the core
+            self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+            self._copied.record()
         self._tensors = tensors
 
     def arrays(self) -> list[npt.NDArray[np.generic]]:
-        """Waits for them."""
-        if self._arrived is not None:
-            self._arrived.synchronize()
+        """Wait for the copies and return them."""
+        if self._copied is not None:
+            self._copied.synchronize()
         return [tensor.numpy() for tensor in self._tensors]
 
 
-def _host(tensor: Tensor) -> Tensor:
+def _pinned_like(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)

@@ -1,4 +1,4 @@
-"""Long texts as windows of tokens, and the way back: one prediction a token."""
+"""Windows of tokens over long texts, and the window that decides each token."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,11 @@ from distilray.model.errors import WindowError
 
 @dataclass(frozen=True)
 class Windows:
-    """W windows over R texts, in order: int64 [W] each. start and end count tokens of the window's text."""
+    """W windows over R texts, in order of text.
+
+    text: the text of each window. start, end: the first and the last + 1 token, counted in that text. All are int64
+    [W].
+    """
 
     text: npt.NDArray[np.int64]
     start: npt.NDArray[np.int64]
@@ -23,52 +27,58 @@ class Windows:
 
 
 def word_starts(offsets: Ints, word_ids: Ints) -> npt.NDArray[np.bool_]:
-    """bool [N]: whether each token starts a word. offsets: [R + 1]; word_ids: [N]."""
+    """Return whether each token starts a word, bool [N]. offsets: [R + 1]. word_ids: [N]."""
     starts = np.ones(len(word_ids), dtype=np.bool_)
     starts[1:] = word_ids[1:] != word_ids[:-1]
     starts[offsets[:-1][np.diff(offsets) > 0]] = True
     return starts
 
 
-def split(offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | Ints, *, least: int = 0) -> Windows:
-    """Windows of at most `capacity` tokens; neighbours share about `overlap`, and none begins or ends inside a word.
+def split(offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | Ints, *, min_windows: int = 0) -> Windows:
+    """Split texts into windows of at most `capacity` tokens. Neighbours share about `overlap` tokens.
 
-    capacity, overlap: of every text, or [R] of each. least: windows of a text without tokens, 0 or 1. The last window of a text
-    is shifted back to full length, so that it has all the context there is. A word of more than overlap // 3 tokens may
-    be cut; its tokens are still all covered. A text that fits gets one window.
+    capacity, overlap: one value for all texts, or one per text [R]. min_windows: the number of windows of a text
+    without tokens, 0 or 1.
+
+    A text that fits gets one window. The last window of a text is moved back to full length, so that it has all
+    available context. No window starts or ends inside a word, except in a word of more than overlap // 3 tokens, whose
+    tokens are still all covered.
+
     Raises WindowError for an overlap of more than half a window.
     """
     lengths = np.diff(offsets)
     capacity, overlap = (np.broadcast_to(np.asarray(value), lengths.shape) for value in (capacity, overlap))
     check_windows(capacity, overlap, capacity // 2)
-    slack = overlap // 3  # start, end and last start may each move this far without opening a gap
-    text, nth, counts = _number(lengths, capacity, capacity - overlap, least)
+    slack = overlap // 3  # each start and end may distance this far without a gap between windows
+    text, nth, counts = _number_windows(lengths, capacity, capacity - overlap, min_windows)
     first, length, full, slack = offsets[:-1][text], lengths[text], capacity[text], slack[text]
     is_last = nth == counts[text] - 1
     edges = np.append(np.flatnonzero(word_starts(offsets, word_ids)), len(word_ids))
 
-    def back(at: Ints) -> Ints:
-        """Tokens from the start of the word at `at`, if few enough."""
-        move = at - edges[np.searchsorted(edges, at, "right") - 1]
-        return np.where(move <= slack, move, 0)
+    def distance_back(position: Ints) -> Ints:
+        """Return the distance from the start of the word at each position, or 0 if it is more than the slack."""
+        distance = position - edges[np.searchsorted(edges, position, "right") - 1]
+        return np.where(distance <= slack, distance, 0)
 
-    def ahead(at: Ints) -> Ints:
-        move = edges[np.searchsorted(edges, at)] - at
-        return np.where(move <= slack, move, 0)
+    def distance_forward(position: Ints) -> Ints:
+        """Return the distance to the next start of a word, or 0 if it is more than the slack."""
+        distance = edges[np.searchsorted(edges, position)] - position
+        return np.where(distance <= slack, distance, 0)
 
     start = np.where(is_last, np.maximum(length - full, 0), nth * (full - overlap[text]))
-    at = first + start
-    start = start + np.where(is_last, ahead(at), -back(at))
+    position = first + start
+    start = start + np.where(is_last, distance_forward(position), -distance_back(position))
     end = np.minimum(start + full, length)
-    end -= np.where(end < length, back(first + end), 0)
+    end -= np.where(end < length, distance_back(first + end), 0)
     return Windows(text, start, end)
 
 
-def split_hf(offsets: Ints, capacity: int | Ints, overlap: int | Ints | None, *, least: int = 0) -> Windows:
-    """Transformers' windows: a fixed grid that may cut words; without an overlap the first window only.
+def split_hf(offsets: Ints, capacity: int | Ints, overlap: int | Ints | None, *, min_windows: int = 0) -> Windows:
+    """Split texts into Transformers' windows, a fixed grid that may cut words.
 
-    capacity, overlap: of every text, or [R] of each; least: windows of a text without tokens, 0 or 1. Raises WindowError for an
-    overlap that leaves no room for new tokens.
+    capacity, overlap: one value for all texts, or one per text [R]. Without an overlap, a text has its first window
+    only. min_windows: the number of windows of a text without tokens, 0 or 1. Raises WindowError for an overlap that
+    leaves no room for new tokens.
     """
     lengths = np.diff(offsets)
     capacity, shared = (
@@ -76,39 +86,41 @@ def split_hf(offsets: Ints, capacity: int | Ints, overlap: int | Ints | None, *,
     )
     check_windows(capacity, shared, capacity - 1)
     covered = lengths if overlap is not None else np.minimum(lengths, capacity)
-    text, nth, _ = _number(covered, capacity, capacity - shared, least)
+    text, nth, _ = _number_windows(covered, capacity, capacity - shared, min_windows)
     start = nth * (capacity - shared)[text]
     return Windows(text, start, np.minimum(start + capacity[text], lengths[text]))
 
 
 def best_context_ranges(windows: Windows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """First and last + 1 token of its text that each window sees with most context: every token is owned once.
+    """Return the first and the last + 1 token that each window decides. Each token is decided by one window.
 
-    Context is min(tokens to the left, tokens to the right) within the window; a text's own edge is no limit.
-    The windows of a text must cover it, in order, start and end both growing.
+    That is the window with most context around the token: min(tokens to the left, tokens to the right) within the
+    window. The edges of the text do not limit context. The windows of a text must cover it, in order, with growing
+    starts and ends.
     """
     later = np.flatnonzero(windows.text[1:] == windows.text[:-1]) + 1
-    # both ends grow from window to window: the later one sees more from the middle of what they share onwards
-    cut = (windows.start[later] + windows.end[later - 1] - 1) // 2 + 1
+    # starts and ends grow, so the later window has more context from the middle of the shared tokens on
+    boundary = (windows.start[later] + windows.end[later - 1] - 1) // 2 + 1
     first, last = windows.start.copy(), windows.end.copy()
-    first[later], last[later - 1] = cut, cut
+    first[later], last[later - 1] = boundary, boundary
     return first, last
 
 
-def check_windows(capacity: int | Ints, overlap: int | Ints, most: int | Ints) -> None:
-    """WindowError if a window holds no token, or shares more than `most` with its neighbour."""
+def check_windows(capacity: int | Ints, overlap: int | Ints, max_overlap: int | Ints) -> None:
+    """Raise WindowError if a window holds no token, or shares more than `max_overlap` with its neighbour."""
     if np.any(np.asarray(capacity) < 1):
         raise WindowError(f"expected windows of at least 1 token, got a limit of {np.min(capacity)}")
-    if np.any(np.asarray(overlap) < 0) or np.any(np.asarray(overlap) > most):
+    if np.any(np.asarray(overlap) < 0) or np.any(np.asarray(overlap) > max_overlap):
         raise WindowError(
-            f"overlap must lie between 0 and {np.min(most)} in windows of {np.min(capacity)} tokens, got {np.max(overlap)}"
+            f"overlap must lie between 0 and {np.min(max_overlap)} in windows of {np.min(capacity)} tokens, "
+            f"got {np.max(overlap)}"
         )
 
 
-def _number(
-    lengths: Ints, capacity: Ints, step: Ints, least: int
+def _number_windows(
+    lengths: Ints, capacity: Ints, step: Ints, min_windows: int
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """The text of each window, its number in that text, and the number of windows of each text."""
-    beyond = np.maximum(lengths - capacity, 0)
-    counts = np.where(lengths > 0, 1 + -(-beyond // step), least)
+    """Return the text of each window, its number in that text, and the number of windows of each text."""
+    excess = np.maximum(lengths - capacity, 0)
+    counts = np.where(lengths > 0, 1 + -(-excess // step), min_windows)
     return np.repeat(np.arange(len(lengths)), counts), ragged_arange(counts), counts

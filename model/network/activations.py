@@ -1,4 +1,4 @@
-"""The activations a DistilBERT config may name."""
+"""The activations that the config of a DistilBERT may name."""
 
 import math
 from collections.abc import Callable

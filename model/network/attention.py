@@ -1,7 +1,7 @@
-"""Packed attention: one function, several kernels behind it.
+"""Packed attention: one function with several kernels.
 
-Every kernel takes q, k, v [T, heads, head_dim] of a `Pack` and returns [T, heads, head_dim]: each token
-attends to the tokens of its own sequence, so no mask and no padding exist.
+Every kernel takes q, k, v [T, heads, head_dim] of a `Pack` and returns [T, heads, head_dim]. Each token attends to the
+tokens of its own sequence, so there is no mask and no padding.
 """
 
 import importlib.util
@@ -19,13 +19,13 @@ from distilray.model.network.pack import Pack
 Kernel = Callable[[Tensor, Tensor, Tensor, Pack], Tensor]
 
 
-# the flash kernels, the faster first, and where they come from
+# the flash kernels, the fastest first, and their modules
 _FLASH_MODULES: dict[AttentionName, str] = {"flash": "flash_attn", "varlen": "torch.nn.attention.varlen"}
 
 
 @dataclass(frozen=True)
 class Attention:
-    """The kernel in use, its name, and why it was chosen."""
+    """The kernel in use, its name, and the reason for the choice."""
 
     name: str
     reason: str
@@ -33,9 +33,9 @@ class Attention:
 
 
 def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dtype, head_dim: int) -> Attention:
-    """The kernel for `name`; 'auto' takes the fastest the device and the installed packages allow.
+    """Return the kernel for `name`; 'auto' is the fastest that the device and the installed packages allow.
 
-    Raises BackendError if an explicit `name` cannot be met.
+    Raises BackendError if a kernel is named that cannot run here.
     """
     if name == "auto" and device.type != "cuda":
         return Attention("sdpa", f"the packed kernel for a {device.type}", _sdpa)
@@ -50,7 +50,7 @@ def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dty
 
 
 def _obstacle(name: AttentionName, device: torch.device, dtype: torch.dtype, head_dim: int) -> str | None:
-    """Why a kernel cannot run here, or None."""
+    """Return why a kernel cannot run here, or None if it can. The text is part of `Predictor.backend`."""
     if name not in _FLASH_MODULES:
         return None
     if device.type != "cuda":
@@ -74,12 +74,12 @@ def _installed(module: str) -> bool:
 
 
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
-    """torch's SDPA, once for each run of equally long sequences."""
+    """Compute attention with torch's SDPA, once for each group of sequences of equal length."""
     return _by_group(F.scaled_dot_product_attention, q, k, v, pack)
 
 
 def _eager(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
-    """The formula, written out: the reference the other kernels are tested against."""
+    """Compute attention by its formula. The tests compare the other kernels with this reference."""
     return _by_group(_softmax_attention, q, k, v, pack)
 
 
@@ -102,7 +102,7 @@ def _by_group(
 
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
-    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415  not on every torch
+    from torch.nn.attention.varlen import varlen_attn  # noqa: PLC0415  not in every version of torch
 
     cu, longest = pack.cu_seqlens, pack.max_seqlen
     out = varlen_attn(q, k, v, cu, cu, longest, longest)
@@ -110,7 +110,7 @@ def _varlen(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
-    from flash_attn import flash_attn_varlen_func  # noqa: PLC0415  an extra
+    from flash_attn import flash_attn_varlen_func  # noqa: PLC0415  an optional package
 
     cu, longest = pack.cu_seqlens, pack.max_seqlen
     out: Tensor = flash_attn_varlen_func(q, k, v, cu, cu, longest, longest)

@@ -1,4 +1,4 @@
-"""What a DistilBERT checkpoint's config.json says, validated."""
+"""The validated content of a DistilBERT checkpoint's config.json."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from distilray.model.network.names import ActivationName
 
 LAYER_NORM_EPS = 1e-12
 
-# name here -> names accepted in config.json, first hit wins
+# field of Config -> names accepted in config.json; the first that exists is used
 _ALIASES = {
     "vocab_size": ("vocab_size",),
     "max_position_embeddings": ("max_position_embeddings",),
@@ -20,8 +20,8 @@ _ALIASES = {
     "dim": ("dim", "hidden_size"),
     "hidden_dim": ("hidden_dim", "intermediate_size"),
 }
-# no DistilBERT is larger: what a file says must not decide how much memory is asked for
-_MOST = {
+# no DistilBERT is larger; an untrusted file must not decide how much memory is allocated
+_MAX_SIZES = {
     "vocab_size": 2**22,
     "max_position_embeddings": 2**16,
     "n_layers": 2**10,
@@ -29,7 +29,7 @@ _MOST = {
     "dim": 2**14,
     "hidden_dim": 2**16,
 }
-_MOST_LABELS = 2**20
+_MAX_LABELS = 2**20
 _DEFAULTS = {
     "vocab_size": 30522,
     "max_position_embeddings": 512,
@@ -45,7 +45,11 @@ ProblemType = Literal["single_label_classification", "multi_label_classification
 
 @dataclass(frozen=True)
 class Config:
-    """Shape of a DistilBERT; `labels` in the order of the classifier's outputs; `problem_type` as it is written."""
+    """The shape of a DistilBERT.
+
+    labels: the labels in the order of the classifier's outputs. problem_type: the value in config.json, None if it is
+    absent. architecture: the first entry of `architectures`, None if there is none.
+    """
 
     vocab_size: int
     max_position_embeddings: int
@@ -61,7 +65,7 @@ class Config:
 
     @property
     def problem(self) -> ProblemType:
-        """The problem type; where none is written, one label is a regression and several are a choice of one."""
+        """The problem type. Without one in config.json, one label means regression and several mean a single choice."""
         if self.problem_type is not None:
             return self.problem_type
         return "regression" if len(self.labels) == 1 else "single_label_classification"
@@ -72,9 +76,9 @@ class Config:
 
 
 def parse_config(data: bytes, where: str) -> Config:
-    """Config from the bytes of a config.json; `where` names the file in errors.
+    """Parse the bytes of a config.json. `where` names the file in errors.
 
-    Raises CheckpointError for anything that is not a DistilBERT this package can run exactly.
+    Raises CheckpointError for anything but a DistilBERT that this package can compute exactly.
     """
     raw = parse_json_object(data, where)
     model_type = raw.get("model_type", "distilbert")
@@ -101,7 +105,7 @@ def parse_config(data: bytes, where: str) -> Config:
 
 
 def parse_json_object(data: bytes, where: str) -> dict[str, Any]:
-    """The JSON object in `data`; CheckpointError naming `where` if it is anything else."""
+    """Parse a JSON object. Raises CheckpointError, which names `where`, for anything else."""
     try:
         raw = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -115,8 +119,8 @@ def _size(raw: Mapping[str, Any], name: str, where: str) -> int:
     value = next((raw[alias] for alias in _ALIASES[name] if alias in raw), _DEFAULTS[name])
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise CheckpointError(f"{where}: {name} must be a positive integer, got {value!r}")
-    if value > _MOST[name]:
-        raise CheckpointError(f"{where}: {name} must be at most {_MOST[name]}, got {str(value)[:20]}")
+    if value > _MAX_SIZES[name]:
+        raise CheckpointError(f"{where}: {name} must be at most {_MAX_SIZES[name]}, got {str(value)[:20]}")
     return value
 
 
@@ -126,19 +130,22 @@ def _architecture(raw: Mapping[str, Any]) -> str | None:
 
 
 def _problem_type(raw: Mapping[str, Any], where: str) -> ProblemType | None:
-    written: ProblemType | None = raw.get("problem_type")
-    if written is not None and written not in get_args(ProblemType):
-        raise CheckpointError(f"{where}: problem_type must be one of {get_args(ProblemType)}, got {written!r}")
-    return written
+    problem_type: ProblemType | None = raw.get("problem_type")
+    if problem_type is not None and problem_type not in get_args(ProblemType):
+        raise CheckpointError(f"{where}: problem_type must be one of {get_args(ProblemType)}, got {problem_type!r}")
+    return problem_type
 
 
 def _labels(raw: Mapping[str, Any], where: str) -> tuple[str, ...]:
-    """id2label in order (its keys are strings, and it may be absent: LABEL_i, two by default)."""
+    """Return the labels of id2label in order of their numbers, which are strings in JSON.
+
+    Without id2label the labels are LABEL_i; there are two unless num_labels gives another number.
+    """
     id2label, num_labels = raw.get("id2label"), raw.get("num_labels")
     if num_labels is not None and (type(num_labels) is not int or num_labels < 1):
         raise CheckpointError(f"{where}: num_labels must be a positive integer, got {num_labels!r}")
-    if num_labels is not None and num_labels > _MOST_LABELS:
-        raise CheckpointError(f"{where}: num_labels must be at most {_MOST_LABELS}, got {str(num_labels)[:20]}")
+    if num_labels is not None and num_labels > _MAX_LABELS:
+        raise CheckpointError(f"{where}: num_labels must be at most {_MAX_LABELS}, got {str(num_labels)[:20]}")
     if id2label is None:
         return tuple(f"LABEL_{i}" for i in range(2 if num_labels is None else num_labels))
     if not isinstance(id2label, dict) or not all(re.fullmatch(r"0|[1-9]\d{0,8}", str(key)) for key in id2label):

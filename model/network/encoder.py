@@ -1,4 +1,4 @@
-"""The DistilBERT encoder over packs: hidden states stay [tokens, dim] from end to end."""
+"""The DistilBERT encoder over packs. Hidden states are [tokens, dim] in every layer."""
 
 from collections.abc import Collection
 from itertools import islice
@@ -11,8 +11,8 @@ from distilray.model.network.attention import Attention
 from distilray.model.network.config import LAYER_NORM_EPS, Config
 from distilray.model.network.pack import Pack
 
-# On a CPU what follows attention is computed in blocks of rows whose hidden_dim-wide intermediate takes at most so many bytes:
-# it stays in the cache, and the allocator hands the same memory out again rather than fresh pages. See docs/performance.md.
+# On a CPU, the part after attention is computed in blocks of rows. The intermediate of a block, hidden_dim wide, has at
+# most this many bytes: it stays in the cache, and the allocator reuses its memory. See docs/performance.md.
 BLOCK_BYTES = 12 << 20
 
 
@@ -28,9 +28,10 @@ class Encoder(nn.Module):
         self.max_seqlen = config.max_position_embeddings
 
     def forward(self, pack: Pack, depths: Collection[int]) -> dict[int, Tensor]:
-        """Hidden states [T, dim] at the depths asked for: 0 is the embeddings, n_layers the last layer.
+        """Compute the hidden states [T, dim] at the requested depths: 0 is the embeddings, n_layers the last layer.
 
-        No layer above the deepest is computed. Raises ValueError if a sequence is longer than the position embeddings.
+        Layers above the deepest request are not computed. Raises ValueError if a sequence is longer than the position
+        embeddings.
         """
         if pack.max_seqlen > self.max_seqlen:
             raise ValueError(f"expected sequences of at most {self.max_seqlen} tokens, got one of {pack.max_seqlen}")
@@ -44,7 +45,7 @@ class Encoder(nn.Module):
 
 
 class Layer(nn.Module):
-    """One transformer layer; the query, key and value projections are one matrix."""
+    """One transformer layer. The projections of query, key and value are one matrix."""
 
     def __init__(self, config: Config, attention: Attention) -> None:
         super().__init__()
@@ -59,19 +60,19 @@ class Layer(nn.Module):
         self.heads = (3, config.n_heads, config.head_dim)
 
     def forward(self, x: Tensor, pack: Pack) -> Tensor:
-        """[T, dim] -> [T, dim]."""
+        """Compute the next hidden states: [T, dim] -> [T, dim]."""
         q, k, v = self.qkv_lin(x).view(-1, *self.heads).unbind(1)
         attended = self.attention(q, k, v, pack).flatten(1)
-        rows = attended.tensor_split(self._blocks(x)), x.tensor_split(self._blocks(x))
-        done = [self._token_wise(*block) for block in zip(*rows, strict=True)]
-        return done[0] if len(done) == 1 else torch.cat(done)
+        blocks = attended.tensor_split(self._block_count(x)), x.tensor_split(self._block_count(x))
+        results = [self._after_attention(*block) for block in zip(*blocks, strict=True)]
+        return results[0] if len(results) == 1 else torch.cat(results)
 
-    def _token_wise(self, attended: Tensor, x: Tensor) -> Tensor:
-        """What follows attention: [rows, dim], [rows, dim] -> [rows, dim]."""
+    def _after_attention(self, attended: Tensor, x: Tensor) -> Tensor:
+        """Compute the part of the layer after attention: [rows, dim], [rows, dim] -> [rows, dim]."""
         x = self.sa_layer_norm(self.out_lin(attended).add_(x))
         hidden: Tensor = self.output_layer_norm(self.lin2(self.activation(self.lin1(x))).add_(x))
         return hidden
 
-    def _blocks(self, x: Tensor) -> int:
-        wide = len(x) * self.lin1.out_features * x.itemsize
-        return 1 if x.is_cuda else max(1, -(-wide // BLOCK_BYTES))
+    def _block_count(self, x: Tensor) -> int:
+        intermediate_bytes = len(x) * self.lin1.out_features * x.itemsize
+        return 1 if x.is_cuda else max(1, -(-intermediate_bytes // BLOCK_BYTES))

@@ -1,7 +1,7 @@
-"""The heads: what stands on the encoder's hidden states.
+"""The heads, which turn the encoder's hidden states into outputs.
 
-Every head takes hidden states [T, dim] of a pack and the P positions it is read at, int32 [P], and computes those only.
-Submodules carry the names of the checkpoint's tensors.
+Every head takes the hidden states [T, dim] of a pack and P positions, int32 [P], and computes these positions only. The
+names of submodules are those of the checkpoint's tensors.
 """
 
 import torch
@@ -20,38 +20,38 @@ class TokenClassifier(nn.Module):
         super().__init__()
         self.classifier = nn.Linear(config.dim, len(config.labels))
 
-    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
-        logits: Tensor = self.classifier(hidden[at])
+    def forward(self, hidden: Tensor, positions: Tensor, pack: Pack) -> Tensor:
+        logits: Tensor = self.classifier(hidden[positions])
         return logits
 
 
 class SequenceClassifier(nn.Module):
-    """Two layers over [CLS], with ReLU whatever the config's activation: [P, outputs]."""
+    """Two layers over [CLS], with ReLU for every activation of the config: [P, outputs]."""
 
     def __init__(self, config: Config, outputs: int) -> None:
         super().__init__()
         self.pre_classifier = nn.Linear(config.dim, config.dim)
         self.classifier = nn.Linear(config.dim, outputs)
 
-    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
-        logits: Tensor = self.classifier(self.pre_classifier(hidden[at]).relu())
+    def forward(self, hidden: Tensor, positions: Tensor, pack: Pack) -> Tensor:
+        logits: Tensor = self.classifier(self.pre_classifier(hidden[positions]).relu())
         return logits
 
 
 class QuestionAnswerer(nn.Module):
-    """Logits of an answer's start and of its end: [P, 2]."""
+    """Logits of the start and of the end of an answer: [P, 2]."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.qa_outputs = nn.Linear(config.dim, 2)
 
-    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
-        logits: Tensor = self.qa_outputs(hidden[at])
+    def forward(self, hidden: Tensor, positions: Tensor, pack: Pack) -> Tensor:
+        logits: Tensor = self.qa_outputs(hidden[positions])
         return logits
 
 
 class MaskedLM(nn.Module):
-    """Logits over the vocabulary, at the masks only: [P, vocab_size]. The projection is most of the cost."""
+    """Logits over the vocabulary at the masks: [P, vocab_size]. The projection is most of the cost."""
 
     def __init__(self, config: Config) -> None:
         super().__init__()
@@ -60,33 +60,33 @@ class MaskedLM(nn.Module):
         self.vocab_projector = nn.Linear(config.dim, config.vocab_size)
         self.activation = ACTIVATIONS[config.activation]
 
-    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
-        x = self.activation(self.vocab_transform(hidden[at]))
+    def forward(self, hidden: Tensor, positions: Tensor, pack: Pack) -> Tensor:
+        x = self.activation(self.vocab_transform(hidden[positions]))
         logits: Tensor = self.vocab_projector(self.vocab_layer_norm(x))
         return logits
 
 
 class FirstToken(nn.Module):
-    """Hidden states as they are: [P, dim]."""
+    """Unchanged hidden states: [P, dim]."""
 
-    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
-        return hidden[at]
+    def forward(self, hidden: Tensor, positions: Tensor, pack: Pack) -> Tensor:
+        return hidden[positions]
 
 
 class MeanPooling(nn.Module):
-    """The mean over all tokens of the sequence that each position lies in, in float32: [P, dim]."""
+    """The mean over all tokens of the sequence around each position, in float32: [P, dim]."""
 
-    def forward(self, hidden: Tensor, at: Tensor, pack: Pack) -> Tensor:
-        if not len(at):
-            return hidden[at]
-        # unsafe: the checks would wait for the device, and differences of cu_seqlens add up
+    def forward(self, hidden: Tensor, positions: Tensor, pack: Pack) -> Tensor:
+        if not len(positions):
+            return hidden[positions]
+        # unsafe: the checks would wait for the device, and differences of cu_seqlens always sum to T
         mean = torch.segment_reduce(hidden.float(), "mean", lengths=pack.cu_seqlens.diff(), axis=0, unsafe=True)
-        sequence = torch.searchsorted(pack.cu_seqlens, at, right=True) - 1
+        sequence = torch.searchsorted(pack.cu_seqlens, positions, right=True) - 1
         return mean[sequence]
 
 
 def make_head(name: HeadName, config: Config) -> nn.Module:
-    """An empty head."""
+    """Build a head without weights."""
     match name:
         case "token-classification":
             return TokenClassifier(config)

@@ -1,4 +1,4 @@
-"""The names of heads, attention kernels, dtypes and activations, as jobs and config.json write them."""
+"""The names of heads, attention kernels, dtypes and activations in jobs and in config.json."""
 
 from typing import Literal
 

@@ -109,7 +109,7 @@ class RetryingFileSystem:
         return data if size is None else _check_length(data, size)
 
     def cat_ranges(self, paths: list[str], starts: list[int], ends: list[int], on_error: str = "return") -> list[Any]:
-        """Read byte ranges. Return the bytes of each, or its error after the last attempt, as of `call_with_retries`."""
+        """Read byte ranges. Return the bytes of each, or its error after the last attempt of `call_with_retries`."""
         del on_error  # errors are always returned, which is fsspec's default
         results: list[Any] = [None] * len(paths)
         pending = list(range(len(paths)))

@@ -1,9 +1,11 @@
-"""Texts cut where WordPiece cannot look across, on Arrow's own bytes.
+"""Splitting of texts into chunks that WordPiece tokenizes independently, on the bytes of Arrow arrays.
 
-BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805) never looks past white space or punctuation: what it makes of a
-text is what it makes of the chunks between them, one after the other. Chunks end at ASCII white space, at ASCII punctuation
-and at the ends of texts, which are single bytes in UTF-8; common punctuation beyond ASCII, and Chinese characters if the
-tokenizer sets them apart, are chunks too. Whatever else there is, such as accents and control characters, lies inside a chunk.
+BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805) never looks past white space or punctuation. The tokens of a
+text are therefore the tokens of its chunks, one after the other.
+
+Chunks end at ASCII white space, at ASCII punctuation and at the ends of texts. White space and ASCII punctuation are
+single bytes in UTF-8. Common punctuation beyond ASCII also forms chunks, and so do Chinese characters if the tokenizer
+separates them. All other characters, such as accents and control characters, are inside chunks.
 """
 
 import string
@@ -19,36 +21,41 @@ Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
-_THREE_BYTES = 0xE0  # a byte that begins a character of three bytes in UTF-8, less its last four bits
-_WHITE_SPACE = " \t\n\r"  # other ASCII white space is a control character to BERT: it vanishes and separates nothing
+_THREE_BYTE_LEAD = 0xE0  # the first byte of a three-byte character in UTF-8, without its last four bits
+_WHITE_SPACE = " \t\n\r"  # BERT removes other ASCII white space as control characters, without a split
 _WORD, _SPACE, _PUNCTUATION = range(3)
 _KINDS = np.full(256, _WORD, dtype=np.uint8)
 _KINDS[list(_WHITE_SPACE.encode())] = _SPACE
 _KINDS[list(string.punctuation.encode())] = _PUNCTUATION
 
-# code points, three bytes each in UTF-8, that are words of their own; the library agrees on each, see the tests
-_MARKS = [(0x2010, 0x2027), (0x3001, 0x3003), (0x3008, 0x3011), (0x3014, 0x301B)]
-_MARKS += [(0xFF01, 0xFF03), (0xFF05, 0xFF0A), (0xFF0C, 0xFF0F), (0xFF1A, 0xFF1B), (0xFF1F, 0xFF20), (0xFF3B, 0xFF3D)]
-_CHINESE = [(0x3400, 0x4DBF), (0x4E00, 0x9FFF)]
+# code points of three bytes in UTF-8 that are words of their own; the tests compare each with the library
+_MARK_RANGES = [(0x2010, 0x2027), (0x3001, 0x3003), (0x3008, 0x3011), (0x3014, 0x301B)]
+_MARK_RANGES += [(0xFF01, 0xFF03), (0xFF05, 0xFF0A), (0xFF0C, 0xFF0F)]
+_MARK_RANGES += [(0xFF1A, 0xFF1B), (0xFF1F, 0xFF20), (0xFF3B, 0xFF3D)]
+_CHINESE_RANGES = [(0x3400, 0x4DBF), (0x4E00, 0x9FFF)]
 
 
-def _table(ranges: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
+def _code_point_table(ranges: Iterable[tuple[int, int]]) -> npt.NDArray[np.bool_]:
     table = np.zeros(0x10000, dtype=np.bool_)
     for first, last in ranges:
         table[first : last + 1] = True
     return table
 
 
-# by code point, if Chinese characters are set apart and if not
-STAND_ALONE = {True: _table(_MARKS + _CHINESE), False: _table(_MARKS)}
+# by code point; the key is whether the tokenizer separates Chinese characters
+STAND_ALONE = {
+    True: _code_point_table(_MARK_RANGES + _CHINESE_RANGES),
+    False: _code_point_table(_MARK_RANGES),
+}
 
 
 @dataclass(frozen=True)
 class Chunks:
     """The C chunks of R texts.
 
-    distinct: the different ones, less white space at their ends; which: [C], the number of each among them;
-    start: [C], where each begins, in characters from the first text on; rows: [R + 1], where those of each text begin.
+    distinct: the distinct chunks, without white space at their ends. which: [C], the number of each chunk among them.
+    start: [C], the start of each chunk, in characters from the first text on. rows: [R + 1], the first chunk of each
+    text.
     """
 
     distinct: pa.StringArray
@@ -58,24 +65,27 @@ class Chunks:
 
 
 def split(data: Bytes, bounds: Int64s, *, chinese: bool) -> Chunks:
-    """Chunks of R texts. data: their UTF-8, end to end, less than 2 GiB; bounds: [R + 1], where each begins; chinese:
-    whether the tokenizer sets Chinese characters apart."""
-    starts = _starts(data, bounds, STAND_ALONE[chinese])
-    # a chunk reaches to the next one, so that nothing is copied; white space at its end comes off the distinct ones
-    cuts = np.append(starts, np.int32(len(data)))
-    coded = pa.StringArray.from_buffers(len(starts), pa.py_buffer(cuts), pa.py_buffer(data)).dictionary_encode()
-    trimmed = pc.utf8_rtrim(coded.dictionary, _WHITE_SPACE).dictionary_encode()
-    which = trimmed.indices.to_numpy()[coded.indices.to_numpy()]
-    return Chunks(trimmed.dictionary, which, _in_characters(data, starts), np.searchsorted(starts, bounds))
+    """Split R texts into chunks.
+
+    data: the UTF-8 of the texts, end to end, less than 2 GiB. bounds: [R + 1], the start of each text. chinese: whether
+    the tokenizer separates Chinese characters.
+    """
+    starts = _chunk_starts(data, bounds, STAND_ALONE[chinese])
+    # a chunk extends to the next one, so that nothing is copied; white space is removed from the distinct chunks
+    edges = np.append(starts, np.int32(len(data)))
+    encoded = pa.StringArray.from_buffers(len(starts), pa.py_buffer(edges), pa.py_buffer(data)).dictionary_encode()
+    trimmed = pc.utf8_rtrim(encoded.dictionary, _WHITE_SPACE).dictionary_encode()
+    which = trimmed.indices.to_numpy()[encoded.indices.to_numpy()]
+    return Chunks(trimmed.dictionary, which, _to_characters(data, starts), np.searchsorted(starts, bounds))
 
 
-def _starts(data: Bytes, bounds: Int64s, stand_alone: npt.NDArray[np.bool_]) -> Int32s:
-    """Where chunks begin: at each punctuation mark, at each word, and at each text that is not empty."""
+def _chunk_starts(data: Bytes, bounds: Int64s, stand_alone: npt.NDArray[np.bool_]) -> Int32s:
+    """Find the starts of chunks: each punctuation mark, each word, and each text that is not empty."""
     kinds = _KINDS[data]
     begins, is_word = kinds == _PUNCTUATION, kinds == _WORD
     begins[1:] |= is_word[1:] & ~is_word[:-1]
-    if data.max(initial=0) >= _THREE_BYTES:
-        alone = _alone(data, stand_alone)
+    if data.max(initial=0) >= _THREE_BYTE_LEAD:
+        alone = _stand_alone_starts(data, stand_alone)
         begins[alone] = True
         after = alone[alone + 3 < len(data)] + 3
         begins[after] |= is_word[after]
@@ -83,18 +93,21 @@ def _starts(data: Bytes, bounds: Int64s, stand_alone: npt.NDArray[np.bool_]) -> 
     return np.flatnonzero(begins).astype(np.int32)
 
 
-def _alone(data: Bytes, stand_alone: npt.NDArray[np.bool_]) -> Int64s:
-    """Where characters begin that are words of their own."""
-    at = np.flatnonzero((data & 0xF0) == _THREE_BYTES)
-    first, second, third = (data[at + i].astype(np.int32) for i in range(3))
-    found: Int64s = at[stand_alone[(first & 0x0F) << 12 | (second & 0x3F) << 6 | third & 0x3F]]
-    return found
+def _stand_alone_starts(data: Bytes, stand_alone: npt.NDArray[np.bool_]) -> Int64s:
+    """Find the starts of characters that are words of their own."""
+    leads = np.flatnonzero((data & 0xF0) == _THREE_BYTE_LEAD)
+    first, second, third = (data[leads + i].astype(np.int32) for i in range(3))
+    starts: Int64s = leads[stand_alone[(first & 0x0F) << 12 | (second & 0x3F) << 6 | third & 0x3F]]
+    return starts
 
 
-def _in_characters(data: Bytes, starts: Int32s) -> Int32s:
-    """Bytes as characters: those before a place are as many as the bytes before it that begin one."""
+def _to_characters(data: Bytes, starts: Int32s) -> Int32s:
+    """Convert byte positions to characters.
+
+    The number of characters before a position is the number of bytes before it that start a character.
+    """
     if data.max(initial=0) < 0x80:
         return starts
-    begun = np.cumsum((data & 0xC0) != 0x80, dtype=np.int32)
-    characters: Int32s = begun[starts] - 1
+    character_count = np.cumsum((data & 0xC0) != 0x80, dtype=np.int32)
+    characters: Int32s = character_count[starts] - 1
     return characters

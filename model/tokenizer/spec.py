@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer files as one `tokenizers` description, by the rules of Transformers."""
+"""A checkpoint's tokenizer files as one description for the `tokenizers` library, by the rules of Transformers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,17 +17,21 @@ _ROLES = {
     "cls_token": "[CLS]",
     "mask_token": "[MASK]",
 }
-_PARTS = ("version", "normalizer", "pre_tokenizer", "model", "added_tokens")
-_NEEDED = ("unk_token", "sep_token", "cls_token")
-# classes that keep of tokenizer.json only the vocabulary, and build the rest from tokenizer_config.json's flags;
-# every other class takes the file as it is
-_BY_FLAGS = (None, "DistilBertTokenizer", "DistilBertTokenizerFast", "BertTokenizer", "BertTokenizerFast")
-_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
+_DESCRIPTION_PARTS = ("version", "normalizer", "pre_tokenizer", "model", "added_tokens")
+_REQUIRED_ROLES = ("unk_token", "sep_token", "cls_token")
+# these classes use only the vocabulary of tokenizer.json and build the rest from the flags of tokenizer_config.json;
+# every other class uses the whole file
+_CLASSES_BY_FLAGS = (None, "DistilBertTokenizer", "DistilBertTokenizerFast", "BertTokenizer", "BertTokenizerFast")
+_DEFAULT_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": True, "special": False}
 
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """description: what a tokenizer.json holds; ids: of all tokens; special: role -> token, such as "cls_token"."""
+    """The content of a tokenizer.json, and what is known of its tokens.
+
+    description: the content. ids: the ids of all tokens. special: the token of each role, such as "cls_token".
+    max_length: the maximum number of tokens of a sequence.
+    """
 
     description: dict[str, Any]
     ids: Mapping[str, int]
@@ -36,42 +40,47 @@ class TokenizerSpec:
 
 
 def read_spec(checkpoint: Checkpoint, special_tokens: SpecialTokens) -> TokenizerSpec:
-    """From tokenizer.json or vocab.txt, and tokenizer_config.json.
+    """Read tokenizer.json or vocab.txt, and tokenizer_config.json.
 
-    special_tokens: what a literal "[SEP]" in a text is: text, the separator ("special", as in Transformers); "mask": only
-    the mask token is special. Raises CheckpointError for missing files and vocabularies that do not fit the model; a malformed file may raise anything.
+    special_tokens: how a literal "[SEP]" in a text is treated. "text": as text. "special": as the separator, as in
+    Transformers. "mask": only the mask token is special.
+
+    Raises CheckpointError for missing files and for a vocabulary that does not fit the model. A malformed file may
+    raise any exception.
     """
-    model = checkpoint.config
+    model_config = checkpoint.config
     config = _config(checkpoint)
     description = _description(checkpoint, config)
-    added = _added(description, config)
-    vocabulary, more = description["model"]["vocab"], {name: token["id"] for name, token in added.items()}
-    if odd := sorted(name for name in more.keys() & vocabulary.keys() if more[name] != vocabulary[name]):
+    added = _added_tokens(description, config)
+    vocabulary, added_ids = description["model"]["vocab"], {name: token["id"] for name, token in added.items()}
+    if conflicting := sorted(
+        name for name in added_ids.keys() & vocabulary.keys() if added_ids[name] != vocabulary[name]
+    ):
         raise CheckpointError(
-            f"{checkpoint.uri}: {', '.join(odd)} has another id among added tokens than in the vocabulary"
+            f"{checkpoint.uri}: {', '.join(conflicting)} has another id among added tokens than in the vocabulary"
         )
-    ids = {**vocabulary, **more}
-    special = {role: _content(token) for role, default in _ROLES.items() if (token := config.get(role, default))}
-    _check(ids, special, checkpoint)
-    model_part = description["model"]
-    if model_part.get("type") == "WordPiece" and model_part["unk_token"] not in model_part["vocab"]:
-        raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary lacks {model_part['unk_token']}")
-    flags = _FLAGS | {"normalized": False, "special": True}
+    ids = {**vocabulary, **added_ids}
+    special = {role: _token_text(token) for role, default in _ROLES.items() if (token := config.get(role, default))}
+    _check_vocabulary(ids, special, checkpoint)
+    model = description["model"]
+    if model.get("type") == "WordPiece" and model["unk_token"] not in model["vocab"]:
+        raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary does not contain {model['unk_token']}")
+    special_flags = _DEFAULT_FLAGS | {"normalized": False, "special": True}
     roles = {"text": (), "mask": ("mask_token",), "special": tuple(special)}[special_tokens]
-    meant = {
-        name: flags | {"id": ids[name], "content": name}
+    visible = {
+        name: special_flags | {"id": ids[name], "content": name}
         for role in roles
         if role in special and (name := special[role]) in ids
     }
     if special_tokens != "special":
-        hidden = {*special.values(), *(name for name, token in added.items() if token["special"])} - meant.keys()
+        hidden = {*special.values(), *(name for name, token in added.items() if token["special"])} - visible.keys()
         added = {name: token for name, token in added.items() if name not in hidden}
-        description["model"] |= {"vocab": _unreachable(description["model"]["vocab"], hidden - {special["unk_token"]})}
-    added = meant | added
+        description["model"] |= {"vocab": _hide_tokens(description["model"]["vocab"], hidden - {special["unk_token"]})}
+    added = visible | added
     description["added_tokens"] = sorted(added.values(), key=lambda token: int(token["id"]))
-    # a missing limit is written as 1e30 by some
-    limit = min(config.get("model_max_length") or 1e30, model.max_position_embeddings)
-    return TokenizerSpec(description, ids, special, int(limit))
+    # some files write 1e30 for no limit
+    max_length = min(config.get("model_max_length") or 1e30, model_config.max_position_embeddings)
+    return TokenizerSpec(description, ids, special, int(max_length))
 
 
 def _config(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -81,19 +90,19 @@ def _config(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def _description(checkpoint: Checkpoint, config: Mapping[str, Any]) -> dict[str, Any]:
     data = checkpoint.read("tokenizer.json")
-    unk_token = _content(config.get("unk_token", _ROLES["unk_token"]))
+    unk_token = _token_text(config.get("unk_token", _ROLES["unk_token"]))
     if data is None:
-        return _wordpiece(_vocab(checkpoint), unk_token, config) | {"added_tokens": []}
+        return _wordpiece_description(_read_vocab(checkpoint), unk_token, config) | {"added_tokens": []}
     stored = parse_json_object(data, checkpoint.where("tokenizer.json"))
-    # what makes tokens of text, and no more: two files that agree on it make equal descriptions
-    stored = {"added_tokens": []} | {part: stored[part] for part in _PARTS if part in stored}
-    if config.get("tokenizer_class") not in _BY_FLAGS:
+    # only the parts that decide the tokens: two files that agree on them give equal descriptions
+    stored = {"added_tokens": []} | {part: stored[part] for part in _DESCRIPTION_PARTS if part in stored}
+    if config.get("tokenizer_class") not in _CLASSES_BY_FLAGS:
         return stored
-    return stored | _wordpiece(stored["model"]["vocab"], unk_token, config)
+    return stored | _wordpiece_description(stored["model"]["vocab"], unk_token, config)
 
 
-def _vocab(checkpoint: Checkpoint) -> dict[str, int]:
-    """vocab.txt: line number = id."""
+def _read_vocab(checkpoint: Checkpoint) -> dict[str, int]:
+    """Read vocab.txt, where the number of a line is an id."""
     data = checkpoint.read("vocab.txt")
     if data is None:
         raise CheckpointError(f"neither tokenizer.json nor vocab.txt in {checkpoint.uri}")
@@ -104,8 +113,8 @@ def _vocab(checkpoint: Checkpoint) -> dict[str, int]:
     return {line.rstrip(): i for i, line in enumerate(lines)}
 
 
-def _wordpiece(vocab: dict[str, int], unk_token: str, config: Mapping[str, Any]) -> dict[str, Any]:
-    """BERT's own tokenizer over a vocabulary (Devlin et al. 2019, arXiv:1810.04805)."""
+def _wordpiece_description(vocab: dict[str, int], unk_token: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe BERT's own tokenizer over a vocabulary (Devlin et al. 2019, arXiv:1810.04805)."""
     return {
         "version": "1.0",
         "normalizer": {
@@ -126,38 +135,38 @@ def _wordpiece(vocab: dict[str, int], unk_token: str, config: Mapping[str, Any])
     }
 
 
-def _added(description: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Added tokens by their text; slow tokenizers save theirs in tokenizer_config.json only."""
-    stored = {token["content"]: _FLAGS | token for token in description["added_tokens"]}
-    slow = {
-        token["content"]: {name: token.get(name, default) for name, default in _FLAGS.items()}
-        | {"id": int(i), "content": token["content"]}
-        for i, token in config.get("added_tokens_decoder", {}).items()
+def _added_tokens(description: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the added tokens by their text. Slow tokenizers save theirs in tokenizer_config.json only."""
+    stored = {token["content"]: _DEFAULT_FLAGS | token for token in description["added_tokens"]}
+    from_config = {
+        token["content"]: {name: token.get(name, default) for name, default in _DEFAULT_FLAGS.items()}
+        | {"id": int(token_id), "content": token["content"]}
+        for token_id, token in config.get("added_tokens_decoder", {}).items()
     }
-    return slow | stored
+    return from_config | stored
 
 
-def _content(token: Any) -> str:
-    """A special token's text: config files hold it bare or in a dict."""
+def _token_text(token: Any) -> str:
+    """Return the text of a special token. Config files hold the text, or a dict that contains it."""
     text = token["content"] if isinstance(token, dict) else token
     if not isinstance(text, str):
         raise TypeError(f"expected a token's text, got {token!r}")
     return text
 
 
-def _unreachable(vocab: Mapping[str, int], hidden: set[str]) -> dict[str, int]:
-    """The vocabulary without a way from text to the hidden tokens: in strangers' text they would be an injection.
+def _hide_tokens(vocab: Mapping[str, int], hidden: set[str]) -> dict[str, int]:
+    """Return a vocabulary in which no text can match the hidden tokens. Untrusted text could inject them otherwise.
 
-    Renamed, not removed: the library numbers added tokens by the vocabulary's size.
+    They are renamed, not removed, because the library numbers added tokens by the size of the vocabulary.
     """
     return {f" {token} " if token in hidden else token: i for token, i in vocab.items()}
 
 
-def _check(ids: Mapping[str, int], special: Mapping[str, str], checkpoint: Checkpoint) -> None:
-    if lost := [special.get(role, role) for role in _NEEDED if special.get(role) not in ids]:
-        raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary lacks {', '.join(lost)}")
+def _check_vocabulary(ids: Mapping[str, int], special: Mapping[str, str], checkpoint: Checkpoint) -> None:
+    if missing := [special.get(role, role) for role in _REQUIRED_ROLES if special.get(role) not in ids]:
+        raise CheckpointError(f"{checkpoint.uri}: the tokenizer's vocabulary does not contain {', '.join(missing)}")
     if not all(type(number) is int and number >= 0 for number in ids.values()):
-        raise CheckpointError(f"{checkpoint.uri}: the vocabulary has an id that is no whole number of 0 or more")
-    if (last := max(ids.values())) >= checkpoint.config.vocab_size:
+        raise CheckpointError(f"{checkpoint.uri}: expected ids that are integers of at least 0 in the vocabulary")
+    if (max_id := max(ids.values())) >= checkpoint.config.vocab_size:
         size = checkpoint.config.vocab_size
-        raise CheckpointError(f"{checkpoint.uri}: the vocabulary reaches id {last}, the model's vocab_size is {size}")
+        raise CheckpointError(f"{checkpoint.uri}: the vocabulary has id {max_id}, but the model's vocab_size is {size}")

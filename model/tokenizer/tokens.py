@@ -1,4 +1,4 @@
-"""Tokens of many texts as flat arrays."""
+"""The tokens of many texts as flat arrays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -14,10 +14,10 @@ from distilray.model.arrays import Ints, offsets_of, ragged_ranges
 
 @dataclass(frozen=True)
 class Tokens:
-    """The tokens of R texts end to end, without [CLS] and [SEP].
+    """The tokens of R texts, end to end, without [CLS] and [SEP].
 
-    offsets: int64 [R + 1], where each text's tokens start; input_ids, word_ids: int32 [N], words counted from
-    0 in each text; start, end: int32 [N], in characters of the original text.
+    offsets: int64 [R + 1], the first token of each text. input_ids: int32 [N]. word_ids: int32 [N], the word of each
+    token, counted from 0 in each text. start, end: int32 [N], in characters of the original text.
     """
 
     offsets: npt.NDArray[np.int64]
@@ -27,12 +27,12 @@ class Tokens:
     end: npt.NDArray[np.int32]
 
 
-_FLAT = [field.name for field in fields(Tokens)][1:]
+_TOKEN_FIELDS = [field.name for field in fields(Tokens)][1:]
 
 
 def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> Tokens:
-    """What the library makes of the texts."""
-    # the library hands out one object a text; taking them apart here is the only walk over rows
+    """Tokenize texts with the library."""
+    # the library returns one object per text; only this function loops over rows
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
     lengths = np.fromiter(map(len, encodings), dtype=np.int64, count=len(encodings))
     total = int(lengths.sum())
@@ -44,22 +44,24 @@ def encode(tokenizer: tokenizers.Tokenizer, texts: Sequence[str]) -> Tokens:
 
 
 def join(parts: Sequence[Tokens]) -> Tokens:
-    """The texts of all parts, of which there is at least one, in order."""
+    """Concatenate the texts of at least one part, in order."""
     if len(parts) == 1:
         return parts[0]
     lengths = np.concatenate([np.diff(part.offsets) for part in parts])
-    return Tokens(offsets_of(lengths), *(np.concatenate([getattr(part, name) for part in parts]) for name in _FLAT))
+    return Tokens(
+        offsets_of(lengths), *(np.concatenate([getattr(part, name) for part in parts]) for name in _TOKEN_FIELDS)
+    )
 
 
 def take(tokens: Tokens, rows: Ints) -> Tokens:
-    """The texts of these numbers, in their order."""
+    """Return the tokens of the texts with these numbers, in the given order."""
     lengths = np.diff(tokens.offsets)[rows]
-    at = ragged_ranges(tokens.offsets[rows], lengths)
-    return Tokens(offsets_of(lengths), *(getattr(tokens, name)[at] for name in _FLAT))
+    indices = ragged_ranges(tokens.offsets[rows], lengths)
+    return Tokens(offsets_of(lengths), *(getattr(tokens, name)[indices] for name in _TOKEN_FIELDS))
 
 
 class SpecialTokenIds(NamedTuple):
-    """The ids that stand around texts."""
+    """The ids of the special tokens around texts."""
 
     cls_id: int
     sep_id: int

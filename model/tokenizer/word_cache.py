@@ -1,4 +1,4 @@
-"""A cache of words: every chunk of text is tokenized by the library once, and looked up from then on."""
+"""A cache of words. The library tokenizes each chunk of text once; later occurrences are looked up."""
 
 from itertools import count, repeat
 
@@ -11,104 +11,126 @@ from distilray.model.arrays import Ints, offsets_of
 from distilray.model.tokenizer.pretokenize import Bytes, Int32s, Int64s, split
 from distilray.model.tokenizer.tokens import Tokens, encode
 
-_LONGEST = 128  # characters; longer chunks, such as base64, hardly come again
-_GROUP = 100  # new chunks go to the library so many in a text: it is slow on very short texts and on very long ones
-_CHUNK_BYTES, _CHAR_BYTES, _TOKEN_BYTES = 200, 4, 16  # at most, in the dictionary and the arrays
+_MAX_CHUNK_CHARS = 128  # longer chunks, such as base64, rarely occur again
+# new chunks are joined into texts for the library, which is slow on very short and on very long texts
+_CHUNKS_PER_TEXT = 100
+_CHUNK_BYTES, _CHAR_BYTES, _TOKEN_BYTES = 200, 4, 16  # upper bounds of what the dictionary and the arrays take
 
 
 class WordCache:
-    """Chunks by number, and their tokens as ragged arrays.
+    """The numbers of chunks, and the tokens of chunks as ragged arrays.
 
-    At most `limit` bytes, by estimate, are kept from call to call; when they are used up it starts afresh. Not for
-    several threads at once.
+    By estimate, at most `limit` bytes are kept between calls. When they are used up, the next call starts with an empty
+    cache. One cache must not be used by several threads at once.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, limit: int, *, chinese: bool) -> None:
-        """chinese: whether the tokenizer sets Chinese characters apart."""
+        """Create an empty cache. chinese: whether the tokenizer separates Chinese characters."""
         self._tokenizer, self._limit, self._chinese = tokenizer, limit, chinese
         self._numbers: dict[str, int]
-        self._room: int  # bytes left; less than 0: used up
-        self._size: int  # tokens kept
-        self._entries: list[Int32s]  # of each chunk: first token, tokens, words
-        self._tokens: list[Int32s]  # of each token: input_ids, and counted in the chunk, word_ids, start, end
+        self._free_bytes: int  # below 0: used up
+        self._size: int  # number of cached tokens
+        self._entries: list[Int32s]  # of each chunk: first token, number of tokens, number of words
+        self._tokens: list[Int32s]  # of each token: input_ids, and word_ids, start and end within the chunk
         self._clear()
 
     def __call__(self, data: Bytes, bounds: Int64s) -> Tokens:
-        """Tokens of R texts. data: their UTF-8, end to end, less than 2 GiB; bounds: [R + 1], where each begins."""
+        """Return the tokens of R texts.
+
+        data: the UTF-8 of the texts, end to end, less than 2 GiB. bounds: [R + 1], the start of each text.
+        """
         chunks = split(data, bounds, chinese=self._chinese)
-        entries = self._find(chunks.distinct)[chunks.which]
-        first, counts, words = (column[entries] for column in self._entries)
-        token_at, word_at = offsets_of(counts).astype(np.int32), offsets_of(words).astype(np.int32)
-        at = np.repeat(first - token_at[:-1], counts) + np.arange(token_at[-1], dtype=np.int32)
-        input_ids, word_ids, start, end = (column[at] for column in self._tokens)
-        word_ids += np.repeat(_since_row(word_at, chunks.rows), counts)
-        characters = np.repeat(_since_row(chunks.start, chunks.rows), counts)
+        entries = self._look_up(chunks.distinct)[chunks.which]
+        first_tokens, counts, words = (column[entries] for column in self._entries)
+        token_offsets, word_offsets = offsets_of(counts).astype(np.int32), offsets_of(words).astype(np.int32)
+        indices = np.repeat(first_tokens - token_offsets[:-1], counts) + np.arange(token_offsets[-1], dtype=np.int32)
+        input_ids, word_ids, start, end = (column[indices] for column in self._tokens)
+        word_ids += np.repeat(_relative_to_text(word_offsets, chunks.rows), counts)
+        characters = np.repeat(_relative_to_text(chunks.start, chunks.rows), counts)
         start += characters
         end += characters
-        return Tokens(token_at[chunks.rows].astype(np.int64), input_ids, word_ids, start, end)
+        return Tokens(token_offsets[chunks.rows].astype(np.int64), input_ids, word_ids, start, end)
 
-    def _find(self, chunks: pa.StringArray) -> Int32s:
-        """The number of each of these different chunks; the arrays have the tokens of all of them until the next call."""
-        if self._room < 0:
+    def _look_up(self, chunks: pa.StringArray) -> Int32s:
+        """Return the number of each of these distinct chunks.
+
+        The arrays hold the tokens of all of them until the next call.
+        """
+        if self._free_bytes < 0:
             self._clear()
         strings = chunks.to_pylist()
         numbers = np.fromiter(map(self._numbers.get, strings, repeat(-1)), dtype=np.int32, count=len(strings))
         new = np.flatnonzero(numbers < 0)
         lengths = pc.utf8_length(chunks).to_numpy()[new]
-        order = np.argsort(lengths, kind="stable")  # what is too long to be kept comes last
+        order = np.argsort(lengths, kind="stable")  # chunks that are too long for the cache come last
         numbers[new[order]] = len(self._numbers) + np.arange(len(new), dtype=np.int32)
         if len(new):
             self._add([strings[i] for i in new[order].tolist()], lengths[order])
         return numbers
 
     def _add(self, chunks: list[str], lengths: Int32s) -> None:
-        """Tokenizes chunks, of so many characters, and keeps those that are short and that there is room for."""
+        """Tokenize chunks with these numbers of characters. Keep the short ones that fit in the free bytes."""
         counts, words, *columns = tokenize_chunks(self._tokenizer, chunks, lengths)
-        known, tokens = len(self._numbers), self._size
-        first = tokens + offsets_of(counts)
-        self._entries = [_put(c, known, v) for c, v in zip(self._entries, (first[:-1], counts, words), strict=True)]
-        self._tokens = [_put(c, tokens, v) for c, v in zip(self._tokens, columns, strict=True)]
-        used = offsets_of(_CHUNK_BYTES + _CHAR_BYTES * lengths + _TOKEN_BYTES * counts)
-        short = int(np.searchsorted(lengths, _LONGEST, side="right"))
-        kept = min(short, int(np.searchsorted(used, self._room, side="right")) - 1)
-        self._numbers.update(zip(chunks[:kept], count(known)))
+        chunk_count, token_count = len(self._numbers), self._size
+        first = token_count + offsets_of(counts)
+        self._entries = [
+            _store(column, chunk_count, values)
+            for column, values in zip(self._entries, (first[:-1], counts, words), strict=True)
+        ]
+        self._tokens = [
+            _store(column, token_count, values) for column, values in zip(self._tokens, columns, strict=True)
+        ]
+        used_bytes = offsets_of(_CHUNK_BYTES + _CHAR_BYTES * lengths + _TOKEN_BYTES * counts)
+        cacheable = int(np.searchsorted(lengths, _MAX_CHUNK_CHARS, side="right"))
+        kept = min(cacheable, int(np.searchsorted(used_bytes, self._free_bytes, side="right")) - 1)
+        self._numbers.update(zip(chunks[:kept], count(chunk_count)))
         self._size = int(first[kept])
-        self._room = self._room - int(used[kept]) if kept == short else -1
+        self._free_bytes = self._free_bytes - int(used_bytes[kept]) if kept == cacheable else -1
 
     def _clear(self) -> None:
-        self._numbers, self._room, self._size = {}, self._limit, 0
+        self._numbers, self._free_bytes, self._size = {}, self._limit, 0
         self._entries, self._tokens = ([np.zeros(0, dtype=np.int32)] * n for n in (3, 4))
 
 
 def tokenize_chunks(tokenizer: tokenizers.Tokenizer, chunks: list[str], lengths: Ints) -> tuple[Ints, ...]:
-    """Of each chunk, of so many characters, its tokens and words; of each token input_ids, and counted in its chunk word_ids, start
-    and end."""
-    texts = [" ".join(chunks[i : i + _GROUP]) for i in range(0, len(chunks), _GROUP)]
+    """Tokenize chunks with these numbers of characters.
+
+    Returns the number of tokens and of words of each chunk, and of each token input_ids, and word_ids, start and end
+    within its chunk.
+    """
+    texts = [" ".join(chunks[i : i + _CHUNKS_PER_TEXT]) for i in range(0, len(chunks), _CHUNKS_PER_TEXT)]
     tokens = encode(tokenizer, texts)
-    begin = offsets_of(lengths + 1)
-    text_begin = np.repeat(begin[:-1:_GROUP], np.diff(tokens.offsets))
+    chunk_begin = offsets_of(lengths + 1)
+    text_begin = np.repeat(chunk_begin[:-1:_CHUNKS_PER_TEXT], np.diff(tokens.offsets))
     start = tokens.start + text_begin
-    chunk = np.searchsorted(begin, start, side="right") - 1
+    chunk = np.searchsorted(chunk_begin, start, side="right") - 1
     counts = np.bincount(chunk, minlength=len(chunks))
     first = offsets_of(counts)
-    some = np.flatnonzero(counts)
+    nonempty = np.flatnonzero(counts)
     first_word, words = np.zeros((2, len(chunks)), dtype=np.int64)
-    first_word[some] = tokens.word_ids[first[some]]
-    words[some] = tokens.word_ids[first[some + 1] - 1] - first_word[some] + 1
-    columns = tokens.word_ids - first_word[chunk], start - begin[chunk], tokens.end + text_begin - begin[chunk]
+    first_word[nonempty] = tokens.word_ids[first[nonempty]]
+    words[nonempty] = tokens.word_ids[first[nonempty + 1] - 1] - first_word[nonempty] + 1
+    columns = (
+        tokens.word_ids - first_word[chunk],
+        start - chunk_begin[chunk],
+        tokens.end + text_begin - chunk_begin[chunk],
+    )
     return (counts, words, tokens.input_ids, *columns)
 
 
-def _since_row(counted: Int32s, rows: Int64s) -> Int32s:
-    """What is counted from the first text on, [C] or [C + 1], counted from each chunk's own text on: [C]."""
+def _relative_to_text(values: Int32s, rows: Int64s) -> Int32s:
+    """Make counts relative to the text of each chunk: [C].
+
+    values: [C] or [C + 1], counts from the first text on. rows: [R + 1], the first chunk of each text.
+    """
     chunks = np.diff(rows)
-    some = chunks > 0
-    since: Int32s = counted[: rows[-1]] - np.repeat(counted[rows[:-1][some]], chunks[some])
-    return since
+    has_chunks = chunks > 0
+    relative: Int32s = values[: rows[-1]] - np.repeat(values[rows[:-1][has_chunks]], chunks[has_chunks])
+    return relative
 
 
-def _put(column: Int32s, size: int, values: Ints) -> Int32s:
-    """The first `size` values of a column, and then these; it grows by doubling."""
+def _store(column: Int32s, size: int, values: Ints) -> Int32s:
+    """Write values after the first `size` of a column, which grows by doubling. Return the column."""
     if size + len(values) > len(column):
         grown = np.empty(2 * (size + len(values)), dtype=np.int32)
         grown[:size] = column[:size]

@@ -70,7 +70,7 @@ def window_texts(tokens: Tokens, capacity: int | Ints, long_texts: LongTexts) ->
     """Windows of at most `capacity` tokens (of every text, or [R] of each) as asked for; a text without tokens gets one."""
     capacity = np.maximum(capacity, 1)
     if long_texts in ("mean", "max"):
-        windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity), least=1)
+        windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity), min_windows=1)
     else:
-        windows = split_hf(tokens.offsets, capacity, None, least=1)
+        windows = split_hf(tokens.offsets, capacity, None, min_windows=1)
     return WindowedTexts(windows, np.diff(tokens.offsets) > capacity)

@@ -182,8 +182,8 @@ class QuestionAnswering(CompatTask):
         # a text that fits has one window, whatever it would share with another
         overlap = np.minimum(self._overlap(batch.tokenizer, room), self._most_overlap(room))
         if self.compat == "hf":
-            return split_hf(tokens.offsets, room, overlap, least=1)
-        return split(tokens.offsets, tokens.word_ids, room, overlap, least=1)
+            return split_hf(tokens.offsets, room, overlap, min_windows=1)
+        return split(tokens.offsets, tokens.word_ids, room, overlap, min_windows=1)
 
     def _room(self, batch: Batch, lengths: Ints) -> tuple[Ints, tuple[Rejection, ...]]:
         """Tokens that questions leave for the text in a window, and the rows whose own question leaves too few.

@@ -89,7 +89,7 @@ def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
     problems = report(tmp_path).problems
     assert len(problems) == 3
     assert "missing: classifier.bias; unexpected: extra" in problems[0]
-    assert "vocabulary lacks [CLS]" in problems[1]
+    assert "vocabulary does not contain [CLS]" in problems[1]
     assert problems[2] == f"{file}: NaN or infinity in embeddings.LayerNorm.weight"
 
 
@@ -114,7 +114,7 @@ def test_a_config_that_says_another_head_does_not_agree(name: str, tmp_path: Pat
     assert not found.agree
     assert found.weights is not None
     assert found.weights.architecture == "DistilBertForTokenClassification"
-    assert any(f"config.json says {name}" in problem for problem in found.problems)
+    assert any(f"config.json names {name}" in problem for problem in found.problems)
 
 
 def test_a_broken_file_of_weights_leaves_the_rest_known(tmp_path: Path) -> None:

@@ -1,4 +1,6 @@
-"""flax_model.msgpack: nested maps of arrays, an array an extension type of msgpack (flax.serialization)."""
+"""The format of flax_model.msgpack: nested maps of arrays. An array is an extension type of msgpack
+(flax.serialization).
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -11,51 +13,60 @@ from torch import Tensor
 from distilray.model.checkpoint.formats.names import Layout
 from distilray.model.errors import CheckpointError
 
-_ARRAY = 1  # the extension's code
-_CHUNKED = "__msgpack_chunked_array__"  # the mark of an array that was too large for one extension
+_ARRAY_CODE = 1  # the code of the extension type
+_CHUNKED_KEY = "__msgpack_chunked_array__"  # marks an array that is too large for one extension
 _DTYPES = {b"float16": torch.float16, b"bfloat16": torch.bfloat16, b"float32": torch.float32, b"float64": torch.float64}
 _LIMITS = {"max_array_len": 0, "max_bin_len": 0, "max_str_len": 1000, "max_map_len": 100_000}
 
 
 def read_flax(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
-    """Raises CheckpointError naming the file `where` if it is anything but whole arrays of floats in nested maps."""
+    """Read the tensors of a Flax file.
+
+    Raises CheckpointError, which names the file `where`, unless the file holds complete arrays of floats in nested
+    maps.
+    """
     try:
         tree = msgpack.unpackb(
-            data, ext_hook=_array, object_pairs_hook=_map, max_ext_len=len(data), strict_map_key=True, **_LIMITS
+            data,
+            ext_hook=_array,
+            object_pairs_hook=_as_array,
+            max_ext_len=len(data),
+            strict_map_key=True,
+            **_LIMITS,
         )
         if not isinstance(tree, dict):
             raise TypeError(f"expected a map, got {type(tree).__name__}")
         tensors = dict(_leaves(tree))
-    except Exception as error:  # msgpack raises ValueError, its own, and more on broken bytes
-        raise CheckpointError(f"{where}: not a whole Flax file ({type(error).__name__}: {error})") from error
+    except Exception as error:  # msgpack raises ValueError, its own errors and others on broken bytes
+        raise CheckpointError(f"{where}: not a complete Flax file ({type(error).__name__}: {error})") from error
     return "flax", tensors
 
 
-def _map(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any] | Tensor:
-    """A map of names, or the array that its chunks make up."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"a name is there twice among {', '.join(key for key, _ in pairs)}")
-    if _CHUNKED not in found:
-        return found
-    shape, chunks = (_numbered(found[part]) for part in ("shape", "chunks"))
+def _as_array(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any] | Tensor:
+    """Return a map of names, or the array that its chunks make up."""
+    items = dict(pairs)
+    if len(items) < len(pairs):
+        raise ValueError(f"a name occurs twice among {', '.join(key for key, _ in pairs)}")
+    if _CHUNKED_KEY not in items:
+        return items
+    shape, chunks = (_list_from_map(items[part]) for part in ("shape", "chunks"))
     return torch.cat([chunk.flatten() for chunk in chunks]).reshape(shape)
 
 
-def _numbered(items: dict[str, Any]) -> list[Any]:
-    """A list, which Flax writes as a map from "0", "1", ..."""
+def _list_from_map(items: dict[str, Any]) -> list[Any]:
+    """Return the list that Flax writes as a map from "0", "1", ..."""
     return [items[str(i)] for i in range(len(items))]
 
 
 def _array(code: int, data: bytes) -> Tensor:
-    """The tensor in an extension of (shape, dtype's name, bytes in C order)."""
-    if code != _ARRAY:
+    """Decode the tensor of an extension: shape, name of the dtype, bytes in C order."""
+    if code != _ARRAY_CODE:
         raise ValueError(f"expected arrays, got the extension type {code}")
     shape, dtype, buffer = msgpack.unpackb(data, raw=True, max_array_len=64)
     if dtype not in _DTYPES:
         raise ValueError(f"expected an array of 16, 32 or 64 bit floats, got {dtype!r}")
     if math.prod(shape) * _DTYPES[dtype].itemsize != len(buffer):
-        raise ValueError(f"an array of shape {shape} and {len(buffer)} bytes")
+        raise ValueError(f"an array of shape {shape} has {len(buffer)} bytes")
     return torch.frombuffer(bytearray(buffer), dtype=_DTYPES[dtype]).reshape(shape)
 
 
@@ -64,6 +75,6 @@ def _leaves(tree: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
         if isinstance(value, Tensor):
             yield name, value
         elif isinstance(value, dict):
-            yield from ((f"{name}/{below}", tensor) for below, tensor in _leaves(value))
+            yield from ((f"{name}/{inner}", tensor) for inner, tensor in _leaves(value))
         else:
             raise TypeError(f"expected arrays, got {type(value).__name__} in {name}")

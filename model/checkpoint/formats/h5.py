@@ -1,4 +1,4 @@
-"""TensorFlow's tf_model.h5: HDF5 with a dataset a weight, in groups named after the layers."""
+"""The format of TensorFlow's tf_model.h5: HDF5 with a dataset for each weight, in groups named after the layers."""
 
 import io
 from collections.abc import Iterator
@@ -13,33 +13,36 @@ from distilray.model.errors import CheckpointError
 
 
 def read_h5(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
-    """Raises CheckpointError naming the file `where` if it is broken, or refers to other files.
+    """Read the tensors of a TensorFlow file.
 
-    Keras writes a weight that two layers share once for each: equal tensors of one name are one.
+    Keras writes a weight that two layers share once for each layer. Equal tensors of one canonical name become one.
+    Raises CheckpointError, which names the file `where`, if the file is broken or refers to other files.
     """
     tensors: dict[str, Tensor] = {}
-    first: dict[str, str] = {}
-    promised = 0
+    first_names: dict[str, str] = {}
+    declared = 0
     try:
         with h5py.File(io.BytesIO(data), "r") as file:
             for name, dataset in _datasets(file):
-                promised += _checked_size(name, dataset)
-                if promised > len(data):
-                    raise ValueError(f"{name} promises {promised} bytes in a file of {len(data)}")
-                tensor, same = _tensor(dataset), first.setdefault(canonical(name, "tf"), name)
-                if same == name:
+                declared += _checked_size(name, dataset)
+                if declared > len(data):
+                    raise ValueError(f"{name} declares {declared} bytes in a file of {len(data)}")
+                tensor, first_name = _tensor(dataset), first_names.setdefault(canonical(name, "tf"), name)
+                if first_name == name:
                     tensors[name] = tensor
-                elif not torch.equal(tensors[same], tensor):
-                    raise ValueError(f"{same} and {name} are one weight with different values")
+                elif not torch.equal(tensors[first_name], tensor):
+                    raise ValueError(f"{first_name} and {name} are one weight with different values")
     except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, ... on broken bytes
-        raise CheckpointError(f"{where}: not a whole HDF5 file of weights ({type(error).__name__}: {error})") from error
+        raise CheckpointError(
+            f"{where}: not a complete HDF5 file of weights ({type(error).__name__}: {error})"
+        ) from error
     return "tf", tensors
 
 
 def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Every dataset by its path, each once: a broken file's groups may hold each other."""
+    """Yield every dataset once with its path. In a broken file, groups may contain each other."""
     groups: list[tuple[str, h5py.Group]] = [("", file)]
-    seen = set()
+    visited = set()
     while groups:
         path, group = groups.pop()
         for name in group:
@@ -47,9 +50,9 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
                 raise ValueError(f"{path}{name} is a link")
             item = group[name]
             address = h5py.h5o.get_info(item.id).addr
-            if address in seen:
+            if address in visited:
                 continue
-            seen.add(address)
+            visited.add(address)
             if isinstance(item, h5py.Dataset):
                 yield path + name, item
             else:
@@ -57,15 +60,16 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
 
 
 def _checked_size(name: str, dataset: h5py.Dataset) -> int:
-    """Bytes of a dataset that lies in this file as floats, whole."""
+    """Return the bytes of a dataset. Raises ValueError unless it is stored in this file, complete, as floats."""
     if dataset.shape is None or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in {2, 4, 8}:
         raise ValueError(f"expected 16, 32 or 64 bit floats in {name}, got {dataset.dtype}")
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{name} lies in another file")
+        raise ValueError(f"{name} is stored in another file")
     size, stored = int(dataset.nbytes), int(dataset.id.get_storage_size())
     if stored < size:
         raise ValueError(
-            f"{name} of shape {list(dataset.shape)} has {stored} bytes of {size}; if compressed, unpack it"
+            f"{name} of shape {list(dataset.shape)} has {stored} of {size} bytes; "
+            "if it is compressed, save it without compression"
         )
     return size
 

@@ -1,4 +1,4 @@
-"""The weights of a checkpoint in whichever format they were saved."""
+"""Loading of a checkpoint's weights, whatever their format."""
 
 from collections.abc import Callable
 
@@ -30,11 +30,10 @@ _READERS: dict[str, _Reader] = {
 
 
 def load_tensors(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor]]:
-    """The file that the weights came from, and its tensors by canonical torch names without the `distilbert.` prefix.
+    """Read the weights. Return the name of their file, and the tensors by canonical torch names without `distilbert.`.
 
-    Of several files the first in the order of `Checkpoint.weights_file` is taken. Tensors keep their dtype. Raises
-    CheckpointError for a file that is missing, broken or more than float tensors, and for a shard that is not what
-    the index says.
+    `Checkpoint.weights_file` chooses between several files. Tensors keep their dtype. Raises CheckpointError for a file
+    that is missing, broken or holds more than float tensors, and for a shard that differs from the index.
     """
     file = checkpoint.weights_file
     read = next(read for suffix, read in _READERS.items() if file.removesuffix(INDEX).endswith(suffix))
@@ -42,25 +41,25 @@ def load_tensors(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor]]:
         where = checkpoint.where(file)
         layout, tensors = read(checkpoint.require(file), where)
         return file, to_torch(tensors, layout, where)
-    whole: dict[str, Tensor] = {}
+    merged: dict[str, Tensor] = {}
     for shard, names in checkpoint.shards.items():
-        part = _shard(checkpoint, shard, names, read)
-        if twice := sorted(part.keys() & whole.keys()):
-            raise CheckpointError(f"{checkpoint.where(shard)}: also in another shard: {', '.join(twice)}")
-        whole |= part
-    return file, whole
+        part = _read_shard(checkpoint, shard, names, read)
+        if repeated := sorted(part.keys() & merged.keys()):
+            raise CheckpointError(f"{checkpoint.where(shard)}: also in another shard: {', '.join(repeated)}")
+        merged |= part
+    return file, merged
 
 
-def _shard(checkpoint: Checkpoint, shard: str, names: tuple[str, ...], read: _Reader) -> dict[str, Tensor]:
-    """The tensors of one shard, which must be those that the index promises."""
+def _read_shard(checkpoint: Checkpoint, shard: str, names: tuple[str, ...], read: _Reader) -> dict[str, Tensor]:
+    """Read the tensors of one shard. Raises CheckpointError if they are not those that the index lists."""
     where = checkpoint.where(shard)
-    layout, tensors = read(checkpoint.require(shard), where)
-    part = to_torch(tensors, layout, where)
-    promised = {canonical(name, layout) for name in names if not is_buffer(name)}
-    for complaint, wrong in (
-        ("lacks what the index places there", promised - part.keys()),
-        ("holds what the index does not place there", part.keys() - promised),
+    layout, stored = read(checkpoint.require(shard), where)
+    tensors = to_torch(stored, layout, where)
+    indexed = {canonical(name, layout) for name in names if not is_buffer(name)}
+    for problem, different in (
+        ("does not hold what the index lists for it", indexed - tensors.keys()),
+        ("holds what the index does not list for it", tensors.keys() - indexed),
     ):
-        if wrong:
-            raise CheckpointError(f"{where} {complaint}: {', '.join(sorted(wrong))}")
-    return part
+        if different:
+            raise CheckpointError(f"{where} {problem}: {', '.join(sorted(different))}")
+    return tensors

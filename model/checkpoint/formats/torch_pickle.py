@@ -1,4 +1,4 @@
-"""What torch.save wrote, zip or legacy, without running any code in it."""
+"""The format of torch.save, zip or legacy, read without running any code in it."""
 
 import io
 import pickletools
@@ -13,19 +13,25 @@ from distilray.model.errors import CheckpointError
 
 
 def read_torch_pickle(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
-    """Raises CheckpointError naming the file `where` if it is broken, or more than a state dict of plain tensors."""
+    """Read the tensors of a state dict.
+
+    Raises CheckpointError, which names the file `where`, if it is broken or holds anything but plain tensors.
+    """
     try:
         _check_sizes(data)
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and zipfile raise what they like on broken bytes
-        raise CheckpointError(f"{where}: {_complaint(error)}") from error
+    except Exception as error:  # torch, pickle and zipfile raise many types on broken bytes
+        raise CheckpointError(f"{where}: {_error_text(error)}") from error
     if not isinstance(state, dict):
         raise CheckpointError(f"{where}: expected a state dict, names to tensors, got {type(state).__name__}")
     return "torch", {_name(key, where): _tensor(key, value, where) for key, value in state.items()}
 
 
 def _check_sizes(data: bytes) -> None:
-    """What torch.load would allocate without asking: a zip that unpacks to more than it holds, and empty bytearrays."""
+    """Reject files for which torch.load would allocate more memory than they have bytes.
+
+    These are zips that unpack to more than they hold, legacy files that declare large storages, and empty bytearrays.
+    """
     if data.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(data)) as file:
             entries = file.infolist()
@@ -35,11 +41,14 @@ def _check_sizes(data: bytes) -> None:
     else:
         _check_legacy(data)
     if b"\nbytearray\n" in data:
-        raise ValueError("a bytearray among the tensors")
+        raise ValueError("expected only tensors, got a bytearray")
 
 
 def _check_legacy(data: bytes) -> None:
-    """The fourth pickle of a legacy file has the sizes of storages, for which torch makes room before it reads them."""
+    """Reject a legacy file that declares more numbers than it has bytes.
+
+    Its fourth pickle has the sizes of storages. torch allocates them before it reads their content.
+    """
     stream = io.BytesIO(data)
     for number in range(4):
         for _, value, _ in pickletools.genops(stream):
@@ -47,14 +56,14 @@ def _check_legacy(data: bytes) -> None:
                 raise ValueError(f"a tensor of {value} numbers in {len(data)} bytes")
 
 
-def _complaint(error: Exception) -> str:
-    """torch's own message advises to run the code after all."""
-    said = str(error)
-    if unsafe := re.search(r"GLOBAL (\S+) was not an allowed global|unsupported GLOBAL (\S+)", said):
-        return f"more than tensors: unpickling it would run {unsafe[1] or unsafe[2]}; have it saved as safetensors"
-    if "weights_only" in said:
-        said = said.partition("WeightsUnpickler error:")[2].strip() or "not a state dict of tensors"
-    return f"not a whole torch.save file of plain tensors ({type(error).__name__}: {said.partition(chr(10))[0]})"
+def _error_text(error: Exception) -> str:
+    """Describe an error of torch. Its own message would advise the user to run the code."""
+    message = str(error)
+    if unsafe := re.search(r"GLOBAL (\S+) was not an allowed global|unsupported GLOBAL (\S+)", message):
+        return f"more than tensors: unpickling it would run {unsafe[1] or unsafe[2]}; save it as safetensors"
+    if "weights_only" in message:
+        message = message.partition("WeightsUnpickler error:")[2].strip() or "not a state dict of tensors"
+    return f"not a complete torch.save file of plain tensors ({type(error).__name__}: {message.partition(chr(10))[0]})"
 
 
 def _name(key: object, where: str) -> str:
@@ -64,7 +73,7 @@ def _name(key: object, where: str) -> str:
 
 
 def _tensor(name: str, value: object, where: str) -> Tensor:
-    """The plain tensor in `value`, contiguous."""
+    """Return the plain tensor in `value`, contiguous. Raises CheckpointError if it is anything else."""
     if not isinstance(value, Tensor) or type(value) not in {Tensor, nn.Parameter}:
         got = type(value).__name__
     elif value.layout != torch.strided or value.device.type != "cpu":
@@ -73,4 +82,4 @@ def _tensor(name: str, value: object, where: str) -> Tensor:
         got = f"{list(value.shape)} from {value.untyped_storage().nbytes()} bytes"
     else:
         return value.detach().contiguous()
-    raise CheckpointError(f"{where}: expected a state dict, names to whole tensors, got {got} in {name}")
+    raise CheckpointError(f"{where}: expected a state dict, names to complete tensors, got {got} in {name}")

@@ -70,13 +70,13 @@ def test_a_tensor_that_is_not_where_the_index_says_is_named(kind: str, tmp_path:
     other = next(shard for shard in said["weight_map"].values() if shard != first)
     index.write_text(json.dumps(said | {"weight_map": said["weight_map"] | {name: other}}))
     complaints = {
-        f"{tmp_path / first} holds what the index does not place there: classifier.bias",
-        f"{tmp_path / other} lacks what the index places there: classifier.bias",
+        f"{tmp_path / first} holds what the index does not list for it: classifier.bias",
+        f"{tmp_path / other} does not hold what the index lists for it: classifier.bias",
     }
     assert error_of(tmp_path) in complaints
     del said["weight_map"][name]
     index.write_text(json.dumps(said))
-    assert error_of(tmp_path) == f"{tmp_path / first} holds what the index does not place there: classifier.bias"
+    assert error_of(tmp_path) == f"{tmp_path / first} holds what the index does not list for it: classifier.bias"
 
 
 @pytest.mark.parametrize("kind", SHARDED)
@@ -85,7 +85,7 @@ def test_a_tensor_that_is_in_no_shard_is_named(kind: str, tmp_path: Path) -> Non
     said = json.loads(index.read_text())
     shard = max(said["weight_map"].values())
     index.write_text(json.dumps({"weight_map": said["weight_map"] | {"qa_outputs/bias": shard}}))
-    assert error_of(tmp_path) == f"{tmp_path / shard} lacks what the index places there: qa_outputs.bias"
+    assert error_of(tmp_path) == f"{tmp_path / shard} does not hold what the index lists for it: qa_outputs.bias"
 
 
 def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_shard_that_is_another_format_is_named(tmp_path: Path) -> None:
     index = make("safetensors_sharded", tmp_path)
     shard = min(json.loads(index.read_text())["weight_map"].values())
     (tmp_path / shard).write_bytes(saved(load_file(tmp_path / shard)))
-    assert f"{tmp_path / shard}: not a whole safetensors file" in error_of(tmp_path)
+    assert f"{tmp_path / shard}: not a complete safetensors file" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def error_of(folder: Path, out: Path) -> str:
     [
         ({"architectures": ["DistilBertForMaskedLM"]}, "missing: vocab_layer_norm.bias"),
         ({"architectures": ["DistilBertModel"]}, "the tensors are those of DistilBertForTokenClassification"),
-        ({"architectures": ["MyClassifier"]}, "config.json says MyClassifier, expected one of DistilBertModel"),
+        ({"architectures": ["MyClassifier"]}, "config.json names MyClassifier, expected one of DistilBertModel"),
         ({"n_layers": 3}, "n_layers 3, the weights have 2"),
     ],
 )
@@ -172,7 +172,7 @@ def test_tensors_of_no_head_are_named(tmp_path: Path) -> None:
     edit_config(fixture.folder, architectures=None)
     file = fixture.folder / "model.safetensors"
     save_file(load_file(file) | {"adapter.weight": torch.ones(2)}, file)
-    assert "none has adapter.weight, classifier.bias" in error_of(fixture.folder, tmp_path / "out")
+    assert "no known one has adapter.weight, classifier.bias" in error_of(fixture.folder, tmp_path / "out")
 
 
 @pytest.mark.parametrize("there", ["model.safetensors", "notes.txt"])
@@ -181,7 +181,7 @@ def test_nothing_is_written_over(there: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / there).write_text("mine")
-    assert f"{out} is not empty: it holds {out / there}" in error_of(fixture.folder, out)
+    assert f"{out} is not empty: it contains {out / there}" in error_of(fixture.folder, out)
     assert [file.name for file in out.iterdir()] == [there]
     assert "is not empty" in error_of(fixture.folder, fixture.folder)
 

@@ -24,7 +24,7 @@ from tests.model.checkpoint.broken import FILES, FORMATS, error_of_bytes, make, 
 def test_a_truncated_file_is_named(kind: str, keep: float, tmp_path: Path) -> None:
     file = make(kind, tmp_path)
     data = file.read_bytes()
-    assert "not a whole" in error_of_bytes(data[: int(keep * len(data)) if keep == 0.5 else int(keep)], file)
+    assert "not a complete" in error_of_bytes(data[: int(keep * len(data)) if keep == 0.5 else int(keep)], file)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -40,7 +40,7 @@ def test_a_truncated_file_is_named(kind: str, keep: float, tmp_path: Path) -> No
 )
 def test_other_bytes_are_not_taken_for_weights(kind: str, data: bytes, tmp_path: Path) -> None:
     file = make(kind, tmp_path)
-    assert "not a whole" in error_of_bytes(data, file)
+    assert "not a complete" in error_of_bytes(data, file)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -67,7 +67,7 @@ def test_no_flipped_byte_escapes_as_another_exception(kind: str, tmp_path: Path,
 )
 def test_two_names_of_one_tensor_are_named(names: tuple[str, str], tmp_path: Path) -> None:
     message = error_of_bytes(saved({name: torch.zeros(2) for name in names}), tmp_path / "pytorch_model.bin")
-    assert f"{names[0].replace('beta', 'bias')} is there twice under different names" in message
+    assert f"{names[0].replace('beta', 'bias')} occurs twice, under different names" in message
 
 
 def test_gamma_is_a_weight_only_in_a_layer_norm(tmp_path: Path) -> None:

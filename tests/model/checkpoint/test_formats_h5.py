@@ -44,12 +44,12 @@ def h5_soft_link(file: h5py.File) -> None:
 @pytest.mark.parametrize(
     ("write", "complaint"),
     [
-        (h5_in_another_file, f"{WEIGHT} lies in another file"),
-        (h5_virtual, f"{WEIGHT} lies in another file"),
+        (h5_in_another_file, f"{WEIGHT} is stored in another file"),
+        (h5_virtual, f"{WEIGHT} is stored in another file"),
         (h5_external_link, "a is a link"),
         (h5_soft_link, "a is a link"),
-        (lambda file: file.create_dataset(WEIGHT, (1 << 20, 1 << 20), "float32"), "has 0 bytes of 4398046511104"),
-        (lambda file: file.create_dataset(WEIGHT, data=np.zeros((1000, 1000)), compression="gzip"), "bytes of 8000000"),
+        (lambda file: file.create_dataset(WEIGHT, (1 << 20, 1 << 20), "float32"), "has 0 of 4398046511104 bytes"),
+        (lambda file: file.create_dataset(WEIGHT, data=np.zeros((1000, 1000)), compression="gzip"), " of 8000000 bytes"),
         (lambda file: file.create_dataset(WEIGHT, data=np.arange(3)), f"floats in {WEIGHT}, got int64"),
         (lambda file: file.create_dataset(WEIGHT, data=np.ones(3, np.longdouble)), "got float128"),
         (lambda file: file.create_dataset(WEIGHT, data=["a"]), f"floats in {WEIGHT}, got object"),
@@ -84,7 +84,7 @@ def test_a_tensor_larger_than_the_file_is_named(tmp_path: Path) -> None:
     for place in places:
         data = data.replace(struct.pack("<Q", place), struct.pack("<Q", min(places)))
     data = data[: min(places) + 32000].replace(*end)
-    assert f"{WEIGHT} promises 320000 bytes in a file of {len(data)}" in error_of_bytes(data, tmp_path / "tf_model.h5")
+    assert f"{WEIGHT} declares 320000 bytes in a file of {len(data)}" in error_of_bytes(data, tmp_path / "tf_model.h5")
 
 
 def test_groups_that_hold_each_other_come_to_an_end(tmp_path: Path) -> None:

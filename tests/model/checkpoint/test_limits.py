@@ -50,7 +50,7 @@ def test_a_legacy_storage_is_measured_before_torch_makes_room_for_it(tmp_path: P
 
 
 def test_a_vocabulary_file_that_is_too_long_is_not_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_LARGEST", 10_000)
+    monkeypatch.setattr(checkpoints, "_MAX_FILE_BYTES", 10_000)
     (folder / "vocab.txt").write_bytes(b"x\n" * 5001)
     with pytest.raises(CheckpointError, match="vocab.txt: expected at most 10000 bytes, got 10002"):
         Tokenizer(Checkpoint(str(folder)))

@@ -140,7 +140,7 @@ def test_a_checkpoint_of_one_head_is_refused_for_another(make: Make, kind: HeadK
     message = error_of(folder, head)
     theirs, ours = TENSORS.get(kind, {}), TENSORS[head]
     assert f"is not a DistilBERT for {head}" in message
-    assert "config.json says DistilBert" in message
+    assert "config.json names DistilBert" in message
     assert all(name in message for name in theirs.keys() ^ ours.keys())
 
 
@@ -190,13 +190,13 @@ def test_position_ids_of_old_files_are_ignored(folder: Path) -> None:
 def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
     file = folder / WEIGHTS
     file.write_bytes(file.read_bytes()[:keep])
-    assert f"{file}: not a whole safetensors file" in error_of(folder)
+    assert f"{file}: not a complete safetensors file" in error_of(folder)
 
 
 @pytest.mark.parametrize("data", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b"\x80\x02}q\x00."])
 def test_other_bytes_are_not_taken_for_weights(folder: Path, data: bytes) -> None:
     (folder / WEIGHTS).write_bytes(data)
-    assert f"{folder / WEIGHTS}: not a whole safetensors file" in error_of(folder)
+    assert f"{folder / WEIGHTS}: not a complete safetensors file" in error_of(folder)
 
 
 def test_a_tensor_given_twice_is_named(folder: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.weights import Weights, read_weights
 from distilray.model.errors import CalibrationError
-from distilray.model.inference.calibrate import Calibration, calibrate, calibration_file, remembered
+from distilray.model.inference.calibrate import Calibration, calibrate, calibration_file, load_calibration
 from distilray.model.inference.predictor import HeadSpec, Predictor
 from distilray.model.inference.sequences import Sequences, single
 from distilray.model.network.names import HeadName
@@ -87,7 +87,7 @@ def test_without_time_the_predictors_own_budget_stands_and_nothing_is_remembered
     assert 900 < max(packs) <= 1024  # the smallest budget, always
     assert found.tokens_per_pack == predictor.tokens_per_pack
     assert found.tokens_per_second > 0
-    assert remembered(predictor, SHORT) is None
+    assert load_calibration(predictor, SHORT) is None
 
 
 def test_outputs_as_wide_as_a_vocabulary_are_made_a_few_at_once(weights: Weights) -> None:
@@ -101,15 +101,15 @@ def test_outputs_as_wide_as_a_vocabulary_are_made_a_few_at_once(weights: Weights
 
 
 def test_a_calibration_is_remembered_by_what_it_depends_on(predictor: Predictor, weights: Weights) -> None:
-    assert remembered(predictor, SHORT) is None
+    assert load_calibration(predictor, SHORT) is None
     found, _ = packs_of(predictor, SHORT, most=1500)
-    assert remembered(predictor, SHORT) == found
-    assert remembered(predictor, SHORT.take(np.arange(3))) == found  # as long, typically
-    assert remembered(predictor, LONG) is None
+    assert load_calibration(predictor, SHORT) == found
+    assert load_calibration(predictor, SHORT.take(np.arange(3))) == found  # as long, typically
+    assert load_calibration(predictor, LONG) is None
     for heads in ([("first-token", 2)], [("first-token", 0)], [("mean-pooling", 1)], [("first-token", 1)] * 2):
-        assert remembered(make(weights, *heads), SHORT) is None
+        assert load_calibration(make(weights, *heads), SHORT) is None
     packs_of(predictor, LONG, most=1500)
-    assert remembered(predictor, SHORT) == found
+    assert load_calibration(predictor, SHORT) == found
     assert list(calibration_file().parent.iterdir()) == [calibration_file()]
 
 
@@ -117,7 +117,7 @@ def test_a_calibration_is_remembered_by_what_it_depends_on(predictor: Predictor,
 def test_a_file_of_something_else_is_an_error(predictor: Predictor, content: bytes) -> None:
     calibration_file().parent.mkdir()
     calibration_file().write_bytes(content)
-    for call in (lambda: remembered(predictor, SHORT), lambda: calibrate(predictor, POOL, SHORT, seconds=0)):
+    for call in (lambda: load_calibration(predictor, SHORT), lambda: calibrate(predictor, POOL, SHORT, seconds=0)):
         with pytest.raises(CalibrationError, match=r"calibration\.json: .*; delete it"):
             call()
     assert calibration_file().read_bytes() == content
@@ -143,20 +143,20 @@ def test_a_file_that_may_not_be_read_or_replaced_ends_no_run(
         calibration_file().write_text("{}")
         calibration_file().chmod(0)
         Path(name).chmod(0o500)
-        assert remembered(predictor, SHORT) is None
+        assert load_calibration(predictor, SHORT) is None
         assert "cannot be read: " in caplog.text
         packs_of(predictor, SHORT, most=1500)
         assert list(Path(name).iterdir()) == [calibration_file()]  # nothing else is left
-    assert "is not remembered: [Errno 13]" in caplog.text
+    assert "is not stored: [Errno 13]" in caplog.text
 
 
 def test_a_folder_that_cannot_be_made_ends_no_run(
     predictor: Predictor, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache.write_text("a file")
-    assert remembered(predictor, SHORT) is None
+    assert load_calibration(predictor, SHORT) is None
     assert packs_of(predictor, SHORT, most=1500)[0].tokens_per_pack == 1024
-    assert "is not remembered: [Errno 17]" in caplog.text
+    assert "is not stored: [Errno 17]" in caplog.text
 
 
 def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(
@@ -170,7 +170,7 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(
     with predictor.encoder.register_forward_pre_hook(make_folder):
         packs_of(predictor, SHORT, most=1500)
     assert list(cache.iterdir()) == [calibration_file()]
-    assert "is not remembered" in caplog.text
+    assert "is not stored" in caplog.text
 
 
 def test_a_user_without_a_home_needs_the_variable_or_remembers_nothing(
@@ -185,7 +185,7 @@ def test_a_user_without_a_home_needs_the_variable_or_remembers_nothing(
     assert calibration_file() == cache / "calibration.json"
     monkeypatch.delenv("DISTILRAY_CACHE")
     packs_of(predictor, SHORT, most=1500)
-    assert "is not remembered: Could not determine home directory" in caplog.text
+    assert "is not stored: Could not determine home directory" in caplog.text
 
 
 def test_no_sequences_are_an_error(predictor: Predictor) -> None:
@@ -193,4 +193,4 @@ def test_no_sequences_are_an_error(predictor: Predictor) -> None:
     with pytest.raises(ValueError, match="expected some sequences to calibrate with, got none"):
         calibrate(predictor, POOL, nothing)
     with pytest.raises(ValueError, match="expected some sequences"):
-        remembered(predictor, nothing)
+        load_calibration(predictor, nothing)

@@ -187,10 +187,10 @@ def limited(draw: st.DrawFn, *, hf: bool = False) -> tuple[Corpus, np.ndarray, n
 @given(limited())
 def test_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
-    windows = split(corpus.offsets, corpus.word_ids, capacity, overlap, least=least)
+    windows = split(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least)
     for text, words in enumerate(corpus.words):
         alone = Corpus([words])
-        wanted = split(alone.offsets, alone.word_ids, int(capacity[text]), int(overlap[text]), least=least)
+        wanted = split(alone.offsets, alone.word_ids, int(capacity[text]), int(overlap[text]), min_windows=least)
         assert of_text(windows, text) == of_text(wanted, 0)
     assert_owned_once(windows, corpus.lengths)
 
@@ -198,21 +198,21 @@ def test_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tuple) 
 @given(limited(hf=True))
 def test_hf_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
-    windows = split_hf(corpus.offsets, capacity, overlap, least=least)
-    without = split_hf(corpus.offsets, capacity, None, least=least)
+    windows = split_hf(corpus.offsets, capacity, overlap, min_windows=least)
+    without = split_hf(corpus.offsets, capacity, None, min_windows=least)
     for text, length in enumerate(corpus.lengths):
         alone = (offsets_of(np.array([length])), int(capacity[text]))
-        assert of_text(windows, text) == of_text(split_hf(*alone, int(overlap[text]), least=least), 0)
-        assert of_text(without, text) == of_text(split_hf(*alone, None, least=least), 0)
+        assert of_text(windows, text) == of_text(split_hf(*alone, int(overlap[text]), min_windows=least), 0)
+        assert of_text(without, text) == of_text(split_hf(*alone, None, min_windows=least), 0)
 
 
 @given(limited())
 def test_an_empty_text_has_as_many_windows_as_asked_for(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
     for windows in (
-        split(corpus.offsets, corpus.word_ids, capacity, overlap, least=least),
-        split_hf(corpus.offsets, capacity, overlap // 2, least=least),
-        split_hf(corpus.offsets, capacity, None, least=least),
+        split(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least),
+        split_hf(corpus.offsets, capacity, overlap // 2, min_windows=least),
+        split_hf(corpus.offsets, capacity, None, min_windows=least),
     ):
         empty = [text for text, length in enumerate(corpus.lengths) if not length]
         assert all(of_text(windows, text) == [(0, 0)] * least for text in empty)

@@ -140,7 +140,7 @@ def test_other_arrays_are_refused(uncased: Tokenizer) -> None:
 
 
 def test_a_text_too_long_for_its_offsets_is_refused(uncased: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LONGEST_BYTES", 5)
+    monkeypatch.setattr(module, "_MAX_TEXT_BYTES", 5)
     with pytest.raises(ValueError, match="a text has 6 bytes: expected at most 5"):
         uncased(["abcdef"])
 

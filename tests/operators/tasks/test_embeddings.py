@@ -122,7 +122,7 @@ def windowed(folder: Path, texts: list[str], pooling: str) -> npt.NDArray[np.flo
     found = []
     for text in texts:
         tokens = tokenizer([text])
-        windows = split(tokens.offsets, tokens.word_ids, capacity, min(64, capacity // 4), least=1)
+        windows = split(tokens.offsets, tokens.word_ids, capacity, min(64, capacity // 4), min_windows=1)
         inputs = [tokens.input_ids[a:b].tolist() for a, b in zip(windows.start, windows.end, strict=True)]
         states = [model(torch.tensor([[cls_id, *ids, sep_id]])).last_hidden_state[0] for ids in inputs]
         pooled = torch.cat(states) if pooling == "mean" else torch.stack([each[0] for each in states])

@@ -94,7 +94,7 @@ def looped(
     """(start, end, score) from a loop over all windows and spans: logits added, widened to words, the best of each place."""
     tokens, asked = tokenizer([text]), tokenizer([question]).input_ids.tolist()
     room = tokenizer.max_length - 3 - len(asked)
-    windows = split(tokens.offsets, tokens.word_ids, room, room // 2, least=1)
+    windows = split(tokens.offsets, tokens.word_ids, room, room // 2, min_windows=1)
     best: dict[tuple[int, int], float] = {}
     nulls = []
     for first, last in zip(windows.start, windows.end, strict=True):

@@ -157,7 +157,7 @@ def windowed(
     tokens = tokenizer([text])
     second = [] if pair is None else [*tokenizer([pair]).input_ids.tolist(), tokenizer.specials.sep_id]
     capacity = tokenizer.max_length - 2 - len(second)
-    windows = split(tokens.offsets, tokens.word_ids, capacity, min(64, capacity // 4), least=1)
+    windows = split(tokens.offsets, tokens.word_ids, capacity, min(64, capacity // 4), min_windows=1)
     logits = []
     for start, end in zip(windows.start, windows.end, strict=True):
         ids = [tokenizer.specials.cls_id, *tokens.input_ids[start:end].tolist(), tokenizer.specials.sep_id, *second]

@@ -129,7 +129,7 @@ def windowed(folder: Path, texts: list[str], how: str) -> np.ndarray:
 
     def combined(text: str, hypothesis: list[int]) -> np.ndarray:
         tokens = tokenizer([text])
-        windows = split(tokens.offsets, tokens.word_ids, capacity, capacity // 4, least=1)
+        windows = split(tokens.offsets, tokens.word_ids, capacity, capacity // 4, min_windows=1)
         inputs = [tokens.input_ids[a:b].tolist() for a, b in zip(windows.start, windows.end, strict=True)]
         logits = [
             model(torch.tensor([[cls_id, *ids, sep_id, *hypothesis, sep_id]])).logits[0].numpy() for ids in inputs
