@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
-"""A corpus from Parquet to Parquet, three ways: python benchmarks/end_to_end.py
+"""Benchmark of a corpus from Parquet to Parquet, in three ways: python benchmarks/end_to_end.py
 
-Entities of the same English documents by the same random DistilBERT, each way in processes of its own, turn by turn:
-(a) Ray Data with a Transformers pipeline in map_batches, as Ray's documentation shows for batch inference: batches padded to
-their longest, in the order given; (b) Ray Data with a stage that tokenizes and pads to the model's length and sorts by length,
-and a stage that trims each batch to its longest, as NVIDIA's NeMo Curator does it; (c) distilray. Every way cuts documents at
-512 tokens, so that all have the same work. Start-up is that of the process and of Ray, and a first job of one document.
-Wanted: (c) >= 10 x (a) and >= 2 x (b). (a) computes in float32, as its documentation has it; (b) by autocast in what (c)
-chooses: float16 on a GPU, bfloat16 on a CPU with bfloat16 units, else float32.
+Each way finds the entities of the same English documents with the same random DistilBERT. The ways run in turn, each in
+processes of its own:
+  (a) Ray Data with a Transformers pipeline in map_batches, as in Ray's documentation of batch inference: batches in the
+      given order, padded to their longest text
+  (b) Ray Data with two stages, as in NVIDIA's NeMo Curator: one tokenizes, pads to the model's length and sorts by
+      length; the other trims each batch to its longest text
+  (c) distilray
+Every way cuts documents at 512 tokens, so that all have the same work. Start-up is the start of the process and of Ray,
+and a first job of one document.
+(a) computes in float32, as in its documentation. (b) computes by autocast in the dtype that (c) chooses: float16 on a
+GPU, bfloat16 on a CPU with bfloat16 units, else float32.
+Target: (c) >= 10 x (a) and >= 2 x (b).
 """
 
 import argparse
@@ -23,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 from agreement import LENGTH, agreement
 from corpora import english
-from harness import Watched, make_model, megabytes, start_ray, watch, write_corpus
+from harness import Measured, make_model, megabytes, run_measured, start_ray, write_corpus
 
 WAYS = {"docs": "(a) Transformers pipeline", "sorted": "(b) padded, sorted", "ours": "(c) distilray"}
 BATCH = {"cpu": 32, "cuda": 256}
@@ -36,7 +41,7 @@ def device() -> str:
 
 
 def precision() -> Any:
-    """The dtype of (b) and (c)."""
+    """Return the dtype of (b) and (c)."""
     import torch  # noqa: PLC0415
 
     from distilray.model.inference.device import choose_dtype  # noqa: PLC0415
@@ -45,7 +50,7 @@ def precision() -> Any:
 
 
 class Pipeline:
-    """(a)"""
+    """The Transformers pipeline of (a)."""
 
     def __init__(self, model: str, threads: int) -> None:
         import torch  # noqa: PLC0415
@@ -57,13 +62,13 @@ class Pipeline:
         )
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, Any]:
-        found = self.model(list(batch["text"]), batch_size=32)
-        spans = [json.dumps([[e["start"], e["end"], e["entity_group"]] for e in row]) for row in found]
+        entities = self.model(list(batch["text"]), batch_size=32)
+        spans = [json.dumps([[e["start"], e["end"], e["entity_group"]] for e in row]) for row in entities]
         return {"id": batch["id"], "entities": spans}
 
 
 class Pad:
-    """(b), first stage"""
+    """The first stage of (b): tokenize, pad and sort."""
 
     def __init__(self, model: str) -> None:
         import transformers  # noqa: PLC0415
@@ -79,7 +84,7 @@ class Pad:
 
 
 class Trim:
-    """(b), second stage; gives the label of each token"""
+    """The second stage of (b): trim each batch and predict the label of each token."""
 
     def __init__(self, model: str, threads: int) -> None:
         import torch  # noqa: PLC0415
@@ -108,16 +113,16 @@ class Trim:
 
 
 def child(way: str, corpora: list[str], model: str, out: str, cpus: int) -> dict[str, Any]:
-    """One way over each corpus, in this process. seconds: of the last, when Ray's workers are there."""
+    """Run one way over each corpus in this process. `seconds`: of the last corpus, when Ray's workers run."""
     start_ray(cpus)
     for number, corpus in enumerate(corpora):
-        begun = time.perf_counter()
-        where = f"{out}-{number}"
-        said = ours(corpus, model, where, cpus) if way == "ours" else rival(way, corpus, model, where, cpus)
-    return {"seconds": time.perf_counter() - begun, **said}
+        start = time.perf_counter()
+        folder = f"{out}-{number}"
+        result = distilray(corpus, model, folder, cpus) if way == "ours" else rival(way, corpus, model, folder, cpus)
+    return {"seconds": time.perf_counter() - start, **result}
 
 
-def ours(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
+def distilray(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
     from distilray.pipeline import (  # noqa: PLC0415
         Compute,
         Job,
@@ -141,9 +146,8 @@ def rival(way: str, corpus: str, model: str, out: str, cpus: int) -> dict[str, A
     import ray  # noqa: PLC0415
     from ray.data import ActorPoolStrategy  # noqa: PLC0415
 
-    on_gpu = (
-        device() == "cuda"
-    )  # else half a processor: with whole ones a small machine would have none left to read with
+    on_gpu = device() == "cuda"
+    # on a CPU half a processor: with a whole one, a small machine would have no processor left for reading
     one: dict[str, Any] = {"compute": ActorPoolStrategy(size=1), **({"num_gpus": 1} if on_gpu else {"num_cpus": 0.5})}
     data = ray.data.read_parquet(corpus)
     if way == "docs":
@@ -157,14 +161,14 @@ def rival(way: str, corpus: str, model: str, out: str, cpus: int) -> dict[str, A
     return {"backend": f"{device()} {str(precision()).removeprefix('torch.') if way == 'sorted' else 'float32'}"}
 
 
-def report(runs: dict[str, list[Watched]], tokens: int) -> dict[str, Any]:
-    """Medians of each way, printed and as plain data."""
+def summarize(runs: dict[str, list[Measured]], tokens: int) -> dict[str, Any]:
+    """Print the medians of each way, and return them as plain data."""
     results = {}
     for way in WAYS:
         seconds = statistics.median(run.seconds for run in runs[way])
-        running = statistics.median(run.said["seconds"] for run in runs[way])
+        running = statistics.median(run.result["seconds"] for run in runs[way])
         results[way] = {
-            "backend": runs[way][0].said["backend"],
+            "backend": runs[way][0].result["backend"],
             "seconds": seconds,
             "running": running,
             "tokens_per_second": tokens / seconds,
@@ -175,11 +179,11 @@ def report(runs: dict[str, list[Watched]], tokens: int) -> dict[str, Any]:
     for way, title in WAYS.items():
         r, best = results[way], results["ours"]
         print(
-            f"{title:27} {r['seconds']:7.1f} s, {r['running']:7.1f} s without start-up, {r['tokens_per_second']:9,.0f} tokens/s, "
-            f"without {r['tokens_per_second_running']:9,.0f}; ours is "
-            f"{best['tokens_per_second'] / r['tokens_per_second']:.1f}x and "
-            f"{best['tokens_per_second_running'] / r['tokens_per_second_running']:.1f}x; memory {megabytes(r['memory'])}, "
-            f"object store {megabytes(r['object_store'])}; {r['backend']}"
+            f"{title:27} {r['seconds']:7.1f} s, {r['running']:7.1f} s without start-up, "
+            f"{r['tokens_per_second']:9,.0f} tokens/s, without start-up {r['tokens_per_second_running']:9,.0f}; "
+            f"distilray is {best['tokens_per_second'] / r['tokens_per_second']:.1f}x and "
+            f"{best['tokens_per_second_running'] / r['tokens_per_second_running']:.1f}x; "
+            f"memory {megabytes(r['memory'])}, object store {megabytes(r['object_store'])}; {r['backend']}"
         )
     return results
 
@@ -187,7 +191,7 @@ def report(runs: dict[str, list[Watched]], tokens: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["full", "small", "tiny"], default="full")
-    parser.add_argument("--megabytes", type=float, default=4.0, help="of text")
+    parser.add_argument("--megabytes", type=float, default=4.0, help="size of the text")
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cpus", type=int, default=os.cpu_count())
@@ -197,7 +201,9 @@ def main() -> None:
         print(json.dumps(child(**args.child)))
         return
     if args.cpus < 2:
-        parser.error("expected --cpus 2 or more: Ray Data reads and writes with a whole one, beside the models")
+        parser.error(
+            f"expected --cpus 2 or more, got {args.cpus}: Ray Data reads and writes with a whole CPU beside the models"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder, texts = Path(name), english(int(args.megabytes * 1e6))
         model = make_model(folder / "model", args.model)
@@ -206,27 +212,29 @@ def main() -> None:
             write_corpus(folder / "corpus", texts, args.shards),
         ]
         env = {"DISTILRAY_CACHE": str(folder / "cache")}
-        runs: dict[str, list[Watched]] = {way: [] for way in WAYS}
+        runs: dict[str, list[Measured]] = {way: [] for way in WAYS}
         for number in range(args.repeats):
             for way in WAYS:
                 out = str(folder / f"{way}{number}")
                 arguments = {"way": way, "corpora": corpora, "model": model, "out": out, "cpus": args.cpus}
-                runs[way].append(watch(__file__, arguments, env))
+                runs[way].append(run_measured(__file__, arguments, env))
         outs = {way: str(folder / f"{way}0-1") for way in WAYS}
         manifest = json.loads((folder / "ours0-1/_manifest.json").read_text())
-        said = {
+        figures = {
             "documents": len(texts),
             "tokens": manifest["window_tokens"],
             "agreement": agreement(outs, texts.to_pylist(), model),
         }
     print(
-        f"{said['documents']:,} documents, {said['tokens']:,} tokens computed once each, {args.cpus} CPUs, {args.model} model"
+        f"{figures['documents']:,} documents, {figures['tokens']:,} tokens computed once each, {args.cpus} CPUs, "
+        f"{args.model} model"
     )
-    results = report(runs, said["tokens"])
+    results = summarize(runs, figures["tokens"])
     print(
-        f"of all spans, (a) has the same {said['agreement']['docs']:.2%}, (b) the same label {said['agreement']['sorted']:.2%}"
+        f"equal spans of (a) {figures['agreement']['docs']:.2%}, "
+        f"equal labels of (b) {figures['agreement']['sorted']:.2%}"
     )
-    print(json.dumps({**said, "cpus": args.cpus, "model": args.model, "ways": results}))
+    print(json.dumps({**figures, "cpus": args.cpus, "model": args.model, "ways": results}))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
-"""Is the packed pass cheaper than the best-tuned rivals' padded ones? python benchmarks/forward.py
+"""Benchmark of the packed pass against the padded passes of tuned rivals: python benchmarks/forward.py
 
-One random DistilBERT-base for token classification and the same documents of English prose for all, turn by turn in one
-run, on a CPU. Rivals: Transformers in float32, batches of 32 in the given order padded to the longest (the recipe in Ray's
-documentation); and, all sorted by length, each at its best batch size: Transformers in float32 and, where the chip has
-bfloat16 units, in bfloat16; ONNX Runtime; OpenVINO, in float32 and bfloat16 alike, for latency or throughput, whichever
-is faster. Ours: a Predictor as it comes. Ceiling: matrix products of the dtype that ours uses, the best seen between all turns.
+All compute the same documents of English prose with one random DistilBERT-base for token classification, in turn in one
+run, on a CPU.
+The recipe: Transformers in float32, batches of 32 in the given order, padded to the longest (from Ray's documentation).
+The other rivals sort by length and use their best batch size: Transformers in float32, and in bfloat16 if the chip has
+bfloat16 units; ONNX Runtime; OpenVINO in float32 and bfloat16, for latency or throughput, whichever is faster.
+distilray: a Predictor with default settings.
+Ceiling: matrix products of the dtype of distilray, the best measured between all turns.
 """
 
 import argparse
@@ -33,7 +35,7 @@ BATCHES = (4, 8, 16, 32)
 
 
 class Peak:
-    """The best rate of matrix products at the model's shapes, in FLOP/s, of all times asked."""
+    """The best rate of matrix products at the model's shapes, in FLOP/s, over all measurements."""
 
     def __init__(self, dtype: torch.dtype, dim: int, hidden: int) -> None:
         self.best = 0.0
@@ -47,7 +49,7 @@ class Peak:
 
 
 def make_documents(folder: str, documents: int, quick: bool) -> Setup:
-    """`documents` windows in an order of no meaning."""
+    """Make `documents` windows in an arbitrary order."""
     setup = make_setup(folder, CPU, 2 * documents * MEAN_CHARS, quick)
     if len(setup.sequences.first) < documents:
         raise ValueError(f"expected {documents} windows of text, got {len(setup.sequences.first)}")
@@ -55,7 +57,7 @@ def make_documents(folder: str, documents: int, quick: bool) -> Setup:
 
 
 def tuned(rivals: dict[str, Rival], texts: Sequence[Tensor], sizes: Sequence[int]) -> tuple[str, Callable[[], object]]:
-    """The fastest way and batch size of a rival over texts in order of length; one pass first, which does not count."""
+    """Find the fastest way and batch size of a rival over texts in order of length. The first pass does not count."""
     ways = {
         f"{name} batches of {size}".strip(): partial(rival, padded(texts, size))
         for name, rival in rivals.items()
@@ -69,7 +71,7 @@ def tuned(rivals: dict[str, Rival], texts: Sequence[Tensor], sizes: Sequence[int
 def make_rivals(
     setup: Setup, texts: Sequence[Tensor], threads: int, sizes: Sequence[int]
 ) -> dict[str, Callable[[], object]]:
-    """By name; all but the recipe take the texts in order of length."""
+    """Make the rivals by name. All but the recipe take the texts in order of length."""
     folder, ordered = setup.folder, sorted(texts, key=len)
     fp32 = transformers_rival(folder, torch.float32)
     rivals: dict[str, dict[str, Rival]] = {
@@ -81,19 +83,20 @@ def make_rivals(
         rivals["Transformers bf16"] = {"": transformers_rival(folder, torch.bfloat16)}
         rivals["OpenVINO bf16"] = openvino_rivals(folder, threads, "bf16")
     else:
-        print("no bfloat16 units here: Transformers bf16 and OpenVINO bf16 do not run")
-    found: dict[str, Callable[[], object]] = {RECIPE: partial(fp32, padded(texts, 32))}
+        print("this chip has no bfloat16 units: Transformers bf16 and OpenVINO bf16 do not run")
+    best_ways: dict[str, Callable[[], object]] = {RECIPE: partial(fp32, padded(texts, 32))}
     for name, ways in rivals.items():
         best, work = tuned(ways, ordered, sizes)
-        found[f"{name}, sorted, {best}"] = work
-    return found
+        best_ways[f"{name}, sorted, {best}"] = work
+    return best_ways
 
 
-def largest_difference(work: Callable[[], object], texts: Sequence[Tensor], ours: Sequence[np.ndarray]) -> float:
-    """Between a rival's logits and ours, over the texts in the rival's order."""
+def largest_difference(work: Callable[[], object], texts: Sequence[Tensor], expected: Sequence[np.ndarray]) -> float:
+    """Compute the largest difference between a rival's logits and the expected ones of distilray."""
     rows = [row for batch in work() for row in batch]  # type: ignore[attr-defined]
     return max(
-        float(np.abs(row[1 : len(text) - 1] - our).max()) for row, text, our in zip(rows, texts, ours, strict=True)
+        float(np.abs(row[1 : len(text) - 1] - logits).max())
+        for row, text, logits in zip(rows, texts, expected, strict=True)
     )
 
 
@@ -102,8 +105,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=128)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batches", type=int, nargs="+", default=BATCHES, help="sizes that the rivals choose from")
-    parser.add_argument("--quick", action="store_true", help="a tiny model: does everything run?")
+    parser.add_argument(
+        "--batches", type=int, nargs="+", default=BATCHES, help="batch sizes of which each rival uses its best"
+    )
+    parser.add_argument("--quick", action="store_true", help="use a tiny model, to check that everything runs")
     args = parser.parse_args()
     check_installed()
     warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)
@@ -116,21 +121,21 @@ def measure(setup: Setup, threads: int, repeats: int, sizes: Sequence[int]) -> N
     texts, predictor = setup.ids(), setup.predictor("auto", "auto")
     rivals = make_rivals(setup, texts, threads, sizes)
 
-    def ours() -> np.ndarray:
-        return predictor(setup.pool, setup.sequences, [setup.reading])[0][0]
+    def run_predictor() -> np.ndarray:
+        return predictor(setup.pool, setup.sequences, [setup.head_request])[0][0]
 
-    each = np.split(ours(), np.cumsum(setup.sequences.length)[:-1])
+    logits = np.split(run_predictor(), np.cumsum(setup.sequences.length)[:-1])
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     differences = {}
     for name, work in rivals.items():
-        which = range(len(texts)) if name == RECIPE else order
-        differences[name] = largest_difference(work, [texts[i] for i in which], [each[i] for i in which])
-        print(f"largest difference of a logit from ours: {differences[name]:.1e}  {name}")
+        indices = range(len(texts)) if name == RECIPE else order
+        differences[name] = largest_difference(work, [texts[i] for i in indices], [logits[i] for i in indices])
+        print(f"largest difference of a logit from distilray: {differences[name]:.1e}  {name}")
 
     c = setup.weights.config
     peak = Peak(getattr(torch, predictor.precision), c.dim, c.hidden_dim)
     turns: dict[str, Callable[[], object]] = {}
-    for name, work in {**rivals, OURS: ours}.items():
+    for name, work in {**rivals, OURS: run_predictor}.items():
         turns |= {name: work, f"peak after {name}": peak.measure}
     times = in_turn(turns, CPU, repeats)
 
@@ -139,13 +144,14 @@ def measure(setup: Setup, threads: int, repeats: int, sizes: Sequence[int]) -> N
     share = setup.flops() / times[OURS] / peak.best
     padding = sum(mask.size for _, mask in padded(texts, 32)) / setup.tokens
     print(
-        f"{len(texts)} documents, {setup.tokens:,} tokens ({padding:.1f}x as many in the recipe's batches), {threads} thread(s)"
+        f"{len(texts)} documents, {setup.tokens:,} tokens ({padding:.1f}x as many in the recipe's batches), "
+        f"{threads} thread(s)"
     )
-    print(f"ours: {predictor.backend}, {predictor.tokens_per_pack} tokens a pack")
+    print(f"distilray: {predictor.backend}, {predictor.tokens_per_pack} tokens a pack")
     for name, tokens_per_second in sorted(rate.items(), key=lambda item: item[1]):
         print(f"{name:62} {tokens_per_second:9,.0f} tokens/s {tokens_per_second / rate[RECIPE]:6.2f}x the recipe")
     print(f"{rate[OURS] / rate[best]:.2f}x the best rival ({best})")
-    print(f"{share:.0%} of the best {predictor.precision} matrix product seen, {peak.best / 1e9:.0f} GFLOP/s")
+    print(f"{share:.0%} of the best {predictor.precision} matrix product measured, {peak.best / 1e9:.0f} GFLOP/s")
     figures: dict[str, object] = {
         "documents": len(texts),
         "tokens": setup.tokens,
@@ -160,4 +166,4 @@ def measure(setup: Setup, threads: int, repeats: int, sizes: Sequence[int]) -> N
 if __name__ == "__main__":
     main()
     sys.stdout.flush()
-    os._exit(0)  # nothing is freed: see rivals.py
+    os._exit(0)  # frees nothing: see rivals.py

@@ -1,4 +1,4 @@
-"""What the parts of benchmarks/gpu.py work on: a random model, windows of real text, clocks."""
+"""Shared parts of benchmarks/gpu.py and forward.py: a random model, windows of real text, clocks."""
 
 import shutil
 import statistics
@@ -46,7 +46,7 @@ class Setup:
         return int(self.sequences.lengths.sum())
 
     @property
-    def reading(self) -> HeadRequest:
+    def head_request(self) -> HeadRequest:
         """The logits of every token of the text."""
         s = self.sequences
         return HeadRequest(OutputPositions(np.arange(len(s.first)), np.ones_like(s.length), s.length))
@@ -56,7 +56,7 @@ class Setup:
         return Predictor(self.weights, [head], self.tokenizer.specials, dtype, attention, budget)
 
     def kernels(self, dtype: Any) -> tuple[list[str], dict[str, str]]:
-        """The attention kernels that run here, and why the others do not."""
+        """Return the attention kernels that run on this machine, and the reasons why the others do not."""
         runs, missing = [], {}
         for name in ("eager", "sdpa", "varlen", "flash"):
             try:
@@ -67,14 +67,14 @@ class Setup:
         return runs, missing
 
     def flops(self) -> float:
-        """Of a pass over all windows: matrices, and attention by each window's own length."""
+        """Compute the FLOP of a pass over all windows: matrices, and attention by each window's own length."""
         c = self.weights.config
         layer = 4 * c.dim**2 + 2 * c.dim * c.hidden_dim
         lengths = self.sequences.lengths.astype(np.float64)
         return c.n_layers * float(2 * layer * lengths.sum() + 4 * c.dim * (lengths**2).sum())
 
     def ids(self) -> list[torch.Tensor]:
-        """The windows, for Transformers."""
+        """Return the windows as lists of ids, for Transformers."""
         cu = offsets_of(self.sequences.lengths)
         whole = torch.from_numpy(self.sequences.assemble(self.pool, self.tokenizer.specials))
         return list(torch.split(whole.long(), np.diff(cu).tolist()))
@@ -100,7 +100,7 @@ def synchronize(device: torch.device) -> None:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Wall time, the device's work included."""
+    """Measure the wall time of a function, the device's work included."""
     synchronize(device)
     start = time.perf_counter()
     work()
@@ -109,7 +109,7 @@ def seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def in_turn(rivals: Mapping[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
-    """The median seconds of each, turn by turn, after one turn that does not count."""
+    """Measure the median seconds of each rival, in turn, after one turn that does not count."""
     times: dict[str, list[float]] = {name: [] for name in rivals}
     for turn in range(repeats + 1):
         for name, work in rivals.items():

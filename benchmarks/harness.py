@@ -1,4 +1,4 @@
-"""What the benchmarks of whole runs share: a model, a corpus on disk, and runs in processes of their own that are watched."""
+"""Shared parts of the benchmarks of whole runs: a model, a corpus on disk, and monitored processes."""
 
 import json
 import logging
@@ -25,8 +25,8 @@ _KIB = 1024
 
 
 def make_config(dim: int, layers: int, **more: Any) -> Any:
-    """Of a DistilBERT with the example's vocabulary and heads of 64."""
-    import transformers  # noqa: PLC0415  not where processes are only watched
+    """Make the config of a DistilBERT with the example's vocabulary and attention heads of 64."""
+    import transformers  # noqa: PLC0415  the process that only monitors others does not need it
 
     words = len(VOCABULARY.read_text(encoding="utf-8").splitlines())
     shape = {"dim": dim, "n_layers": layers, "hidden_dim": 4 * dim, "n_heads": max(dim // 64, 1)}
@@ -34,7 +34,7 @@ def make_config(dim: int, layers: int, **more: Any) -> Any:
 
 
 def make_model(folder: Path, size: str) -> str:
-    """A random token classifier with the example's vocabulary; most tokens are O, as in real text."""
+    """Make a random token classifier with the example's vocabulary. Most tokens are O, as in real text."""
     import torch  # noqa: PLC0415
     import transformers  # noqa: PLC0415
 
@@ -52,7 +52,7 @@ def make_model(folder: Path, size: str) -> str:
 
 
 def write_corpus(folder: Path, texts: pa.StringArray, shards: int) -> str:
-    """Texts with their numbers as `id`, in Parquet files of about equal numbers of rows."""
+    """Write texts with their numbers as `id` to Parquet files of about equal numbers of rows."""
     folder.mkdir(parents=True)
     for i in range(shards):
         first, last = len(texts) * i // shards, len(texts) * (i + 1) // shards
@@ -62,58 +62,66 @@ def write_corpus(folder: Path, texts: pa.StringArray, shards: int) -> str:
 
 
 @dataclass
-class Watched:
-    """A process and all it started. seconds: from its start to its end; said: its last line, JSON; tree: peak of the
-    memory of all processes together; kinds: of the largest process of each kind; object_store: of what Ray's store has in
-    use. Bytes; memory that is shared through the store is in object_store only."""
+class Measured:
+    """The measurements of a process and its descendants, in seconds and bytes.
+
+    seconds: from its start to its end.
+    result: its last line, JSON.
+    tree: the peak memory of all processes together.
+    kinds: the peak memory of the largest process of each kind.
+    object_store: the peak use of Ray's object store. Memory shared through the store is in this figure only.
+    """
 
     seconds: float = 0.0
-    said: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any] = field(default_factory=dict)
     tree: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     object_store: int = 0
 
 
-def watch(script: str, arguments: dict[str, Any], env: dict[str, str] | None = None) -> Watched:
-    """Runs `python script --child arguments`. Raises RuntimeError with what it printed if it fails."""
+def run_measured(script: str, arguments: dict[str, Any], env: dict[str, str] | None = None) -> Measured:
+    """Run `python script --child arguments` and measure it. Raises RuntimeError with its output if it fails."""
     command = [sys.executable, script, "--child", json.dumps(arguments)]
     quiet = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_DATA_LOG_LEVEL": "ERROR", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    watched, start = Watched(), time.perf_counter()
+    measured, start = Measured(), time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **quiet, **(env or {})}
     )
     done = threading.Event()
-    watcher = threading.Thread(target=_sample, args=(process.pid, watched, done))
-    watcher.start()
+    sampler = threading.Thread(target=_sample, args=(process.pid, measured, done))
+    sampler.start()
     try:
         out, errors = process.communicate()
     finally:
         done.set()
-        watcher.join()
-    watched.seconds = time.perf_counter() - start
+        sampler.join()
+    measured.seconds = time.perf_counter() - start
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{out[-2000:]}\n{errors[-4000:]}")
-    watched.said = json.loads(out.strip().splitlines()[-1])
-    return watched
+        raise RuntimeError(
+            f"expected exit status 0, got {process.returncode} from {' '.join(command)}:\n"
+            f"{out[-2000:]}\n{errors[-4000:]}"
+        )
+    measured.result = json.loads(out.strip().splitlines()[-1])
+    return measured
 
 
-def _sample(root: int, watched: Watched, done: threading.Event) -> None:
+def _sample(root: int, measured: Measured, done: threading.Event) -> None:
     while not done.wait(_EVERY):
         total = store = 0
         for pid in _tree(root):
             try:
                 memory, kind = _memory(pid), "driver" if pid == root else _kind(pid)
                 store += _plasma(pid) if kind == "raylet" else 0
-            except OSError:  # it has just ended
+            except OSError:  # the process has ended
                 continue
             total += memory
-            watched.kinds[kind] = max(watched.kinds.get(kind, 0), memory)
-        watched.tree = max(watched.tree, total)
-        watched.object_store = max(watched.object_store, store)
+            measured.kinds[kind] = max(measured.kinds.get(kind, 0), memory)
+        measured.tree = max(measured.tree, total)
+        measured.object_store = max(measured.object_store, store)
 
 
 def _tree(root: int) -> list[int]:
-    """A process and its descendants."""
+    """Return the ids of a process and its descendants."""
     children = defaultdict(list)
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -121,21 +129,21 @@ def _tree(root: int) -> list[int]:
                 children[int((entry / "stat").read_text().rpartition(")")[2].split()[1])].append(int(entry.name))
             except OSError:
                 continue
-    found = [root]
-    for pid in found:
-        found += children[pid]
-    return found
+    pids = [root]
+    for pid in pids:
+        pids += children[pid]
+    return pids
 
 
 def _memory(pid: int) -> int:
-    """Bytes in memory but for those shared through the object store."""
+    """Return the bytes in memory, without those shared through the object store."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     sizes = {name: value for name, _, value in (line.partition(":") for line in lines)}
     return sum(int(sizes.get(name, "0 kB").split()[0]) for name in ("RssAnon", "RssFile")) * _KIB
 
 
 def _kind(pid: int) -> str:
-    """What a process of Ray is for."""
+    """Return the kind of a process of Ray."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     if words[0].startswith("ray::"):
         return words[0].removeprefix("ray::").split(".")[0]
@@ -144,9 +152,9 @@ def _kind(pid: int) -> str:
 
 
 def _plasma(pid: int) -> int:
-    """Bytes of the object store in use, at most so far: it keeps what it once took."""
-    held = [fd.stat() for fd in Path(f"/proc/{pid}/fd").iterdir() if _is_plasma(fd)]
-    return sum({each.st_ino: each.st_blocks * 512 for each in held}.values())
+    """Return the peak bytes of the object store: it keeps the memory that it allocated."""
+    files = [fd.stat() for fd in Path(f"/proc/{pid}/fd").iterdir() if _is_plasma(fd)]
+    return sum({file.st_ino: file.st_blocks * 512 for file in files}.values())
 
 
 def _is_plasma(fd: Path) -> bool:
@@ -158,8 +166,8 @@ def _is_plasma(fd: Path) -> bool:
 
 
 def start_ray(cpus: int) -> None:
-    """A cluster of this machine, the same for all rivals."""
-    import ray  # noqa: PLC0415  seconds
+    """Start a cluster on this machine, the same for all rivals."""
+    import ray  # noqa: PLC0415  the import takes seconds
 
     ray.init(address="local", num_cpus=cpus, include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
 

@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Everything that waits for a GPU, on a machine that has one but no network: its tests, then benchmarks/gpu.py.
+"""Runner of the GPU tests and of benchmarks/gpu.py on a machine that has a GPU but no network.
 
     python benchmarks/on_gpu.py prepare build/wheels        # where there is a network; Linux, x86-64
-    python3 benchmarks/on_gpu.py run build/wheels figures   # on the GPU machine, in a copy of the checkout with build/wheels
+    python3 benchmarks/on_gpu.py run build/wheels figures   # on the GPU machine, in a checkout with build/wheels
 
-What follows goes to gpu.py, as in three shorter commands: --sections peaks forward grid busy, then --no-tests --sections
-variants, then --no-tests --seconds 1800 --sections pipeline. The GPU machine must have Python 3.12 with torch >= 2.11, transformers, pyarrow, pandas, fsspec,
-rich, msgpack, pytest and hypothesis; `prepare` brings the rest, in the versions of constraints.txt. Of Ray's wheel it leaves
-out what Python does not run: the jars and the source maps.
+gpu.py gets all further options. Three shorter commands are: --sections peaks forward grid busy, then --no-tests
+--sections variants, then --no-tests --seconds 1800 --sections pipeline.
+
+The GPU machine must have Python 3.12 with torch >= 2.11, transformers, pyarrow, pandas, fsspec, rich, msgpack, pytest
+and hypothesis. `prepare` downloads the other packages, in the versions of constraints.txt. It removes the files of
+Ray's wheel that Python does not run: the jars and the source maps.
 """
 
 import argparse
@@ -38,16 +40,16 @@ WHEELS = (
     "rpds-py",
 )
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux1_x86_64")
-_RECORD = re.compile(r"[^/]+\.dist-info/RECORD")  # of the wheel itself, not of packages that it brings
+_RECORD = re.compile(r"[^/]+\.dist-info/RECORD")  # of the wheel itself, not of packages inside it
 
 
 def prepare(folder: Path) -> None:
-    """Downloads wheels for CPython 3.12 into an empty folder."""
+    """Download wheels for CPython 3.12 into an empty folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    if found := sorted(folder.iterdir()):
-        raise SystemExit(f"{folder}: expected an empty folder, it has {found[0].name}; empty it")
+    if entries := sorted(folder.iterdir()):
+        raise SystemExit(f"{folder}: expected an empty folder, found {entries[0].name}; empty the folder")
     versions = dict(re.findall(r"^([\w-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    wanted = [f"{name}=={versions[name]}" for name in WHEELS]
+    pinned = [f"{name}=={versions[name]}" for name in WHEELS]
     target = ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp"]
     platforms = [f"--platform={platform}" for platform in PLATFORMS]
     command = [
@@ -62,7 +64,7 @@ def prepare(folder: Path) -> None:
         "--dest",
         str(folder),
     ]
-    subprocess.run([*command, *wanted], check=True)
+    subprocess.run([*command, *pinned], check=True)
     (ray,) = folder.glob("ray-*.whl")
     shrink(ray)
     for wheel in sorted(folder.glob("*.whl"), key=lambda file: -file.stat().st_size):
@@ -71,7 +73,7 @@ def prepare(folder: Path) -> None:
 
 
 def shrink(wheel: Path) -> None:
-    """A wheel without jars and source maps; its RECORD says so, and programs stay executable."""
+    """Remove jars and source maps from a wheel and its RECORD. Programs stay executable."""
     smaller = wheel.with_suffix(".smaller")
     with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(smaller, "w") as new:
         kept = [entry for entry in old.infolist() if not re.search(r"^ray/jars/|\.map$", entry.filename)]
@@ -82,27 +84,28 @@ def shrink(wheel: Path) -> None:
         csv.writer(text, lineterminator="\n").writerows(lines)
         for entry in kept:
             content = text.getvalue().encode() if entry is record else old.read(entry)
-            new.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)  # the entry brings its mode
+            new.writestr(entry, content, zipfile.ZIP_DEFLATED, 9)  # the entry has the mode of the file
     check_record(smaller)
     smaller.replace(wheel)
 
 
 def check_record(wheel: Path) -> None:
-    """Every file is in RECORD with its hash, and no other."""
+    """Check that RECORD has every file with its hash, and no other file. Raises SystemExit if not."""
     with zipfile.ZipFile(wheel) as archive:
         files = {entry.filename: archive.read(entry) for entry in archive.infolist() if not entry.is_dir()}
     (record,) = filter(_RECORD.fullmatch, files)
     hashes = {name: digest for name, digest, _ in csv.reader(io.StringIO(files[record].decode()))}
     if hashes.keys() != files.keys():
-        raise SystemExit(f"{wheel}: RECORD and files differ: {sorted(hashes.keys() ^ files.keys())[:5]}")
+        difference = sorted(hashes.keys() ^ files.keys())[:5]
+        raise SystemExit(f"{wheel}: expected the files of RECORD, found a difference: {difference}; download it again")
     for name, content in files.items():
-        found = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
-        if name != record and hashes[name] != found:
-            raise SystemExit(f"{wheel}: {name} is not what RECORD says")
+        digest = "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).decode().rstrip("=")
+        if name != record and hashes[name] != digest:
+            raise SystemExit(f"{wheel}: expected {hashes[name]} for {name}, got {digest}; download the wheel again")
 
 
 def run(wheels: Path, out: Path, seconds: float, tests: bool, rest: list[str]) -> None:
-    """Installs the wheels beside the machine's own packages, tests, measures; whatever fails, the rest runs."""
+    """Install the wheels beside the machine's packages, then run tests and benchmark. If one fails, the other runs."""
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     target = Path(tempfile.gettempdir(), "distilray-site")
@@ -119,10 +122,10 @@ def run(wheels: Path, out: Path, seconds: float, tests: bool, rest: list[str]) -
     ]
     subprocess.run([*pip, "--upgrade", "--target", str(target), *map(str, sorted(wheels.glob("*.whl")))], check=True)
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{target}", "PYTHONUNBUFFERED": "1"}
-    marked = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text("utf-8")]
-    tested = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *map(str, marked)]
-    figures = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--out", str(out / "figures.json"), *rest]
-    for name, command in [("tests", tested)] * tests + [("gpu", figures)]:
+    gpu_tests = [file for file in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.gpu" in file.read_text("utf-8")]
+    test_command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", *map(str, gpu_tests)]
+    benchmark_command = [sys.executable, str(ROOT / "benchmarks/gpu.py"), "--out", str(out / "figures.json"), *rest]
+    for name, command in [("tests", test_command)] * tests + [("gpu", benchmark_command)]:
         left = seconds - (time.monotonic() - start)
         file = out / f"{name}.log"
         with file.open("w") as log:
@@ -132,7 +135,7 @@ def run(wheels: Path, out: Path, seconds: float, tests: bool, rest: list[str]) -
                 ).returncode
                 print(f"{name}: exit status {code}")
             except subprocess.TimeoutExpired:
-                print(f"{name}: not done in {left:.0f} s")
+                print(f"{name}: stopped after {left:.0f} s")
         print(file.read_text()[-5000:])
 
 
@@ -141,13 +144,13 @@ def main() -> None:
     parser.add_argument("step", choices=("prepare", "run"))
     parser.add_argument("wheels", type=Path)
     parser.add_argument("out", type=Path, nargs="?", help="run: folder for logs and figures.json")
-    parser.add_argument("--seconds", type=float, default=570, help="run: all of it, at most")
+    parser.add_argument("--seconds", type=float, default=570, help="run: time limit of the whole run")
     parser.add_argument("--no-tests", action="store_true", help="run: only benchmarks/gpu.py")
-    args, rest = parser.parse_known_args()  # the rest is for benchmarks/gpu.py
+    args, rest = parser.parse_known_args()  # benchmarks/gpu.py gets the other options
     if args.step == "prepare":
         prepare(args.wheels)
     elif args.out is None:
-        parser.error("run needs the folder for its figures")
+        parser.error("expected a folder for the figures after the wheels; run needs one")
     else:
         run(args.wheels, args.out.resolve(), args.seconds, not args.no_tests, rest)
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What does everything around the model cost? python benchmarks/overhead.py
+"""Benchmark of the cost of everything around the model: python benchmarks/overhead.py
 
-The same English documents, by the same random DistilBERT: from Parquet to Parquet on Ray, and the model alone over the
-same packs, with the same threads, in one process; turn by turn. "The model alone" is Predictor.__call__: sorting and packing
-token ids, the passes, and putting their outputs in order. Between the two lie reading, tokenizing, decoding, writing and Ray.
-The time of each operator in one process is printed beside them.
-Wanted: the model alone takes >= 0.95 of the time of the whole, Ray's start-up not counted.
+Two ways compute the same English documents with the same random DistilBERT, in turn: from Parquet to Parquet on Ray,
+and the model alone over the same packs, with the same threads, in one process. "The model alone" is Predictor.__call__:
+sorting and packing token ids, the passes, and restoring the order of their outputs. The difference is reading,
+tokenizing, decoding, writing and Ray. The output also has the time of each operator in one process.
+Target: the model alone takes >= 0.95 of the time of the whole, without Ray's start-up.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from corpora import english
-from harness import make_model, start_ray, watch, write_corpus
+from harness import make_model, run_measured, start_ray, write_corpus
 
 
 def job(corpus: str, model: str, out: str, cpus: int, pack: int, engine: str) -> Any:
@@ -35,21 +35,21 @@ def job(corpus: str, model: str, out: str, cpus: int, pack: int, engine: str) ->
 
 
 def whole(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dict[str, Any]:
-    """On Ray, first one document and then the corpus. Seconds of the last, and between its first and its last commit."""
+    """Run one document on Ray and then the corpus. Measure the corpus, and the time from its first to its last commit."""
     from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
     start_ray(cpus)
     for number, corpus in enumerate(corpora):
         commits: list[tuple[float, int]] = []
-        begun = time.perf_counter()
+        start = time.perf_counter()
         result = execute(
             job(corpus, model, f"{out}-{number}", cpus, pack, "ray"),
             on_unit=lambda done, commits=commits: commits.append((time.perf_counter(), done.stats.computed_tokens)),
         )
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     return {
         "seconds": seconds,
-        "first_commit": commits[0][0] - begun,
+        "first_commit": commits[0][0] - start,
         "steady": (commits[-1][0] - commits[0][0]) / max(sum(n for _, n in commits[1:]), 1),  # seconds a token
         "computed_tokens": result.manifest["computed_tokens"],
         "backends": list(result.manifest["backends"]),
@@ -58,7 +58,7 @@ def whole(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dic
 
 
 def alone(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dict[str, Any]:
-    """In this process: seconds in the predictor, and in each operator."""
+    """Run in this process. Measure the seconds in the predictor and in each operator."""
     import torch  # noqa: PLC0415
 
     from distilray.model.inference.predictor import Predictor  # noqa: PLC0415
@@ -70,22 +70,23 @@ def alone(corpora: list[str], model: str, out: str, cpus: int, pack: int) -> dic
 
     torch.set_num_threads(cpus)
     spent: Counter[str] = Counter()
-    for kind in (Read, TokenizeUnit, PredictUnit, Predictor, Write):
-        kind.__call__ = _timed(kind.__call__, kind.__name__, spent)  # type: ignore[method-assign]
+    kinds = {"Read": Read, "Tokenize": TokenizeUnit, "Predict": PredictUnit, "Predictor": Predictor, "Write": Write}
+    for name, kind in kinds.items():
+        kind.__call__ = _timed(kind.__call__, name, spent)  # type: ignore[method-assign]
     for number, corpus in enumerate(corpora):
         spent.clear()
         result = execute(job(corpus, model, f"{out}-{number}", cpus, pack, "local"))
-    spent["decoding"] = spent["Predict"] - spent["Predictor"]  # and laying out the sequences
+    spent["decoding"] = spent["Predict"] - spent["Predictor"]  # includes the layout of the sequences
     return {"spent": dict(spent), "computed_tokens": result.manifest["computed_tokens"]}
 
 
 def _timed(call: Any, name: str, spent: Counter[str]) -> Any:
     def timed(*args: Any) -> Any:
-        begun = time.perf_counter()
+        start = time.perf_counter()
         try:
             return call(*args)
         finally:
-            spent[name] += time.perf_counter() - begun
+            spent[name] += time.perf_counter() - start
 
     return timed
 
@@ -93,7 +94,7 @@ def _timed(call: Any, name: str, spent: Counter[str]) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=["full", "small", "tiny"], default="full")
-    parser.add_argument("--megabytes", type=float, default=8.0, help="of text")
+    parser.add_argument("--megabytes", type=float, default=8.0, help="size of the text")
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--pack", type=int, default=8192, help="tokens of a pack")
     parser.add_argument("--repeats", type=int, default=3)
@@ -104,8 +105,8 @@ def main() -> None:
         way = {"whole": whole, "alone": alone}[args.child.pop("way")]
         print(json.dumps(way(**args.child)))
         return
-    said: dict[str, list[dict[str, Any]]] = {"whole": [], "alone": []}
-    seconds = []
+    runs: dict[str, list[dict[str, Any]]] = {"whole": [], "alone": []}
+    start_up: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         folder, texts = Path(name), english(int(args.megabytes * 1e6))
         corpora = [
@@ -114,40 +115,42 @@ def main() -> None:
         ]
         shared = {"corpora": corpora, "model": make_model(folder / "model", args.model), "cpus": args.cpus}
         for number in range(args.repeats):
-            for way, runs in said.items():
+            for way, results_of_way in runs.items():
                 arguments = {**shared, "way": way, "out": str(folder / f"{way}{number}"), "pack": args.pack}
-                watched = watch(__file__, arguments, {"DISTILRAY_CACHE": str(folder / "cache")})
-                runs.append(watched.said)
-                seconds += [watched.seconds - watched.said["seconds"]] if way == "whole" else []
-    tokens = said["alone"][0]["computed_tokens"]
-    if any(run["computed_tokens"] != tokens for runs in said.values() for run in runs):
-        raise ValueError(f"the two ways computed different tokens: {said}")
-    model = statistics.median(run["spent"]["Predictor"] for run in said["alone"])
-    job_seconds = statistics.median(run["seconds"] for run in said["whole"])
-    steady = statistics.median(run["steady"] for run in said["whole"]) * tokens
+                measured = run_measured(__file__, arguments, {"DISTILRAY_CACHE": str(folder / "cache")})
+                results_of_way.append(measured.result)
+                start_up += [measured.seconds - measured.result["seconds"]] if way == "whole" else []
+    tokens = runs["alone"][0]["computed_tokens"]
+    if any(run["computed_tokens"] != tokens for results_of_way in runs.values() for run in results_of_way):
+        raise ValueError(f"expected {tokens} computed tokens from both ways, got different numbers: {runs}")
+    model = statistics.median(run["spent"]["Predictor"] for run in runs["alone"])
+    job_seconds = statistics.median(run["seconds"] for run in runs["whole"])
+    steady = statistics.median(run["steady"] for run in runs["whole"]) * tokens
     results = {
         "tokens": tokens,
-        "start_up": statistics.median(seconds),
+        "start_up": statistics.median(start_up),
         "model": model,
         "job": job_seconds,
-        "first_commit": statistics.median(run["first_commit"] for run in said["whole"]),
+        "first_commit": statistics.median(run["first_commit"] for run in runs["whole"]),
         "steady": steady,
         "ratio": model / job_seconds,
         "ratio_steady": model / steady if steady else None,
         "spent": {
-            name: statistics.median(run["spent"][name] for run in said["alone"]) for name in said["alone"][0]["spent"]
+            name: statistics.median(run["spent"][name] for run in runs["alone"]) for name in runs["alone"][0]["spent"]
         },
-        "backends": said["whole"][0]["backends"],
-        "timing": said["whole"][-1]["timing"],
+        "backends": runs["whole"][0]["backends"],
+        "timing": runs["whole"][-1]["timing"],
     }
     print(f"{tokens:,} tokens, {args.cpus} CPUs, {args.model} model, {'; '.join(results['backends'])}")
     print(f"start-up of Ray with a first job {results['start_up']:6.1f} s")
     print(
         f"from Parquet to Parquet on Ray   {job_seconds:6.1f} s, the first commit after {results['first_commit']:.1f} s"
     )
-    print(f"the model alone                  {model:6.1f} s, {model / job_seconds:.3f} of it")
+    print(f"the model alone                  {model:6.1f} s, {model / job_seconds:.3f} of the job")
     if steady:
-        print(f"between first and last commit, at their pace for all tokens {steady:.1f} s: {model / steady:.3f} of it")
+        print(
+            f"all tokens at the rate between first and last commit {steady:.1f} s, the model {model / steady:.3f} of it"
+        )
     operators = {"Read": "reading", "Tokenize": "tokenizing", "decoding": "decoding", "Write": "writing"}
     print("in one process: " + ", ".join(f"{title} {results['spent'][key]:.2f} s" for key, title in operators.items()))
     print(json.dumps({**results, "cpus": args.cpus, "model_size": args.model}))

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""What do poisoned rows cost? python benchmarks/poison.py
+"""Benchmark of the cost of poison rows: python benchmarks/poison.py
 
-One row in 10,000 raises, one segfaults, one exhausts memory, one hangs, one gives NaN (all while predicting): the same corpus
-with and without them, each run a process of its own on Ray, with the full-size model. Every other row must be answered, and
-each poison a dead letter with its reason. Wanted: at most 2 times the time of the clean run.
+Of 10,000 rows one raises, one segfaults, one exhausts memory, one hangs and one gives NaN, all while predicting. The
+benchmark runs the same corpus with and without these rows on Ray, each run in a process of its own, with the full-size
+model. Every other row must be answered, and each poison row must become a dead letter with its reason.
+Target: at most 2 times the time of the clean run.
 """
 
 import argparse
@@ -26,19 +27,19 @@ from safetensors.torch import load_file, save_file
 
 POISON = Path(__file__).resolve().parent.parent / "tests/poison"
 KINDS = {"raises": "error", "segfaults": "crash", "exhausts memory": "out_of_memory", "hangs": "timeout"}
-CHARACTERS = 160  # of a text
+CHARACTERS = 160  # length of a text
 EVERY = 10_000  # rows, one of each kind
 
 
 def unused_word(texts: pa.Array) -> tuple[str, int]:
-    """A word of the vocabulary that no text has, and its number."""
+    """Find a word of the vocabulary that no text has, and its number."""
     used = set(" ".join(texts.to_pylist()).lower().split())
     words = VOCABULARY.read_text(encoding="utf-8").split("\n")
     return next((word, i) for i, word in enumerate(words) if len(word) > 5 and word.isalpha() and word not in used)
 
 
-def spoil(model: str, number: int) -> None:
-    """The embedding of that word becomes NaN."""
+def set_to_nan(model: str, number: int) -> None:
+    """Set the embedding of a word to NaN."""
     file = Path(model) / "model.safetensors"
     tensors = load_file(file)
     tensors["distilbert.embeddings.word_embeddings.weight"][number] = float("nan")
@@ -46,7 +47,7 @@ def spoil(model: str, number: int) -> None:
 
 
 def poisoned(texts: pa.Array, word: str) -> tuple[pa.Array, dict[int, str]]:
-    """The texts with poison among them, and the reason of each row that dies."""
+    """Insert poison rows into the texts. Return the texts and the reason of each dead letter."""
     rows, reasons = texts.to_pylist(), {}
     kinds = {f"poison: predict {kind}": reason for kind, reason in KINDS.items()} | {f"so {word} it": "not_finite"}
     for first in range(0, len(rows), EVERY):
@@ -57,7 +58,7 @@ def poisoned(texts: pa.Array, word: str) -> tuple[pa.Array, dict[int, str]]:
 
 
 def run(folder: Path, name: str, corpus: str, model: str, deadline: float) -> tuple[float, dict[int, str], int]:
-    """Seconds, the reasons of dead rows, and how many rows were answered."""
+    """Run a job. Return its seconds, the reasons of its dead letters by row, and the number of answered rows."""
     job: dict[str, Any] = {
         "source": {"uri": corpus},
         "tasks": [{"task": "token-classification", "model": model}],
@@ -69,7 +70,8 @@ def run(folder: Path, name: str, corpus: str, model: str, deadline: float) -> tu
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(POISON), os.environ.get("PYTHONPATH", "")]),
         "DISTILRAY_CACHE": str(folder / "cache"),
-        "RAY_memory_usage_threshold": f"{_memory_used() + 0.2:.2f}",  # what exhausts memory is killed before the machine suffers
+        # Ray kills a process that exhausts memory before the machine runs out of it
+        "RAY_memory_usage_threshold": f"{_memory_used() + 0.2:.2f}",
     }
     start = time.perf_counter()
     command = [sys.executable, "-m", "distilray", "run", str(folder / f"{name}.yaml")]
@@ -81,7 +83,7 @@ def run(folder: Path, name: str, corpus: str, model: str, deadline: float) -> tu
 
 
 def _memory_used() -> float:
-    """The share of this machine's memory."""
+    """Return the share of this machine's memory that is in use."""
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     available, total = (int(lines[name].split()[0]) for name in ("MemAvailable", "MemTotal"))
     return 1 - available / total
@@ -96,17 +98,21 @@ def main() -> None:
     texts = pc.utf8_slice_codeunits(english(arguments.rows * 1000).slice(0, arguments.rows), 0, CHARACTERS)
     word, number = unused_word(texts)
     bad, expected = poisoned(texts, word)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         model = make_model(folder / "model", arguments.model)
-        spoil(model, number)
-        corpora = {name: write_corpus(folder / name, each, 1) for name, each in (("clean", texts), ("bad", bad))}
+        set_to_nan(model, number)
+        corpora = {
+            kind: write_corpus(folder / kind, rows_of_kind, 1)
+            for kind, rows_of_kind in (("clean", texts), ("bad", bad))
+        }
         clean, _, rows = run(folder, "clean", corpora["clean"], model, arguments.deadline)
         print(f"clean     {clean:7.1f} s  {rows:,} rows answered")
         seconds, dead, answered = run(folder, "bad", corpora["bad"], model, arguments.deadline)
     right = dead == expected and answered == len(texts) - len(dead)
     print(
-        f"poisoned  {seconds:7.1f} s  {answered:,} rows answered, {len(dead)} dead letters, {'all' if right else 'NOT'} as expected"
+        f"poisoned  {seconds:7.1f} s  {answered:,} rows answered, {len(dead)} dead letters, "
+        f"{'all' if right else 'NOT'} as expected"
     )
     print(f"{seconds / clean:.2f} times the clean run's time")
     print(json.dumps({"rows": rows, "clean": clean, "poisoned": seconds, "ratio": seconds / clean, "right": right}))

@@ -1,4 +1,4 @@
-"""The rivals of the forward pass: the same model in Transformers, ONNX Runtime and OpenVINO, over padded batches.
+"""Rivals of the forward pass: the same model in Transformers, ONNX Runtime and OpenVINO, over padded batches.
 
 A rival takes batches of (input_ids, attention_mask), int64 [B, L] each, and returns the logits [B, L, labels] of each.
 """
@@ -18,20 +18,23 @@ from transformers.utils.logging import disable_progress_bar
 Batch = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 Rival = Callable[[Sequence[Batch]], list[npt.NDArray[np.float32]]]
 _INPUTS = ("input_ids", "attention_mask")
-# a model that OpenVINO frees while Python holds its lock may wait for its own threads for ever
-_KEPT: list[Any] = []
+# keeps models alive: one that OpenVINO frees while Python holds its lock may wait for its own threads forever
+_COMPILED: list[Any] = []
 _NEEDED = ("onnx", "onnxruntime", "openvino")
 disable_progress_bar()
 
 
 def check_installed() -> None:
-    """SystemExit naming what is missing: no rival is left out."""
+    """Raise SystemExit that names the missing packages, because the benchmark needs all rivals."""
     if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-        raise SystemExit(f"{', '.join(missing)} not installed: pip install 'distilray[bench]' (or make bench)")
+        raise SystemExit(
+            f"expected the packages {', '.join(_NEEDED)}, did not find {', '.join(missing)}: "
+            "pip install 'distilray[bench]' (or make bench)"
+        )
 
 
 def padded(texts: Sequence[Tensor], size: int) -> list[Batch]:
-    """Batches of `size` texts in their order, each padded to its longest."""
+    """Make batches of `size` texts in their order, each padded to its longest."""
     batches = []
     for first in range(0, len(texts), size):
         part = texts[first : first + size]
@@ -42,7 +45,7 @@ def padded(texts: Sequence[Tensor], size: int) -> list[Batch]:
 
 
 def transformers_rival(folder: str, dtype: torch.dtype) -> Rival:
-    """PyTorch with SDPA, Transformers' default."""
+    """Make a rival of PyTorch with SDPA, the default of Transformers."""
     model = DistilBertForTokenClassification.from_pretrained(folder, dtype=dtype).eval()
 
     @torch.inference_mode()
@@ -54,8 +57,8 @@ def transformers_rival(folder: str, dtype: torch.dtype) -> Rival:
 
 
 def onnx_rival(folder: str, threads: int) -> Rival:
-    """float32, exported by torch, fused by ONNX Runtime's optimizer for transformers, every graph optimisation on."""
-    import onnxruntime as ort  # noqa: PLC0415  said in words above when missing
+    """Make a float32 rival: exported by torch, fused by ONNX Runtime's transformers optimizer, all optimisations on."""
+    import onnxruntime as ort  # noqa: PLC0415  check_installed reports it if it is missing
     from onnxruntime.transformers.optimizer import optimize_model  # noqa: PLC0415
 
     model = _Logits(folder)
@@ -82,8 +85,8 @@ def onnx_rival(folder: str, threads: int) -> Rival:
 
 
 def openvino_rivals(folder: str, threads: int, precision: str) -> dict[str, Rival]:
-    """Compiled for latency and for throughput; precision: f32 or bf16."""
-    import openvino as ov  # noqa: PLC0415  said in words above when missing
+    """Make rivals compiled for latency and for throughput. precision: f32 or bf16."""
+    import openvino as ov  # noqa: PLC0415  check_installed reports it if it is missing
 
     model = ov.convert_model(_Logits(folder), example_input=_example())
     rivals = {}
@@ -93,28 +96,28 @@ def openvino_rivals(folder: str, threads: int, precision: str) -> dict[str, Riva
             "PERFORMANCE_HINT": hint,
             "INFERENCE_PRECISION_HINT": precision,
         }
-        _KEPT.append(ov.Core().compile_model(model, "CPU", options))
-        rivals[hint.lower()] = _queue(ov, _KEPT[-1])
+        _COMPILED.append(ov.Core().compile_model(model, "CPU", options))
+        rivals[hint.lower()] = _queue(ov, _COMPILED[-1])
     return rivals
 
 
 def _queue(ov: Any, compiled: Any) -> Rival:
-    """As many requests at once as OpenVINO finds best."""
+    """Make a rival that runs as many requests at once as OpenVINO chooses."""
 
     def run(batches: Sequence[Batch]) -> list[npt.NDArray[np.float32]]:
-        found: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(batches)
+        logits: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(batches)
         requests = ov.AsyncInferQueue(compiled)
-        requests.set_callback(lambda request, i: found.__setitem__(i, request.get_output_tensor().data.copy()))
+        requests.set_callback(lambda request, i: logits.__setitem__(i, request.get_output_tensor().data.copy()))
         for i, batch in enumerate(batches):
             requests.start_async(list(batch), i)
         requests.wait_all()
-        return found
+        return logits
 
     return run
 
 
 class _Logits(nn.Module):
-    """The model as exporters want it: positional inputs, one output."""
+    """The model in the form that exporters need: positional inputs, one output."""
 
     def __init__(self, folder: str) -> None:
         super().__init__()

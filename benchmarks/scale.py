@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Does the cost of a token, or the driver's memory, grow with the corpus? python benchmarks/scale.py
+"""Benchmark of the cost of a token and of the driver's memory as the corpus grows: python benchmarks/scale.py
 
-Mean word embeddings of 32 dimensions, which cost next to nothing, so that it is the pipeline that is measured: from 10 MB
-to 2 GB of text on Ray, each size in a process of its own. Time a token is taken between the first and the last commit, so
-without start-up; what was tokenized by then shortens it, the more the smaller the corpus. Work a token is what all stages
-took together. Units are of 4 MiB. Then a corpus of 100,000 tiny shards is planned, without the sample that a first run
-takes of it, and resumed when all its units are committed.
-Wanted: work a token the same within 10 % from 100 MB up, the driver's memory flat; 100,000 shards planned in < 60 s with < 1 GB,
-and resumed in < 60 s.
+The job computes mean word embeddings of 32 dimensions. They cost almost nothing, so the benchmark measures the
+pipeline. It runs 10 MB to 2 GB of text on Ray, each size in a process of its own, in units of 4 MiB.
+The time a token is measured between the first and the last commit, so without start-up. Texts that are tokenized before
+the first commit shorten it; the effect is larger for a smaller corpus. The work a token is the time of all stages
+together.
+Then the benchmark plans a corpus of 100,000 tiny shards, without the sample of a first run, and resumes it when all its
+units are committed.
+Targets: the work a token is the same within 10 % from 100 MB up, and the driver's memory is constant. 100,000 shards
+are planned in < 60 s with < 1 GB, and resumed in < 60 s.
 """
 
 import argparse
@@ -23,26 +25,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from corpora import english
-from harness import make_model, megabytes, start_ray, watch
+from harness import make_model, megabytes, run_measured, start_ray
 
 SHARD = 2**25  # bytes of text
-UNIT = 2**22  # bytes: word embeddings take a second for them
-SOURCE = 20 * 10**6  # bytes of different text
-STEADY = 100 * 10**6  # bytes from which on the cost of a token must be constant
+UNIT = 2**22  # bytes of text: one second of word embeddings
+SOURCE = 20 * 10**6  # bytes of text without repetition
+STEADY = 100 * 10**6  # bytes: from planned_job size on, the cost of a token must be constant
 
 
 def write_large(folder: Path, size: int) -> str:
-    """About `size` bytes of text in shards: the same documents in every one, in another order."""
+    """Write about `size` bytes of text in shards. Every shard has the same documents, in another order."""
     folder.mkdir(parents=True)
     texts = english(min(size, SOURCE))
-    draw, mean = np.random.default_rng(0), texts.nbytes / len(texts)
+    rng, mean = np.random.default_rng(0), texts.nbytes / len(texts)
     rows = [min(SHARD, size - at) / mean for at in range(0, size, SHARD)]
     number = 0
-    for i, wanted in enumerate(max(1, round(count)) for count in rows):
-        order = np.concatenate([draw.permutation(len(texts)) for _ in range(-(-wanted // len(texts)))])[:wanted]
-        table = pa.table({"id": pa.array(np.arange(number, number + wanted)), "text": texts.take(pa.array(order))})
+    for i, row_count in enumerate(max(1, round(count)) for count in rows):
+        order = np.concatenate([rng.permutation(len(texts)) for _ in range(-(-row_count // len(texts)))])[:row_count]
+        table = pa.table({"id": pa.array(np.arange(number, number + row_count)), "text": texts.take(pa.array(order))})
         pq.write_table(table, folder / f"part-{i:05d}.parquet", row_group_size=2048, use_dictionary=False)
-        number += wanted
+        number += row_count
     return str(folder)
 
 
@@ -59,21 +61,21 @@ def job(corpus: str, model: str, out: str, engine: str) -> Any:
 
 
 def stream(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
-    """A corpus on Ray; every row must be there."""
+    """Run a corpus on Ray. Raises ValueError if a row is missing in the output."""
     from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
     start_ray(cpus)
     commits: list[tuple[float, int]] = []
-    begun = time.perf_counter()
+    start = time.perf_counter()
     result = execute(
         job(corpus, model, out, "ray"), on_unit=lambda done: commits.append((time.perf_counter(), done.stats.tokens))
     )
-    seconds, (first, first_tokens), (last, _) = time.perf_counter() - begun, commits[0], commits[-1]
+    seconds, (first, first_tokens), (last, _) = time.perf_counter() - start, commits[0], commits[-1]
     files = list(Path(out, "data").glob("*.parquet"))
     rows = sum(pq.read_metadata(file).num_rows for file in files)
     planned = sum(pq.read_metadata(file).num_rows for file in Path(corpus).glob("*.parquet"))
     if rows != planned:
-        raise ValueError(f"{planned} rows in the corpus, {rows} in the output")
+        raise ValueError(f"{out}: expected {planned} rows as in the corpus, got {rows}")
     tokens, steady = result.manifest["tokens"], sum(n for _, n in commits) - first_tokens
     timing = result.manifest["timing"]
     return {
@@ -81,7 +83,7 @@ def stream(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
         "units": len(files),
         "tokens": tokens,
         "seconds": seconds,
-        "start_up": first - begun,
+        "start_up": first - start,
         "ns_a_token": (last - first) / steady * 1e9 if steady else None,
         "ns_of_work": sum(timing[stage] for stage in ("read", "tokenize", "predict", "write")) / tokens * 1e9,
         "timing": timing,
@@ -89,41 +91,41 @@ def stream(corpus: str, model: str, out: str, cpus: int) -> dict[str, Any]:
 
 
 def plan(corpus: str, model: str, out: str) -> dict[str, Any]:
-    """Lists the shards, reads their footers, cuts them into units and saves the plan."""
+    """List the shards, read their footers, cut them into units and save the plan."""
     from distilray.pipeline.corpus.survey import survey  # noqa: PLC0415
     from distilray.pipeline.planning.checked_tasks import check_tasks  # noqa: PLC0415
     from distilray.pipeline.planning.plan import cut  # noqa: PLC0415
     from distilray.pipeline.sink.output import open_output  # noqa: PLC0415
 
-    this = job(corpus, model, out, "local")
-    checked = check_tasks(this.tasks)
-    fingerprint = this.fingerprint(checked.digests)
-    before, begun = _peak(), time.perf_counter()
-    units = cut(survey(this.source, this.inputs), 2**20)
-    open_output(this.sink).save_plan(units, fingerprint, this, checked.answers)
-    return {"units": len(units.units), "seconds": time.perf_counter() - begun, "memory": _peak(), "before": before}
+    planned_job = job(corpus, model, out, "local")
+    checked = check_tasks(planned_job.tasks)
+    fingerprint = planned_job.fingerprint(checked.digests)
+    before, start = _peak(), time.perf_counter()
+    units = cut(survey(planned_job.source, planned_job.inputs), 2**20)
+    open_output(planned_job.sink).save_plan(units, fingerprint, planned_job, checked.answers)
+    return {"units": len(units.units), "seconds": time.perf_counter() - start, "memory": _peak(), "before": before}
 
 
 def resume(corpus: str, model: str, out: str) -> dict[str, Any]:
-    """A run that finds every unit committed, and has only to count them and to say so."""
+    """Resume a run whose units are all committed, so that it only counts them."""
     from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
-    before, begun = _peak(), time.perf_counter()
+    before, start = _peak(), time.perf_counter()
     result = execute(job(corpus, model, out, "local"))
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     if result.computed.units or result.manifest["units"] != len(result.plan.units):
         raise ValueError(f"expected nothing to compute, got {result.computed}")
     return {"units": result.manifest["units"], "seconds": seconds, "memory": _peak(), "before": before}
 
 
 def _peak() -> int:
-    """Bytes of memory, at most so far; getrusage would count what the parent held, too."""
+    """Return the peak memory in bytes. getrusage would include the memory of the parent."""
     line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
 
 
 def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
-    """Plans and resumes a corpus of copies of one shard, and of the one object that it became."""
+    """Plan and resume a corpus of copies of one shard, with copies of the one object that its rows became."""
     from distilray.operators.objects.unit_object import UNIT_KEY, encode_parquet  # noqa: PLC0415
     from distilray.pipeline.commands.run import execute  # noqa: PLC0415
 
@@ -132,15 +134,15 @@ def many_shards(folder: Path, shards: int, model: str) -> dict[str, Any]:
     pq.write_table(pa.table({"id": [0, 1], "text": english(1).take(pa.array([0, 0]))}), one / "part.parquet")
     _copies((one / "part.parquet").read_bytes(), [corpus / f"{i // 1000:04d}/{i:07d}.parquet" for i in range(shards)])
     arguments = {"corpus": str(corpus), "model": model, "out": str(out)}
-    planned = watch(__file__, {"what": "plan", **arguments}).said
+    planned = run_measured(__file__, {"what": "plan", **arguments}).result
     execute(job(str(one), model, str(folder / "answered"), "local"))
     (answered,) = (folder / "answered/data").glob("*.parquet")
     table = pq.read_table(answered)
-    about = {key: value for key, value in pq.read_metadata(answered).metadata.items() if key != b"ARROW:schema"}
+    metadata = {key: value for key, value in pq.read_metadata(answered).metadata.items() if key != b"ARROW:schema"}
     (out / "data").mkdir()
     for name in pq.read_table(out / "_plan.parquet", columns=["name"])["name"].to_pylist():
-        (out / f"data/{name}.parquet").write_bytes(encode_parquet(table, {**about, UNIT_KEY: name}))
-    return {"plan": planned, "resume": watch(__file__, {"what": "resume", **arguments}).said}
+        (out / f"data/{name}.parquet").write_bytes(encode_parquet(table, {**metadata, UNIT_KEY: name}))
+    return {"plan": planned, "resume": run_measured(__file__, {"what": "resume", **arguments}).result}
 
 
 def _copies(data: bytes, files: list[Path]) -> None:
@@ -152,7 +154,7 @@ def _copies(data: bytes, files: list[Path]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", default="10,100,1000,2000", help="MB of text; empty for none")
+    parser.add_argument("--sizes", default="10,100,1000,2000", help="MB of text, comma-separated; empty for none")
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--cpus", type=int, default=os.cpu_count())
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
@@ -167,14 +169,14 @@ def main() -> None:
         model = make_model(folder / "model", "tiny")
         for size in sizes:
             corpus, out = write_large(folder / "corpus", size), str(folder / "out")
-            watched = watch(
+            measured = run_measured(
                 __file__, {"what": "stream", "corpus": corpus, "model": model, "out": out, "cpus": args.cpus}
             )
-            memory = {"memory": watched.kinds, "tree": watched.tree, "object_store": watched.object_store}
-            results[size] = watched.said | memory
-            for used in (corpus, out):
-                shutil.rmtree(used)
-            say(size, results[size])
+            memory = {"memory": measured.kinds, "tree": measured.tree, "object_store": measured.object_store}
+            results[size] = measured.result | memory
+            for path in (corpus, out):
+                shutil.rmtree(path)
+            print_size(size, results[size])
         spread = [result["ns_of_work"] for size, result in results.items() if size >= STEADY]
         if len(spread) > 1:
             print(
@@ -182,17 +184,20 @@ def main() -> None:
             )
         many = many_shards(folder, args.shards, model) if args.shards else {}
     titles = {"plan": "plan, without the sample of a first run,", "resume": "resume"}
-    for what, said in many.items():
-        print(f"{titles[what]} of {args.shards:,} shards: {said['seconds']:.1f} s, {megabytes(said['memory'])} at most")
+    for what, result in many.items():
+        print(
+            f"{titles[what]} of {args.shards:,} shards: {result['seconds']:.1f} s, {megabytes(result['memory'])} peak"
+        )
     print(json.dumps({"cpus": args.cpus, "sizes": results, "shards": args.shards, **many}))
 
 
-def say(size: int, result: dict[str, Any]) -> None:
+def print_size(size: int, result: dict[str, Any]) -> None:
     rate = f"{result['ns_a_token']:.0f} ns a token" if result["ns_a_token"] else "one unit only"
-    workers = ", ".join(f"{kind} {megabytes(held)}" for kind, held in sorted(result["memory"].items()))
+    workers = ", ".join(f"{kind} {megabytes(size)}" for kind, size in sorted(result["memory"].items()))
     print(
-        f"{size / 1e6:7,.0f} MB: {result['tokens']:,} tokens, {result['units']:,} units of {megabytes(UNIT)}, {result['seconds']:.1f} s, first "
-        f"commit after {result['start_up']:.1f} s, then {rate}, {result['ns_of_work']:.0f} ns of work; object store {megabytes(result['object_store'])}; {workers}",
+        f"{size / 1e6:7,.0f} MB: {result['tokens']:,} tokens, {result['units']:,} units of {megabytes(UNIT)}, "
+        f"{result['seconds']:.1f} s, first commit after {result['start_up']:.1f} s, then {rate}, "
+        f"{result['ns_of_work']:.0f} ns of work; object store {megabytes(result['object_store'])}; {workers}",
         flush=True,
     )
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""What do several tasks in one job cost? python benchmarks/tasks.py
+"""Benchmark of the cost of several tasks in one job: python benchmarks/tasks.py
 
-NER, classification and embeddings over the example's corpus, tokens to answers, with random DistilBERTs: once with one
-encoder for all, once with three. Each task alone, all together, and tokenizing and forward passes on their own, turn by
-turn in one run, in CPU seconds of one thread, so that other work on the machine counts little.
-Wanted: together < 1.15 x the dearest task where the encoder is shared; together <= tokenizing once + the sum of the
-forward passes where it is not.
+The tasks are NER, classification and embeddings over the example's corpus, from texts to answers, with random
+DistilBERTs: once with one encoder for all, once with three encoders. The benchmark measures each task alone, all
+together, and tokenizing and the forward passes alone, in turn in one run. It measures CPU seconds of one thread, so
+that other work on the machine has little effect.
+Targets: with a shared encoder, all together take < 1.15 x the most expensive task. With three encoders, all together
+take <= tokenizing once + the sum of the forward passes.
 """
 
 import argparse
@@ -39,7 +40,7 @@ HEADS = {
 
 
 def make_models(folder: Path, dim: int, layers: int, *, shared: bool) -> list[Task]:
-    """Three random checkpoints over the example's vocabulary, with one encoder or with three."""
+    """Make three random checkpoints over the example's vocabulary, with one encoder or with three."""
     config = make_config(dim, layers, num_labels=7)
     encoder = transformers.DistilBertModel(config)
     for name, head in HEADS.items():
@@ -56,7 +57,7 @@ def make_models(folder: Path, dim: int, layers: int, *, shared: bool) -> list[Ta
 
 
 def rows(words: int, documents: int) -> pa.Table:
-    """Passages of the corpus, as `read` gives them."""
+    """Make a table of passages of the corpus, as `read` returns them."""
     texts = ds.dataset(EXAMPLES / "corpus").to_table(columns=["text"])["text"].to_pylist()
     source = " ".join(texts).split(" ")
     passages = [" ".join(source[i * words : (i + 1) * words]) for i in range(documents)]
@@ -71,7 +72,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def forward(predict: PredictUnit, table: pa.Table) -> float:
-    """CPU seconds inside the encoders and the heads alone."""
+    """Measure CPU seconds inside the encoders and the heads alone."""
     spent: list[float] = []
 
     def timing(inner: Callable[..., object], *args: object) -> object:
@@ -89,10 +90,10 @@ def forward(predict: PredictUnit, table: pa.Table) -> float:
 
 
 def measure(tasks: Sequence[Task], table: pa.Table, repeats: int) -> dict[str, float]:
-    """Median CPU seconds of each task alone, of all together, and of their parts."""
+    """Measure the median CPU seconds of each task alone, of all together, and of their parts."""
     compute = ComputeSpec(dtype="float32", threads=1)
-    every = {task.name: [task] for task in tasks} | {"together": list(tasks)}
-    stages = {name: (TokenizeUnit(some), PredictUnit(some, compute)) for name, some in every.items()}
+    task_sets = {task.name: [task] for task in tasks} | {"together": list(tasks)}
+    stages = {name: (TokenizeUnit(task_set), PredictUnit(task_set, compute)) for name, task_set in task_sets.items()}
     seconds: dict[str, list[float]] = {}
     for _ in range(repeats):
         for name, (tokenize, predict) in stages.items():
@@ -124,7 +125,8 @@ def main() -> None:
         kind = "one encoder" if shared else "three encoders"
         print(kind, {name: round(value, 2) for name, value in seconds.items()})
         print(
-            f"  together / dearest alone {seconds['together'] / max(alone):.2f}, / all alone {seconds['together'] / sum(alone):.2f}"
+            f"  together / most expensive alone {seconds['together'] / max(alone):.2f}, "
+            f"/ sum of all alone {seconds['together'] / sum(alone):.2f}"
         )
         print(f"  together / (tokenizing once + forward passes) {seconds['together'] / parts:.2f}")
         results[kind] = {

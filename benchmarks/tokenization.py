@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""How much faster than `tokenizers` is the cache of words? python benchmarks/tokenization.py
+"""Benchmark of the word cache against `tokenizers`: python benchmarks/tokenization.py
 
-English prose and text in ninety languages, one thread, CPU seconds, all ways turn by turn in one run. The vocabulary is the
-NER example's, which has little but English; --model examples/models/qa, once it is made, has BERT's own.
-Rivals: the library's encode_batch, which computes ids, offsets and word ids, its objects left alone; the same taken out
-as arrays, which is what a job needs and what ours gives; and encode_batch_fast, which computes no offsets, with its ids as an
-array. Ours: with an empty cache; for documents that it has not seen, after as many others; for documents that it has seen;
-and the operator over a table. Ceiling: a copy of the text and of its tokens, 16 bytes each, in memory.
-Sentences come again beyond 2 MB: --size 2000000 shows text that is all new.
-Wanted: 3 x encode_batch, its objects left alone, from an empty cache, 5 x from a full one.
+The texts are English prose and text in ninety languages. The benchmark measures CPU seconds of one thread, all ways in
+turn in one run. The vocabulary is that of the NER example, which is mostly English. --model examples/models/qa, if
+it is made, has the vocabulary of BERT.
+Rivals: the library's encode_batch, which computes ids, offsets and word ids, without extracting them from its objects;
+the same extracted as arrays, which is what a job needs and what distilray gives; and encode_batch_fast, which computes
+no offsets, with its ids as an array.
+distilray: with an empty cache; for new documents, after as many others; for documents that the cache has; and the
+operator over a table.
+Ceiling: a copy of the text and of its tokens, 16 bytes each, in memory.
+Sentences repeat beyond 2 MB: --size 2000000 has only new text.
+Target: 3 x encode_batch without extraction from an empty cache, 5 x from a full one.
 """
 
 import os
@@ -43,7 +46,7 @@ EMPTY, UNSEEN, SEEN = "ours, empty cache", "ours, unseen text", "ours, seen text
 
 def timed(work: Callable[[], object]) -> float:
     start = time.process_time()
-    _kept = work()  # giving its memory back is not timed
+    _kept = work()  # the time to free its memory does not count
     return time.process_time() - start
 
 
@@ -53,7 +56,7 @@ def ids_only(library: tokenizers.Tokenizer, texts: list[str]) -> np.ndarray:
 
 
 def measure(model: str, texts: pa.StringArray, repeats: int) -> dict[str, float]:
-    """Median tokens a CPU second of each way."""
+    """Measure the median tokens a CPU second of each way."""
     strings, half = texts.to_pylist(), len(texts) // 2
     warm = Tokenizer(Checkpoint(model))
     tokens = warm(texts)
@@ -77,7 +80,7 @@ def measure(model: str, texts: pa.StringArray, repeats: int) -> dict[str, float]
             ("copy", 1.0, lambda memory=memory: memory.copy()),
         ):
             seconds.setdefault(name, []).append(timed(work) / count / len(tokens.input_ids))
-    return {name: 1 / statistics.median(each) for name, each in seconds.items()}
+    return {name: 1 / statistics.median(times) for name, times in seconds.items()}
 
 
 def main() -> None:

@@ -75,7 +75,7 @@ def pieces(silver: list[dict[str, Any]], rng: random.Random) -> Iterator[Example
 
 
 def main_pass(silver: list[dict[str, Any]], name: Namer, rng: random.Random) -> list[Example]:
-    """Make the examples of the main pass: most of the speeches, with names replaced in two pieces of five, and templates."""
+    """Make the main examples: most pieces of the speeches, two of five with names replaced, and templates."""
     chosen = (x for x in pieces(silver, rng) if x.spans or rng.random() < 0.4)
     speeches = [replace_names(x, name, rng) if rng.random() < 0.4 else x for x in chosen]
     return [*speeches, *from_templates(TEMPLATES, 6000, name, rng)]
@@ -84,9 +84,9 @@ def main_pass(silver: list[dict[str, Any]], name: Namer, rng: random.Random) -> 
 def people_pass(silver: list[dict[str, Any]], name: Namer, rng: random.Random) -> list[Example]:
     """Make the examples of the last pass, which has more people, because the speeches name few.
 
-    A piece that names people comes four times, three of them with names replaced. Of the other pieces a quarter remains.
-    Templates follow. Names such as "Bosnia and Herzegovina" are excluded: the main pass has many of them, and the model
-    read "Kenya and Ghana" as one place.
+    A piece that names people occurs four times, three of them with names replaced. A quarter of the other pieces
+    remains. Templates follow. Names such as "Bosnia and Herzegovina" are excluded: the main pass has many of them, and
+    the model read "Kenya and Ghana" as one place.
     """
 
     def short(kind: str) -> str:

@@ -34,7 +34,7 @@ def any_of(forms: Iterable[str]) -> re.Pattern[str]:
 
 
 def consistent_labels(texts: list[str], teacher_spans: list[list[Span]]) -> dict[str, str]:
-    """Find the names whose label is clear from the whole corpus: form -> label, or "O" for a form that is mostly no name."""
+    """Find the forms whose label is clear in the corpus: form -> label. "O" marks a form that is mostly no name."""
     occurrences = Counter(t[s:e] for t, spans in zip(texts, teacher_spans, strict=True) for s, e, _ in spans)
     votes: dict[str, Counter[str]] = {form: Counter() for form, n in occurrences.items() if n >= 3}
     pattern = any_of(votes)

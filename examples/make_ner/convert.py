@@ -39,7 +39,7 @@ def distilbert_name(key: str) -> str:
 
 
 def to_distilbert(folder: Path) -> DistilBertModel:
-    """Convert the six-layer BERT of a folder to a DistilBERT that computes the expected."""
+    """Convert the six-layer BERT of a folder to a DistilBERT that computes the same."""
     bert = load_file(folder / "model.safetensors")
     dropped = ("pooler", "embeddings.token_type", "embeddings.position_ids")
     state = {distilbert_name(key): value for key, value in bert.items() if not key.startswith(dropped)}

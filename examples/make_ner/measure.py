@@ -55,7 +55,7 @@ def score(gold: Spans, predicted: Spans) -> str:
 
 
 def run(work: Path) -> None:
-    """Print F1 against gold.jsonl. If WORK has silver labels (after `silver`), also print F1 of them and against them."""
+    """Print F1 against gold.jsonl. If WORK has silver labels (after `silver`), print F1 of and against them too."""
     torch.set_num_threads(1)
     model = AutoModelForTokenClassification.from_pretrained(MODEL, dtype=torch.float32).train(False)
     tokenizer = AutoTokenizer.from_pretrained(MODEL)

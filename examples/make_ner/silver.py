@@ -21,7 +21,7 @@ def label_with_teacher(texts: list[str]) -> list[list[Span]]:
 
 
 def run(work: Path) -> None:
-    """Write the silver spans of every address to WORK/silver.jsonl. Those of held-out addresses are for evaluation only."""
+    """Write silver spans of every address to WORK/silver.jsonl. Those of held-out addresses are for evaluation only."""
     train, held_out = split_addresses(work)
     addresses = [*train, *held_out]
     texts = [a.text for a in addresses]

@@ -20,9 +20,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path.append(
-    str(Path(__file__).resolve().parent.parent / "make_ner")
-)  # the modules for addresses, names and conversion
+# the modules for addresses, names and conversion
+sys.path.append(str(Path(__file__).resolve().parent.parent / "make_ner"))
 
 
 def main() -> None:

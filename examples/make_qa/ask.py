@@ -128,7 +128,7 @@ def prepositional_wh(preposition: str, wh: str, kind: str) -> str:
 
 
 def about_names(clause: Clause, rng: random.Random) -> Iterator[Question]:
-    """Yield questions for names and numbers deep inside a phrase. WH replaces the name: "the treaty with what place"."""
+    """Yield questions for names and numbers deep inside a phrase, such as "the treaty with what place"."""
     parts = [clause.subject, *clause.rest]
     heads = {t.i for p in parts for t in [p, *(c for c in p.children if p.dep_ == "prep")]}
     for entity in clause.verb.sent.ents:

@@ -72,9 +72,8 @@ def run(work: Path) -> None:
     base = to_distilbert(MODEL_DIR)
     model = DistilBertForQuestionAnswering(base.config)
     model.distilbert.load_state_dict(base.state_dict())
-    model.distilbert.embeddings.requires_grad_(
-        False
-    )  # faster, and words without training examples keep their embeddings
+    # faster, and words without training examples keep their embeddings
+    model.distilbert.embeddings.requires_grad_(False)
     model.train(False)  # one pass needs no dropout
     rows = map(json.loads, (work / "qa-train.jsonl").open())
     encoded = [encoded_row for row in rows if (encoded_row := encode(row, tokenizer)) is not None]
