@@ -1,4 +1,4 @@
-"""The functions that users call."""
+"""The function `run` of the Python API. It adds progress and a summary to `execute`."""
 
 import json
 
@@ -12,11 +12,15 @@ from distilray.pipeline.terminal.summary import figures, query_hint, samples, su
 
 
 def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
-    """Answers every row of the job's corpus once, or continues an earlier run of the same job.
+    """Answer every row of the job's corpus once, or resume an earlier run of the same job.
 
-    Shows its progress and a summary, unless `quiet`; progress: a live view, lines, JSON lines (and no other summary) or
-    none, by itself what suits the terminal. Raises JobError, CheckpointError or BackendError before any work starts if the
-    job cannot run, IncompleteError if rows got lost; after any exception, running again resumes.
+    quiet: whether to print nothing. Otherwise it shows the progress and a summary. progress: how to show the progress.
+    auto: live on a terminal, lines elsewhere. live: a live view. lines: plain lines. json: JSON lines, which also
+    replace the summary. none: no progress. After any exception, the same call resumes the run.
+
+    Raises JobError, TaskError, CheckpointError or BackendError before any work if the job cannot run, and
+    IncompleteError if rows were lost. Raises the other errors of `execute` if a limit of the job is exceeded, or if the
+    run must stop.
     """
     console = Console(highlight=False, quiet=quiet)
     with show_progress(console, "none" if quiet else progress) as watch:

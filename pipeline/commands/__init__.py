@@ -1,1 +1,4 @@
-"""One module for each command, without output to the terminal."""
+"""The commands: one module for each, and the modules account and compute that they share. They print nothing.
+
+Other folders import the function of each command and its result, execute and RunStart of run, and OnCommit.
+"""

@@ -1,4 +1,4 @@
-"""Where the time of a run went, beside what was predicted."""
+"""The account of a run: where its time went, its forecast, and what it cost."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,18 +14,24 @@ from distilray.pipeline.planning.plan import Plan
 def account_for(
     job: Job, plan: Plan, computed: Stats, spent: TimeSpent, target: ComputeTarget | None, seconds: float
 ) -> dict[str, Any]:
-    """Where the time went, what to change, and what was predicted and happened, of what this run computed."""
-    tokenizers, writers = (
-        (target.pools.tokenize.max, import_ray_engine().WRITERS) if target and target.pools else (0, 0)
-    )
-    said = {
+    """Return the keys `timing` and `forecast` of the manifest, for what this run computed.
+
+    They hold the bottleneck, advice, and the forecast next to the actual values. computed: the sum over the units that
+    this run computed. spent: the time of its stages. target: where it computed; None if it computed nothing. seconds:
+    the time that it took to compute.
+    """
+    tokenizers, writers = 0, 0
+    if target and target.pools:
+        tokenizers, writers = target.pools.tokenize.max, import_ray_engine().WRITERS
+    timing = {
+        **asdict(spent),
         "bottleneck": bottleneck(spent),
         "advice": advice(spent, target.devices if target else 0, tokenizers, writers),
     }
-    part = (computed.rows + computed.dead_letters) / max(plan.rows + plan.dead_shards, 1)
     predicted = None
     if plan.forecast and target:
-        predicted = replace(plan.forecast.share(part), devices=target.devices).description(job.compute.price)
+        share = (computed.rows + computed.dead_letters) / max(plan.rows + plan.dead_shards, 1)
+        predicted = replace(plan.forecast.share(share), devices=target.devices).description(job.compute.price)
     device_hours = spent.occupied / HOUR
     actual = {
         "tokens": computed.tokens,
@@ -36,4 +42,4 @@ def account_for(
         "hours": seconds / HOUR,
         "cost": cost(device_hours, job.compute.price),
     }
-    return {"timing": {**asdict(spent), **said}, "forecast": {"predicted": predicted, "actual": actual}}
+    return {"timing": timing, "forecast": {"predicted": predicted, "actual": actual}}

@@ -1,4 +1,4 @@
-"""The units of a plan, computed on either engine."""
+"""The computation of the units of a plan, on either engine."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,39 +23,42 @@ from distilray.pipeline.sink.parity_check import sampled_share
 
 
 def worker_config(job: Job, plan: Plan, target: ComputeTarget) -> WorkerConfig:
-    """What the workers of either engine must know."""
-    spec = compute_spec(job.compute, plan.tokens_per_pack, target)
-    return WorkerConfig(
-        plan.read, job.tasks, replace(spec, parity=sampled_share(job.compute.parity, plan)), isolation_of(job, target)
+    """Return the configuration of the workers of either engine."""
+    spec = replace(
+        compute_spec(job.compute, plan.tokens_per_pack, target), parity=sampled_share(job.compute.parity, plan)
     )
+    return WorkerConfig(plan.read, job.tasks, spec, isolation_of(job, target))
 
 
 def compute_units(
     job: Job,
     plan: Plan,
     checked: CheckedTasks,
-    todo: Sequence[Unit],
+    units: Sequence[Unit],
     target: ComputeTarget,
     fingerprint: str,
-    done: int,
-    kind: type[Write] = Write,
+    committed: int,
+    write_type: type[Write] = Write,
 ) -> Iterator[Commit]:
-    """Answers the units and commits them by a `kind` of Write; yields each commit, which Ray's metrics have then.
+    """Answer and commit units of a plan. Yields each commit. A run on Ray counts each commit in its Prometheus metrics.
 
-    fingerprint: of the plan; done: units of it that are committed and not among those to do.
+    checked: the tasks of the job. units: the units to compute. fingerprint: the fingerprint of the plan. committed: the
+    number of units of the plan that are committed and not in `units`. write_type: the operator that commits a unit.
     """
-    work, columns = worker_config(job, plan, target), plan.read.columns
-    if any(unit.only_rows is not None for unit in todo):  # dead letters: that they fail one after another tells nothing
-        work = replace(work, isolation=replace(work.isolation, max_failed_rows=None))
-    write = kind(job.sink.uri, job.tasks, columns, checked.answers, job.sink.dead_text, job.sink.storage_options)
+    config = worker_config(job, plan, target)
+    if any(unit.only_rows is not None for unit in units):  # a retry, whose rows all failed before
+        config = replace(config, isolation=replace(config.isolation, max_failed_rows=None))
+    sink = job.sink
+    write = write_type(sink.uri, job.tasks, plan.read.columns, checked.answers, sink.dead_text, sink.storage_options)
     if target.pools is None:
-        return local.run_units(work, write, todo)
-    ray = import_ray_engine()
-    tags = {"fingerprint": fingerprint, "tasks": ",".join(task.name for task in job.tasks)}
-    meters = PrometheusMetrics(ray.metrics, tags, planned=len(plan.units), done=done)
-    return meters.metered(ray.run_units(work, write, todo, target.pools, stall_seconds(job.compute), meters.set_gauges))
+        return local.run_units(config, write, units)
+    engine = import_ray_engine()
+    job_tags = {"fingerprint": fingerprint, "tasks": ",".join(task.name for task in job.tasks)}
+    metrics = PrometheusMetrics(engine.metrics, job_tags, planned=len(plan.units), committed=committed)
+    stall = stall_seconds(job.compute)
+    return metrics.count_commits(engine.run_units(config, write, units, target.pools, stall, metrics.set_gauges))
 
 
 def actor_counts(target: ComputeTarget) -> Callable[[], Mapping[str, ActorCounts]]:
-    """Tells what the actors of each stage are at."""
+    """Return a function that returns the present counts of actors by stage. They are empty for the local engine."""
     return (lambda: dict(import_ray_engine().ActorMonitor.stages)) if target.pools else dict

@@ -1,4 +1,4 @@
-"""`distilray plan`: what a first run would do and come to."""
+"""The command `distilray plan`: the plan and the forecast of a first run, without the run."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,15 +14,18 @@ from distilray.pipeline.planning.planner import calibrate_plan, make_plan
 
 @dataclass(frozen=True)
 class DryRun:
-    """A plan that nobody has started. passes: the names of the tasks that share each pass through an encoder; pace: of one
-    device, None for a corpus without rows."""
+    """The plan of a run that was not started.
+
+    passes: the names of the tasks that share each pass through an encoder. pace: the measured throughput of one device;
+    None for a corpus without rows.
+    """
 
     plan: Plan
     passes: list[list[str]]
     pace: Throughput | None
 
     def description(self, price: float | None) -> dict[str, Any]:
-        """Plain data; price: of a device-hour."""
+        """Return the dry run as plain data. price: the price of a device-hour, or None."""
         plan = self.plan
         return {
             "shards": plan.shards,
@@ -39,11 +42,14 @@ class DryRun:
 
 
 def plan(job: Job) -> DryRun:
-    """Units from the footers, tokens from a sample, and the rate of the devices: those of the cluster that RAY_ADDRESS names,
-    or of this machine; no cluster is started, and nothing is written to the sink."""
+    """Plan a run of the job without starting it. Nothing is written to the sink, and no cluster is started.
+
+    The units come from the footers of the shards, and the tokens from a sample of the rows. The throughput is that of a
+    device of the cluster that RAY_ADDRESS names, or else of this machine.
+    """
     checked = check_tasks(job.tasks)
     corpus = survey(job.source, job.inputs)
     target = find_target(job.compute, start=False)
     plan = make_plan(job, corpus, target)
-    plan, pace = calibrate_plan(job, plan, checked.passes, target, calibrate=True)
-    return DryRun(plan, checked.tasks_by_pass, pace)
+    plan, throughput = calibrate_plan(job, plan, checked.passes, target, calibrate=True)
+    return DryRun(plan, checked.tasks_by_pass, throughput)

@@ -1,4 +1,4 @@
-"""How right a job's answers are, on a corpus that has them."""
+"""The command `distilray evaluate`: the loss and the metrics of a job's answers on a corpus with gold columns."""
 
 from collections.abc import Iterator
 from functools import reduce
@@ -19,44 +19,47 @@ from distilray.pipeline.planning.planner import make_plan
 
 
 def evaluate(job: Job) -> dict[str, Any]:
-    """Loss and metrics of every task that names its gold column, overall and by label; nothing is written.
+    """Compute the loss and the metrics of every task that names its gold column. Nothing is written.
 
-    {task name: {"corpus": {judged, without_gold, dead, unread_shards}, "loss": ..., and the task's metrics}}. Raises JobError or
-    CheckpointError if the job cannot be evaluated, MetricError for gold that does not fit its task.
+    Returns {task name: {"corpus": {judged, without_gold, dead, unread_shards}, "loss": ..., and the metrics of the
+    task, overall and by label}}. Raises JobError or CheckpointError if the job cannot be evaluated, and MetricError for
+    gold that does not fit its task.
     """
     tasks = [task for task in job.tasks if isinstance(task, EvaluatedTask) and task.gold]
     if not tasks:
-        raise JobError("no task has a gold column: say tasks.0.gold=<the column with the right answers>")
+        raise JobError("no task has a gold column: set tasks.0.gold to the column with the right answers")
     check_tasks(tasks)
-    gold = list(dict.fromkeys(task.gold or "" for task in tasks))
-    judged = job.model_copy(update={"tasks": tasks, "source": job.source.model_copy(update={"keep": gold})})
-    corpus = survey(judged.source, judged.inputs)
-    target = find_target(judged.compute)
-    plan = make_plan(judged, corpus, target)
+    gold_columns = list(dict.fromkeys(task.gold or "" for task in tasks))
+    source = job.source.model_copy(update={"keep": gold_columns})
+    evaluated_job = job.model_copy(update={"tasks": tasks, "source": source})
+    corpus = survey(evaluated_job.source, evaluated_job.inputs)
+    target = find_target(evaluated_job.compute)
+    plan = make_plan(evaluated_job, corpus, target)
     if not plan.rows:
-        raise JobError(f"no rows to judge in {', '.join(job.source.uris)}{_unread(plan)}")
-    counts: dict[str, Any] = reduce(merge, _counts(judged, plan, target), {})
-    for each in counts.values():
-        each["corpus"]["unread_shards"] = plan.dead_shards
-    return {task.name: _figures(task, counts[task.name]) for task in tasks}
+        raise JobError(f"no rows to evaluate in {', '.join(job.source.uris)}{_unreadable_shards(plan)}")
+    counts: dict[str, Any] = reduce(merge, _count_units(evaluated_job, plan, target), {})
+    for task_counts in counts.values():
+        task_counts["corpus"]["unread_shards"] = plan.dead_shards
+    return {task.name: _metrics(task, counts[task.name]) for task in tasks}
 
 
-def _unread(plan: Plan) -> str:
-    """The shards that could not be read, and why the first could not."""
+def _unreadable_shards(plan: Plan) -> str:
+    """Return how many shards could not be read, and why the first of them could not."""
     errors = [f"{unit.uri}: {unit.error[1]}" for unit in plan.units if unit.error]
     return f"; {len(errors)} shards could not be read, such as {errors[0]}" if errors else ""
 
 
-def _counts(job: Job, plan: Plan, target: ComputeTarget) -> Iterator[Counts]:
+def _count_units(job: Job, plan: Plan, target: ComputeTarget) -> Iterator[Counts]:
     units = [unit for unit in plan.units if unit.error is None]
-    work = worker_config(job, plan, target)
+    config = worker_config(job, plan, target)
     if target.pools is None:
-        return local.judge_units(work, units)
-    stream: Iterator[Counts] = import_ray_engine().judge_units(work, units, target.pools, stall_seconds(job.compute))
-    return stream
+        return local.evaluate_units(config, units)
+    engine = import_ray_engine()
+    counts: Iterator[Counts] = engine.evaluate_units(config, units, target.pools, stall_seconds(job.compute))
+    return counts
 
 
-def _figures(task: EvaluatedTask, counts: dict[str, Any]) -> dict[str, Any]:
+def _metrics(task: EvaluatedTask, counts: dict[str, Any]) -> dict[str, Any]:
     if not counts["corpus"]["judged"]:
-        raise JobError(f"{task.name}: no row could be judged: {counts['corpus']}")
+        raise JobError(f"{task.name}: expected a row with gold that is not a dead letter, got {counts['corpus']}")
     return {"corpus": counts["corpus"], **task.figures(counts["figures"])}

@@ -1,4 +1,4 @@
-"""`distilray preview`: the first rows of a corpus answered here and now, and nothing written."""
+"""The command `distilray preview`: answers of the first rows of a corpus, computed in this process and not written."""
 
 import time
 from collections.abc import Iterator
@@ -21,16 +21,19 @@ from distilray.pipeline.planning.checked_tasks import check_tasks
 from distilray.pipeline.planning.compute_target import find_target
 from distilray.pipeline.planning.plan import Plan
 from distilray.pipeline.planning.planner import make_plan
-from distilray.pipeline.render.answers import Document, documents
+from distilray.pipeline.render.answers import Document, render_documents
 from distilray.pipeline.sink.dead_letters import DeadLetter, dead_letters_of
 
-_SHARDS = 16  # whose footers are read
+_MAX_SHARDS = 16  # a preview reads the footers of so many shards
 
 
 @dataclass(frozen=True)
 class Preview:
-    """The first rows of a corpus, answered or dead. asked: rows that were wanted; shards: that were looked at;
-    tokens: of the texts; seconds: with the loading of models."""
+    """The first rows of a corpus, as answers or dead letters.
+
+    asked: the number of rows to preview. shards: the number of shards that were read. tokens: the tokens of the texts.
+    seconds: the time that the preview took, with the loading of models.
+    """
 
     job: Job
     documents: list[Document]
@@ -43,60 +46,63 @@ class Preview:
 
     @property
     def scope(self) -> str:
-        """Which rows these are."""
+        """The rows of this preview in words."""
         rows = len(self.documents) + len(self.dead)
         if rows == self.asked:
             return f"The first {rows:,} rows"
-        if self.shards < _SHARDS:
+        if self.shards < _MAX_SHARDS:
             return f"All {rows:,} rows"
         return f"The {rows:,} rows of the first {self.shards} shards, which have no more"
 
 
 def preview(job: Job, rows: int = 20) -> Preview:
-    """Answers the first `rows` rows of the job's corpus in this process, on a GPU if there is one, and writes nothing.
+    """Answer the first `rows` rows of the job's corpus in this process, on a GPU if there is one. Nothing is written.
 
-    Raises what a run of the job raises before it starts, and JobError if no row is asked for or found.
+    Raises JobError if `rows` is less than 1 or the corpus has no rows, and all errors that a run raises before it
+    starts.
     """
     if rows < 1:
         raise JobError(f"--rows: expected 1 or more, got {rows}")
-    begun = time.monotonic()
+    started = time.monotonic()
     check_tasks(job.tasks)
-    here = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local", "parity": None})})
-    target = find_target(here.compute)
-    plan = make_plan(here, survey(job.source, job.inputs, _SHARDS), target)
-    work = worker_config(here, plan, target)
-    isolation = replace(work.isolation, run=f"{work.isolation.run}-preview")  # the marks of the run are for the run
-    read = _first(plan, rows)
-    predict = PredictUnit(job.tasks, work.compute, isolation)
+    local_job = job.model_copy(update={"compute": job.compute.model_copy(update={"engine": "local", "parity": None})})
+    target = find_target(local_job.compute)
+    plan = make_plan(local_job, survey(job.source, job.inputs, _MAX_SHARDS), target)
+    config = worker_config(local_job, plan, target)
+    # a preview must neither read nor leave marks of the job's runs
+    isolation = replace(config.isolation, run=f"{config.isolation.run}-preview")
+    read = _first_rows(plan, rows)
+    predict = PredictUnit(job.tasks, config.compute, isolation)
     answered = predict(TokenizeUnit(job.tasks, isolation)(read))
     alive = pc.is_null(answered[s.DEAD_REASON])
     return Preview(
         job,
-        list(documents(answered.filter(alive), read.filter(alive), job.tasks)),
-        _dead(answered.filter(pc.invert(alive)), read.filter(pc.invert(alive))),
+        list(render_documents(answered.filter(alive), read.filter(alive), job.tasks)),
+        _dead_letters(answered.filter(pc.invert(alive)), read.filter(pc.invert(alive))),
         rows,
         plan.shards,
         pc.sum(answered[s.TOKENS]).as_py() or 0,
-        time.monotonic() - begun,
+        time.monotonic() - started,
         predict.backend,
     )
 
 
-def _first(plan: Plan, rows: int) -> pa.Table:
-    """The first rows of a corpus. Raises JobError if there are none, or if they cannot be read, StoreError, ShardError."""
-    tables = list(_heads(plan, rows))
+def _first_rows(plan: Plan, rows: int) -> pa.Table:
+    """Read the first rows of a corpus. Raises JobError if there are none, and StoreError, ShardError or JobError if
+    they cannot be read."""
+    tables = list(_read_parts(plan, rows))
     if not sum(table.num_rows for table in tables):
-        if plan.shards < _SHARDS:
+        if plan.shards < _MAX_SHARDS:
             raise JobError("the corpus has no rows to preview")
         raise JobError(
-            f"the first {plan.shards} shards of the corpus have no rows to preview, and a preview looks at no more: "
-            "name one that has some, --set source.uri=..."
+            f"the first {plan.shards} shards of the corpus have no rows to preview, and a preview reads no more: "
+            "choose a shard that has rows, --set source.uri=..."
         )
     return pa.concat_tables(tables).combine_chunks()
 
 
-def _heads(plan: Plan, rows: int) -> Iterator[pa.Table]:
-    """Row group by row group."""
+def _read_parts(plan: Plan, rows: int) -> Iterator[pa.Table]:
+    """Yield the first rows, one row group at a time."""
     for unit in plan.units:
         try:
             for part in [unit] if unit.error else plan.read.parts(unit):
@@ -111,7 +117,7 @@ def _heads(plan: Plan, rows: int) -> Iterator[pa.Table]:
             raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
 
 
-def _dead(answered: pa.Table, read: pa.Table) -> list[DeadLetter]:
-    """Rows without an answer, with their texts if they have one."""
-    said = [answered[name] for name in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
-    return dead_letters_of(pa.table([*said, read[s.TEXT]], schema=s.DEAD))
+def _dead_letters(answered: pa.Table, read: pa.Table) -> list[DeadLetter]:
+    """Return the rows without an answer as dead letters, with their texts."""
+    columns = [answered[name] for name in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
+    return dead_letters_of(pa.table([*columns, read[s.TEXT]], schema=s.DEAD))

@@ -1,4 +1,4 @@
-"""Dead letters tried again: the rows of committed units that have no answer yet, and no others."""
+"""The command `distilray retry`: another attempt at the dead letters of committed units, and at no other rows."""
 
 import io
 import json
@@ -30,13 +30,18 @@ from distilray.pipeline.sink.reconcile import UnitCounts
 from distilray.pipeline.sink.versions import versions_summary, warn_of_other_versions
 
 _SETTABLE = r"compute\.|max_dead$|(source|sink|tasks\.\d+)\.storage_options\b"
+_SETTABLE_TEXT = "keys of compute and of storage_options, and max_dead"
 _READERS = 8
 
 
 @dataclass(frozen=True)
 class Retried:
-    """before, after: dead letters by reason, of all committed units; tried, units: rows that were tried again, and their
-    units; answered: of them; shards: dead as a whole, which no retry can mend."""
+    """The result of a retry.
+
+    before, after: the dead letters of all committed units by reason. tried: the number of rows that were retried.
+    units: the number of their units. answered: how many of these rows have an answer now. shards: the number of shards
+    that are dead as a whole. A retry does not read them.
+    """
 
     before: Mapping[str, int]
     after: Mapping[str, int]
@@ -53,91 +58,92 @@ def retry(
     on_unit: OnCommit | None = None,
     on_end: Callable[[Retried], None] | None = None,
 ) -> Retried:
-    """Answers the dead letters of the output at `uri` again, with the job that is stored there.
+    """Retry the dead letters of the output at `uri`, with the job that is stored in the output.
 
-    overrides: keys of compute or of storage_options, as `a.b=value`. on_start is called if there are any, on_unit with what
-    became of those of each unit, on_end with the result before rows are counted. What still dies stays a dead letter. Raises
-    as `execute` does: JobError, CheckpointError or BackendError before anything is changed (a GPU's is told by its workers),
-    IncompleteError if units are missing, FencedError if another run has taken over.
+    overrides: keys of compute and of storage_options, and max_dead, each as `a.b=value`. on_start: called once if there
+    are dead letters to retry. on_unit: called with the retried rows of each unit. on_end: called with the result,
+    before the rows are counted. A row that fails again stays a dead letter.
+
+    Raises JobError, TaskError, CheckpointError or BackendError before anything is changed. The workers check what needs
+    a GPU, so that this BackendError comes later. Raises IncompleteError if units are missing, FencedError if another
+    run has taken over, and the other errors of `execute`.
     """
     output = open_output(parse_sink(uri, overrides))
     stored = output.require_plan()
-    said = output.job_description(stored)
-    said = {**said, "sink": {**said["sink"], "uri": uri}}
+    description = output.job_description(stored)
+    description = {**description, "sink": {**description["sink"], "uri": uri}}
     where = f"the job of {uri}"
-    job = parse_job(
-        override_keys(_copied(said), overrides, _SETTABLE, "keys of compute and of storage_options, and max_dead"), where
-    )
+    job = parse_job(override_keys(_deep_copy(description), overrides, _SETTABLE, _SETTABLE_TEXT), where)
     checked = check_tasks(job.tasks)
-    fingerprint = parse_job(said, where).fingerprint(checked.digests)
+    fingerprint = parse_job(description, where).fingerprint(checked.digests)
     plan = output.load_plan(job, fingerprint)
     if plan is None:
-        raise JobError(f"the plan in {uri} is gone")
+        raise JobError(f"the plan in {uri} was removed while the retry started: restore a copy of it")
     fence = take_over(output.fs, output.root)
     sizes = output.committed()
     committed = [unit for unit in plan.units if unit.name in sizes]
-    found = output.reconcile_dead_letters(committed, sizes)
-    todo = _dead_rows(output, committed, found)
-    former = output.last_manifest()
-    tried = sum(len(unit.only_rows or ()) for unit in todo)
-    dead, answered = Counter(found.stats.dead), 0
-    if todo:
-        check_shards(plan.read, todo)
+    counts = output.reconcile_dead_letters(committed, sizes)
+    units = _units_to_retry(output, committed, counts)
+    last_manifest = output.last_manifest()
+    tried = sum(len(unit.only_rows or ()) for unit in units)
+    dead, answered = Counter(counts.stats.dead), 0
+    if units:
+        check_shards(plan.read, units)
         target = find_target(job.compute, plan.forecast)
         check_backend(job, target)
         output.remove_success()
         warn_of_other_versions(fence.other_versions)
-        dead.subtract(_reasons(todo, found))
+        dead.subtract(_dead_reasons(units, counts))
         if on_start:
-            on_start(RunStart(tried, len(todo), Stats(), actor_counts(target)))
-        done = len(committed) - len(todo)
-        for commit in compute_units(
-            job, drop_foreign_calibration(plan, target), checked, todo, target, fingerprint, done, MergeRetried
-        ):
+            on_start(RunStart(tried, len(units), Stats(), actor_counts(target)))
+        others = len(committed) - len(units)
+        usable_plan = drop_foreign_calibration(plan, target)
+        for commit in compute_units(job, usable_plan, checked, units, target, fingerprint, others, MergeRetried):
             fence.check()
             dead.update(commit.stats.dead)
             answered += commit.stats.rows
             if on_unit:
                 on_unit(commit)
-    shards = sum(unit.error is not None for unit in committed)
-    result = Retried(found.stats.dead, +dead, tried, len(todo), answered, shards)
+    dead_shards = sum(unit.error is not None for unit in committed)
+    result = Retried(counts.stats.dead, +dead, tried, len(units), answered, dead_shards)
     if on_end:
         on_end(result)
     fence.check(now=True)
-    if todo or output.manifest() is None:
-        about: dict[str, Any] = {
+    if units or output.manifest() is None:
+        new_description: dict[str, Any] = {
             "fingerprint": fingerprint,
             "job": {**output.job_description(stored), "max_dead": job.max_dead},
             **versions_summary(fence.other_versions),
         }
-        about |= {"passes": checked.tasks_by_pass, "retried": {"rows": tried, "answered": answered}}
-        about |= {name: value for name, value in former.items() if name in ("timing", "forecast")}
-        output.finish(plan, about, partial(fence.check, now=True), job.compute.parity, job.max_dead)
+        new_description |= {"passes": checked.tasks_by_pass, "retried": {"rows": tried, "answered": answered}}
+        new_description |= {name: value for name, value in last_manifest.items() if name in ("timing", "forecast")}
+        output.finish(plan, new_description, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return result
 
 
-def _copied(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what it shares, so that overrides stay in the copy."""
-    copied: dict[str, Any] = json.loads(json.dumps(said))
-    return copied
+def _deep_copy(description: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy plain data completely, so that overrides change only the copy."""
+    copy: dict[str, Any] = json.loads(json.dumps(description))
+    return copy
 
 
-def _dead_rows(output: Output, units: Sequence[Unit], found: UnitCounts) -> list[Unit]:
-    """The units that have dead letters with a row number, each with these picked."""
-    dead = [unit for unit in units if unit.name in found.dead and found.dead[unit.name].stats.dead and not unit.error]
+def _units_to_retry(output: Output, units: Sequence[Unit], counts: UnitCounts) -> list[Unit]:
+    """Return the units that have dead letters, each restricted to these rows. Dead shards are left out."""
+    dead = [unit for unit in units if unit.name in counts.dead and counts.dead[unit.name].stats.dead and not unit.error]
     with ThreadPoolExecutor(_READERS) as pool:
-        return list(pool.map(lambda unit: _picked(output, unit), dead))
+        return list(pool.map(lambda unit: _only_dead_rows(output, unit), dead))
 
 
-def _picked(output: Output, unit: Unit) -> Unit:
+def _only_dead_rows(output: Output, unit: Unit) -> Unit:
+    """Return the unit restricted to the rows of its dead letters."""
     data = output.fs.cat_file(f"{output.root}/dead/{unit.name}.parquet")
     rows = pq.read_table(io.BytesIO(data), columns=[s.ROW])[s.ROW].to_pylist()
     return replace(unit, only_rows=tuple(sorted(rows)))
 
 
-def _reasons(units: Sequence[Unit], found: UnitCounts) -> Counter[str]:
-    """Why the units' rows were dead."""
+def _dead_reasons(units: Sequence[Unit], counts: UnitCounts) -> Counter[str]:
+    """Sum up the dead letters of the units by reason."""
     reasons: Counter[str] = Counter()
     for unit in units:
-        reasons.update(found.dead[unit.name].stats.dead)
+        reasons.update(counts.dead[unit.name].stats.dead)
     return reasons

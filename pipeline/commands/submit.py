@@ -1,4 +1,4 @@
-"""Submit a job to a Ray cluster that is reached over HTTP."""
+"""The command `distilray submit`: the submission of a job to a Ray cluster over HTTP."""
 
 import os
 from collections.abc import Iterator
@@ -11,18 +11,18 @@ from distilray.deploy.submission import Started, prepare, start
 from distilray.pipeline.job.job import Job
 
 _ADDRESS = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-_PATIENCE = 60.0  # seconds that an unreachable cluster is waited for
+_PATIENCE = 60.0  # seconds to wait for an unreachable cluster
 
 
 def submit(job: Job, cluster: Cluster, submission_id: str | None = None) -> Started:
-    """Submit a job, or attach to it if it runs on the cluster already. Raises SubmitError or UnreachableError."""
+    """Submit a job, or attach to it if it already runs on the cluster. Raises SubmitError or UnreachableError."""
     return start(cluster, prepare(job_data(job), submission_id=submission_id))
 
 
 def job_data(job: Job) -> dict[str, Any]:
-    """Return a job as plain data that gives the same job again.
+    """Return a job as plain data that parses to the same job.
 
-    Its paths are absolute. Storage options are included. Only `gold` is left out, because a run does not read it.
+    All paths are absolute, and storage options are included. `gold` is left out, because a run does not read it.
     """
     data = job.description()
     data["source"]["storage_options"] = job.source.storage_options
@@ -35,12 +35,14 @@ def job_data(job: Job) -> dict[str, Any]:
 def find_cluster(address: str | None, verify: str, patience: float = _PATIENCE) -> Cluster:
     """Return the cluster at `address`, or else at the HTTP address in the environment.
 
-    verify: true, false, or a file of certificate authorities. patience: seconds that an unreachable cluster is waited for.
+    verify: true, false, or a file of certificate authorities. patience: the seconds to wait for an unreachable cluster.
     Raises SubmitError if no address is given, or if the token cannot be read.
     """
     address = address or next(_addresses_in_environment(), None)
     if not address:
-        raise SubmitError(f"which cluster? expected --address http://HEAD:8265, or the like in {' or '.join(_ADDRESS)}")
+        raise SubmitError(
+            f"no cluster is given: expected --address http://HEAD:8265, or such an address in {' or '.join(_ADDRESS)}"
+        )
     return Cluster(address, _token(), {"true": True, "false": False}.get(verify, verify), patience)
 
 
@@ -51,13 +53,15 @@ def _addresses_in_environment() -> Iterator[str]:
 
 
 def _token() -> str | None:
-    """Return the token from where Ray's own clients look for it; the last place is where Ray puts a token that it makes."""
+    """Return the token from the places that Ray's own clients read. Ray writes a token that it makes to the last
+    place."""
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
-    given, made = os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray/auth_token"
-    if not given and not made.exists():
+    configured, default = os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray/auth_token"
+    if not configured and not default.exists():
         return None
+    path = Path(configured or default)
     try:
-        return Path(given or made).read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SubmitError(f"the token in {given or made}: {type(error).__name__}") from None
+        raise SubmitError(f"cannot read the token in {path}: {type(error).__name__}") from None

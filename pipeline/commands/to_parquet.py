@@ -1,4 +1,7 @@
-"""Files of other formats to Parquet shards: one for each file, and row n of the one is row n of the other."""
+"""The command `distilray to-parquet`: the conversion of files of other formats to Parquet shards.
+
+Each file becomes one shard, and row n of the file is row n of the shard.
+"""
 
 import json
 import os
@@ -24,16 +27,16 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Sink, Source
 from distilray.pipeline.sink.output import open_output
 
-_ABOUT = b"distilray.converted"  # in the footer of a shard: of what it was made
-_GROUP_BYTES, _GROUP_ROWS = 2**25, 2**16  # of a row group, about
-_AHEAD = 2**24  # bytes that are read at a time
-_SHOWN = 5  # shards that an error names
-_STATE = "state.json"  # of a folder that `save_to_disk` of Hugging Face datasets wrote
+_ORIGIN = b"distilray.converted"  # the key in a shard's footer that names the file it was made from
+_GROUP_BYTES, _GROUP_ROWS = 2**25, 2**16  # about the size of a row group
+_READAHEAD_BYTES = 2**24
+_SHARDS_SHOWN = 5  # in an error
+_DATASET_STATE = "state.json"  # in a folder that `save_to_disk` of Hugging Face datasets wrote
 
 
 @dataclass(frozen=True)
 class Converted:
-    """What lies in the sink now. new: files that this call converted."""
+    """The shards in the sink after a conversion. new: the number of files that this call converted."""
 
     files: int
     rows: int
@@ -41,8 +44,8 @@ class Converted:
 
 
 @dataclass(frozen=True)
-class _Made:
-    """A shard. nulls: by column."""
+class _ConvertedShard:
+    """A converted shard. nulls: the number of nulls by column. new: whether this call made it."""
 
     rows: int
     nulls: Mapping[str, int]
@@ -50,63 +53,65 @@ class _Made:
 
 
 def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: str | None = None) -> Converted:
-    """Writes the shard NAME.parquet for each file NAME, in the same folders; one that is there already is kept.
+    """Convert each file NAME of the source to the shard NAME.parquet in the sink, in the same folders.
 
-    columns: what JSON lines and CSV hold, as NAME or NAME:TYPE; others are left out. kind: jsonl, csv, text or arrow; None: as
-    the files' names say. Raises JobError for a file that cannot be converted, naming the row that a bad line comes after,
-    for a shard that was made of something else or of no file of the source, for a sink that cannot be written, and if a column
-    has no value at all; StoreError.
+    A shard that already exists is kept. columns: the columns of JSON lines and CSV to convert, as NAME or NAME:TYPE;
+    others are left out. kind: jsonl, csv, text or arrow; None: found by the names of the files.
+
+    Raises JobError for a file that cannot be converted (with the number of the last row before the bad line), for a
+    shard that was made from another file or in another way, for a shard without a file in the source, for a sink that
+    cannot be written, and for a column without any value. Raises StoreError if the store fails.
     """
-    fs, base, files = _found(source, kind)
-    kind = kind or _kind_of(files)
+    fs, base, files = _list_source(source, kind)
+    kind = kind or _format_of(files)
     if (kind in DECLARED) != bool(columns):
-        needs = "name them (--columns text year:int64)" if kind in DECLARED else "name none, its files tell them"
-        raise JobError(f"the columns of {kind}: {needs}")
+        advice = (
+            "name them (--columns text year:int64)" if kind in DECLARED else "name none, because the files have them"
+        )
+        raise JobError(f"the columns of {kind}: {advice}")
     schema = parse_columns(columns)
     out = open_output(sink)
     targets = {path: f"{out.root}/{path.removeprefix(base).lstrip('/')}.parquet" for path in files}
-    there = _there(out.fs, out.root)
-    _check_others(there.keys() - set(targets.values()), source, sink)
+    existing = _read_origins(out.fs, out.root)
+    _check_all_have_files(existing.keys() - set(targets.values()), source, sink)
 
-    def make(path: str) -> _Made:
+    def convert(path: str) -> _ConvertedShard:
         file, target = files[path], targets[path]
-        of = {"uri": file.uri, "version": file.version, "format": kind, "columns": list(columns)}
-        if (said := there.get(target)) is not None:
-            if said["of"] != of:
-                raise JobError(f"{target} was made of {said['of']}, expected {of}: choose another folder")
-            return _Made(said["rows"], said["nulls"], new=False)
-        made: list[_Made] = []
+        origin = {"uri": file.uri, "version": file.version, "format": kind, "columns": list(columns)}
+        if (footer := existing.get(target)) is not None:
+            if footer["of"] != origin:
+                raise JobError(f"{target} was made from {footer['of']}, expected {origin}: choose another folder")
+            return _ConvertedShard(footer["rows"], footer["nulls"], new=False)
+        shards: list[_ConvertedShard] = []
         try:
-            with fs.open(path, "rb", cache_type="readahead", block_size=_AHEAD) as raw:
+            with fs.open(path, "rb", cache_type="readahead", block_size=_READAHEAD_BYTES) as raw:
                 batches = _read(WatchedFile(raw, file.size, file.uri), file, kind, schema)
-                write_streamed(out.fs, target, partial(_write, batches, of, made))
+                write_streamed(out.fs, target, partial(_write, batches, origin, shards))
         except (JobError, StoreError):
             raise
         except Exception as error:  # every store has its own exceptions, and Parquet does not have all of Arrow's types
             raise JobError(f"cannot convert {file.uri} to {target}: {explain(error)}") from error
-        return made[0]
+        return shards[0]
 
-    made = list(_all(make, list(files)))
-    rows = sum(each.rows for each in made)
-    if empty := [name for name in schema.names if rows and sum(each.nulls[name] for each in made) == rows]:
-        raise JobError(
-            f"column {', '.join(empty)} has no value in any of {rows} rows: is it called so in {source.uri}?"
-        )
-    return Converted(len(made), rows, sum(each.new for each in made))
+    shards = list(_map_in_threads(convert, list(files)))
+    rows = sum(shard.rows for shard in shards)
+    if empty := [name for name in schema.names if rows and sum(shard.nulls[name] for shard in shards) == rows]:
+        raise JobError(f"column {', '.join(empty)} has no value in any of {rows} rows: check its name in {source.uri}")
+    return Converted(len(shards), rows, sum(shard.new for shard in shards))
 
 
-def _all(make: Callable[[str], _Made], paths: Sequence[str]) -> Iterator[_Made]:
+def _map_in_threads(convert: Callable[[str], _ConvertedShard], paths: Sequence[str]) -> Iterator[_ConvertedShard]:
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
-        yield from pool.map(make, paths)
+        yield from pool.map(convert, paths)
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _found(source: Source, kind: str | None) -> tuple[Any, str, dict[str, Shard]]:
-    """The file system, the folder that the shards' names are relative to, and the files by their path."""
+def _list_source(source: Source, kind: str | None) -> tuple[Any, str, dict[str, Shard]]:
+    """Return the file system, the folder that the names of shards are relative to, and the files by path."""
     if not isinstance(source.uri, str):
-        raise JobError("expected one folder, glob or file: convert each of several to a folder of its own")
+        raise JobError("expected one folder, glob or file, got several: convert each to its own folder")
     if kind is not None and kind not in ENDINGS:
         raise JobError(f"expected one of the formats {', '.join(ENDINGS)}, got {kind}")
     plain = ENDINGS[kind] if kind else tuple(ending for endings in ENDINGS.values() for ending in endings)
@@ -114,54 +119,59 @@ def _found(source: Source, kind: str | None) -> tuple[Any, str, dict[str, Shard]
     path = open_store(source.uri, source.storage_options)[1]
     if path in files:
         return fs, os.path.dirname(path), files
-    files = _of_datasets(fs, files)
+    files = _without_other_files_of_datasets(fs, files)
     if not files:
         raise JobError(f"no files that end in {', '.join(plain)} in {source.uri}")
     return fs, fixed_part(path) if any(mark in path for mark in "*?[") else path, files
 
 
-def _of_datasets(fs: Any, files: dict[str, Shard]) -> dict[str, Shard]:
-    """The files without those that lie in a folder of Hugging Face datasets and are none of its data, such as caches."""
+def _without_other_files_of_datasets(fs: Any, files: dict[str, Shard]) -> dict[str, Shard]:
+    """Leave out files in folders of Hugging Face datasets that are not data of the dataset, such as caches."""
     for folder in sorted({os.path.dirname(path) for path in files}):
-        if not fs.exists(f"{folder}/{_STATE}"):
+        state_path = f"{folder}/{_DATASET_STATE}"
+        if not fs.exists(state_path):
             continue
         try:
-            state = json.loads(fs.cat_file(f"{folder}/{_STATE}"))
-            data = {f"{folder}/{each['filename']}" for each in state["_data_files"]}
+            state = json.loads(fs.cat_file(state_path))
+            data = {f"{folder}/{file['filename']}" for file in state["_data_files"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise JobError(f"{folder}/{_STATE} is not that of a saved dataset: {explain(error)}") from error
+            raise JobError(f"{state_path} is not the state of a saved dataset: {explain(error)}") from error
         if state.get("_indices_data_files"):
-            raise JobError(f"{folder} is a selection of rows of others: call flatten_indices() before save_to_disk")
+            raise JobError(
+                f"{folder} is a selection of rows of another dataset: call flatten_indices() before save_to_disk"
+            )
         if missing := [path for path in sorted(data - files.keys()) if not fs.exists(path)]:
-            raise JobError(f"{folder}/{_STATE} names files that are not there: {', '.join(missing)}")
+            raise JobError(f"{state_path} names files that do not exist: {', '.join(missing)}")
         files = {path: file for path, file in files.items() if os.path.dirname(path) != folder or path in data}
     return files
 
 
-def _there(fs: Any, root: str) -> dict[str, dict[str, Any]]:
-    """What the shards that are there say of themselves. Raises JobError for one that was not made here."""
+def _read_origins(fs: Any, root: str) -> dict[str, dict[str, Any]]:
+    """Read the origin of each shard in the sink, by path. Raises JobError for a shard that was not converted here."""
     infos: Mapping[str, Any] = fs.find(root, detail=True)
-    found = {path: info["size"] for path, info in infos.items() if path.endswith(".parquet")}
-    said = {}
-    for path, footer in zip(found, read_footers(fs, list(found.items())), strict=True):
-        about = None if isinstance(footer, Exception) else (footer.metadata or {}).get(_ABOUT)
-        if about is None:
-            raise JobError(f"{path} was not made here: choose a folder of its own")
-        said[path] = json.loads(about)
-    return said
+    sizes = {path: info["size"] for path, info in infos.items() if path.endswith(".parquet")}
+    origins = {}
+    for path, footer in zip(sizes, read_footers(fs, list(sizes.items())), strict=True):
+        origin = None if isinstance(footer, Exception) else (footer.metadata or {}).get(_ORIGIN)
+        if origin is None:
+            raise JobError(f"{path} was not made by distilray to-parquet: choose an empty folder")
+        origins[path] = json.loads(origin)
+    return origins
 
 
-def _check_others(others: Collection[str], source: Source, sink: Sink) -> None:
-    """Raises JobError for shards that no file of the source has: a job would read them, too."""
+def _check_all_have_files(others: Collection[str], source: Source, sink: Sink) -> None:
+    """Raise JobError if there are `others`: shards without a file in the source. A job would read them too."""
     if others:
-        more = f" and {len(others) - _SHOWN:,} more" if len(others) > _SHOWN else ""
+        more = f" and {len(others) - _SHARDS_SHOWN:,} more" if len(others) > _SHARDS_SHOWN else ""
         raise JobError(
-            f"{sink.uri} has shards of files that are not in {source.uri}: {', '.join(sorted(others)[:_SHOWN])}{more}: "
-            "remove them if their files are gone, or choose another folder"
+            f"{sink.uri} has shards of files that are not in {source.uri}: "
+            f"{', '.join(sorted(others)[:_SHARDS_SHOWN])}{more}: "
+            "remove these shards if their files are gone, or choose another folder"
         )
 
 
 def _read(watched: WatchedFile, file: Shard, kind: str, schema: pa.Schema) -> Batches:
+    """Read a file in batches. Raises JobError for a file that is not valid, with the rows before the error."""
     rows = 0
     try:
         for batch in read_batches(watched, file.uri, kind, schema):
@@ -173,40 +183,45 @@ def _read(watched: WatchedFile, file: Shard, kind: str, schema: pa.Schema) -> Ba
         raise JobError(f"{file.uri}: after row {rows}: {explain(error)}") from error
 
 
-def _write(batches: Batches, of: Mapping[str, Any], made: list[_Made], file: BinaryIO) -> None:
+def _write(batches: Batches, origin: Mapping[str, Any], shards: list[_ConvertedShard], file: BinaryIO) -> None:
+    """Write a shard, and append its description to `shards`."""
     first = next(batches)
     rows, nulls = 0, dict.fromkeys(first.schema.names, 0)
     with pq.ParquetWriter(file, first.schema, compression="zstd", write_page_checksum=True) as writer:
-        for table in _groups(first, batches):
+        for table in _row_groups(first, batches):
             writer.write_table(table, row_group_size=_GROUP_ROWS)
             rows += table.num_rows
             nulls = {name: count + table[name].null_count for name, count in nulls.items()}
-        writer.add_key_value_metadata({_ABOUT: json.dumps({"of": of, "rows": rows, "nulls": nulls})})
-    made.append(_Made(rows, nulls))
+        writer.add_key_value_metadata({_ORIGIN: json.dumps({"of": origin, "rows": rows, "nulls": nulls})})
+    shards.append(_ConvertedShard(rows, nulls))
 
 
-def _groups(first: pa.RecordBatch, batches: Batches) -> Iterator[pa.Table]:
-    """The rows in tables of about the bytes of a row group, or of one batch that has more."""
-    held, size = [first], first.nbytes
+def _row_groups(first: pa.RecordBatch, batches: Batches) -> Iterator[pa.Table]:
+    """Join batches to tables of about the bytes of a row group. A larger batch makes a larger table."""
+    pending, size = [first], first.nbytes
     for batch in batches:
-        held.append(batch)
+        pending.append(batch)
         size += batch.nbytes
         if size >= _GROUP_BYTES:
-            yield pa.Table.from_batches(held)
-            held, size = [], 0
-    if held:
-        yield pa.Table.from_batches(held)
+            yield pa.Table.from_batches(pending)
+            pending, size = [], 0
+    if pending:
+        yield pa.Table.from_batches(pending)
 
 
-def _kind_of(paths: Iterable[str]) -> str:
-    """What the names say. Raises JobError if they say nothing, or several things."""
-    kinds: dict[str | None, str] = {}
+def _format_of(paths: Iterable[str]) -> str:
+    """Return the format that the names of the files end in. Raises JobError if they have no known ending, or
+    several."""
+    examples: dict[str | None, str] = {}  # format -> a path
     for path in paths:
         name = path
         for packed in COMPRESSED:
             name = name.removesuffix(packed)
-        kinds.setdefault(next((kind for kind, endings in ENDINGS.items() if name.endswith(endings)), None), path)
-    kind, *others = kinds
+        examples.setdefault(next((kind for kind, endings in ENDINGS.items() if name.endswith(endings)), None), path)
+    kind, *others = examples
     if kind is None or others:
-        raise JobError(f"of which format are {', '.join(kinds.values())}? say one of {', '.join(ENDINGS)}")
+        raise JobError(
+            f"expected files of one format, got {', '.join(examples.values())}: "
+            f"set the format to one of {', '.join(ENDINGS)}"
+        )
     return kind

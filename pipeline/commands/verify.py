@@ -1,4 +1,7 @@
-"""Whether an output is what its plan says, from the output alone: every object read, every row's address checked."""
+"""The command `distilray verify`: a check of an output against its plan.
+
+It needs only the output. It reads every object, and checks the address of every row.
+"""
 
 import io
 import json
@@ -29,17 +32,21 @@ from distilray.pipeline.sink.reconcile import (
     missing_dead_letters,
 )
 
-SHOWN = 20
-_AT_ONCE = {"local": 2, "remote": 8}  # units: each held whole, with the one decoded row group of it
-_AHEAD = 64  # units whose findings may wait for those of an earlier one
-_MOVED = "the output changed while it was read: a run or a retry is at work; verify again when it has ended"
-_OURS = re.compile(rf"(data|dead)/[^/.][^/]*\.parquet|{PLAN}|{MANIFEST}|{SUCCESS}|_runs/[^/.][^/]*")
+SHOWN = 20  # problems; more are only counted
+_READERS = {"local": 2, "remote": 8}  # units read at one time: each needs the memory for its objects and a row group
+_BATCH_UNITS = 64  # the results of so many units may wait for those of an earlier unit
+_CHANGED = "the output changed while it was read: a run or a retry is writing to it; verify again after it has ended"
+_FILES = re.compile(rf"(data|dead)/[^/.][^/]*\.parquet|{PLAN}|{MANIFEST}|{SUCCESS}|_runs/[^/.][^/]*")  # of an output
 
 
 @dataclass
 class Verdict:
-    """What was found. problems: the first 20, each with what to do; more: how many others there are; checksums: whether the
-    pages of all columns were read, and not only those of the addresses."""
+    """The result of a verification.
+
+    planned: the rows of the plan. rows, dead_letters, bytes: what the objects contain. checksums: whether the pages of
+    all columns were read, and not only those of the addresses. problems: the first 20 problems, each with what to do.
+    more: the number of the other problems.
+    """
 
     units: int = 0
     planned: int = 0
@@ -52,141 +59,157 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
+        """Whether there are no problems."""
         return not self.problems
 
     def add(self, problem: str) -> None:
-        """Kept, or counted."""
+        """Add a problem. After the first 20, only count it."""
         if len(self.problems) < SHOWN:
             self.problems.append(problem)
         else:
             self.more += 1
 
     def description(self) -> dict[str, Any]:
-        """As plain data."""
+        """Return the verdict as plain data."""
         return {"ok": self.ok, **asdict(self)}
 
 
 def verify(uri: str, overrides: Sequence[str] = (), *, checksums: bool = True) -> Verdict:
-    """Checks the output at `uri` against the plan in it.
+    """Check the output at `uri` against its plan.
 
-    overrides: such as sink.storage_options.key=...; checksums: decode every column, and so check every page's sum; else only the columns of addresses. Raises JobError if the
-    sink cannot be reached or holds no plan, StoreError if the store fails.
+    overrides: storage options, such as sink.storage_options.key=... checksums: whether to decode all columns, which
+    checks the checksums of all pages. Otherwise only the columns of the addresses are decoded. Raises JobError if the
+    sink cannot be reached or holds no plan, and StoreError if the store fails.
     """
     override_keys({"sink": {}}, overrides, r"sink\.storage_options\b", "keys of sink.storage_options")
     output = open_output(parse_sink(uri, overrides))
-    before, verdict = _state(output), Verdict(checksums=checksums)
+    before, verdict = _snapshot(output), Verdict(checksums=checksums)
     try:
         _check(output, verdict)
     except (StoreError, FileNotFoundError):
-        if _state(output) == before:
+        if _snapshot(output) == before:
             raise
-        verdict.add(_MOVED)
-    if verdict.problems and _state(output) != before:  # what to do about them may be wrong, such as to remove an object
-        verdict.problems, verdict.more = [_MOVED], 0
+        verdict.add(_CHANGED)
+    if verdict.problems and _snapshot(output) != before:  # the advice may be wrong, such as to remove a new object
+        verdict.problems, verdict.more = [_CHANGED], 0
     return verdict
 
 
-def _state(output: Output) -> dict[str, tuple[str, float | None]]:
-    """What tells whether any object was put or removed meanwhile."""
+def _snapshot(output: Output) -> dict[str, tuple[str, float | None]]:
+    """Return the version of each object. Two snapshots differ if an object was written or removed between them."""
     output.fs.invalidate_cache()
-    found = output.fs.find(output.root, detail=True)
-    return {path: (version(info), info.get("mtime")) for path, info in found.items()}
+    infos = output.fs.find(output.root, detail=True)
+    return {path: (version(info), info.get("mtime")) for path, info in infos.items()}
 
 
 def _check(output: Output, verdict: Verdict) -> None:
+    """Check an output, and add the rows and the problems to the verdict."""
     stored = output.require_plan()
     verdict.units, verdict.planned = len(stored.units), sum(unit.rows for unit in stored.units)
     data, dead = output.object_sizes("data"), output.object_sizes("dead")
-    for problem in _objects(output, stored, data, dead):
+    for problem in _object_problems(output, stored, data, dead):
         verdict.add(problem)
     present = [unit for unit in stored.units if unit.name in data]
-    counted = count_units(output.fs, output.root, present, data)
-    listed = {unit.name: dead[unit.name] for unit in present if unit.name in dead and unit.name not in counted.problems}
-    letters = check_dead_letters(output.fs, output.root, listed, counted.dead)
-    whole = counted.stats if counted.stats.units == len(stored.units) else None
-    for problem in (*_counts(counted, letters), *_manifest(output, whole)):
+    counts = count_units(output.fs, output.root, present, data)
+    sizes = {unit.name: dead[unit.name] for unit in present if unit.name in dead and unit.name not in counts.problems}
+    dead_check = check_dead_letters(output.fs, output.root, sizes, counts.dead)
+    stats = counts.stats if counts.stats.units == len(stored.units) else None
+    for problem in (*_count_problems(counts, dead_check), *_manifest_problems(output, stats)):
         verdict.add(problem)
-    wrong = {*counted.problems, *letters.missing}  # nobody reads what must be computed again
-    counting = [unit for unit in present if unit.name not in wrong]
-    for found in _contents(output, stored, counting, dead.keys() - letters.orphans, verdict.checksums):
-        verdict.rows += found.rows
-        verdict.dead_letters += found.dead_letters
-        verdict.bytes += found.bytes
-        for problem in found.problems:
+    wrong = {*counts.problems, *dead_check.missing}  # will be recomputed, so there is no need to read them
+    readable = [unit for unit in present if unit.name not in wrong]
+    for unit_check in _check_units(output, stored, readable, dead.keys() - dead_check.orphans, verdict.checksums):
+        verdict.rows += unit_check.rows
+        verdict.dead_letters += unit_check.dead_letters
+        verdict.bytes += unit_check.bytes
+        for problem in unit_check.problems:
             verdict.add(problem)
 
 
-def _objects(output: Output, stored: StoredPlan, data: Mapping[str, int], dead: Mapping[str, int]) -> Iterator[str]:
-    """Units that are missing, and objects that are nobody's."""
+def _object_problems(
+    output: Output, stored: StoredPlan, data: Mapping[str, int], dead: Mapping[str, int]
+) -> Iterator[str]:
+    """Yield a problem for each unit without an object, and for each object that does not belong to the output."""
     units = {unit.name for unit in stored.units}
     for name in (unit.name for unit in stored.units if unit.name not in data):
-        left = ", though it has dead letters" if name in dead else ""
-        yield f"data/{name}.parquet is missing{left}: run the job again"
+        but_dead = ", though it has dead letters" if name in dead else ""
+        yield f"data/{name}.parquet is missing{but_dead}: run the job again"
     for folder, names in (("data", data), ("dead", dead)):
         for name in sorted(names.keys() - units):
-            yield f"{folder}/{name}.parquet is of no unit of the plan: remove it"
+            yield f"{folder}/{name}.parquet belongs to no unit of the plan: remove it"
     root = output.root.rstrip("/") + "/"
     for path in sorted(output.fs.find(output.root)):
         name = path.removeprefix(root)
-        if name and not name.endswith("/") and not _OURS.fullmatch(name):  # S3's console makes objects for folders
-            draft = "a draft that was never finished" if name.rsplit("/", 1)[-1].startswith(".") else "no file of a run"
-            yield f"{name} is {draft}: remove it, once no run is at work there"
+        # the console of S3 creates an object for a folder, whose name ends in a slash
+        if name and not name.endswith("/") and not _FILES.fullmatch(name):
+            is_draft = name.rsplit("/", 1)[-1].startswith(".")
+            kind = "a draft of an unfinished object write" if is_draft else "not a file of an output"
+            yield f"{name} is {kind}: remove it after all runs on this sink have ended"
 
 
-def _counts(counted: UnitCounts, letters: DeadLetterCheck) -> Iterator[str]:
-    """What the count check says, of which `run` and `retry` put right what they can."""
-    for name, problem in sorted(counted.problems.items()):
+def _count_problems(counts: UnitCounts, dead_check: DeadLetterCheck) -> Iterator[str]:
+    """Yield the problems that the footers of objects show."""
+    for name, problem in sorted(counts.problems.items()):
         yield f"data/{name}.parquet {problem}: {RECOMPUTE_UNIT_ADVICE.format(name)}"
-    for name in sorted(letters.missing):
-        record = counted.dead[name]
-        how = (
-            "run distilray retry: they are in its footer, and are put again"
+    for name in sorted(dead_check.missing):
+        record = counts.dead[name]
+        advice = (
+            "run distilray retry, which restores them from the copy in the footer"
             if record.letters
             else RECOMPUTE_UNIT_ADVICE.format(name)
         )
-        yield f"data/{name}.parquet {missing_dead_letters(record)}: {how}"
-    for name in sorted(letters.orphans - letters.missing):
+        yield f"data/{name}.parquet {missing_dead_letters(record)}: {advice}"
+    for name in sorted(dead_check.orphans - dead_check.missing):
         yield f"dead/{name}.parquet is an orphan: its unit was committed without it; remove it"
 
 
-def _manifest(output: Output, stats: Stats | None) -> Iterator[str]:
-    """Whether success is said, and of these sums; None: units are missing, or wrong."""
-    again = f"remove {SUCCESS} and run the job again"
+def _manifest_problems(output: Output, stats: Stats | None) -> Iterator[str]:
+    """Yield the problems of _SUCCESS and the manifest.
+
+    stats: the sum over all units; None if units are missing or wrong.
+    """
+    advice = f"remove {SUCCESS} and run the job again"
     if not output.fs.exists(f"{output.root}/{SUCCESS}"):
-        yield f"{SUCCESS} is missing: the run has not ended, or not well; run the job again"
+        yield f"{SUCCESS} is missing: the run has not finished, or has failed; run the job again"
         return
     if stats is None:
-        yield f"{SUCCESS} is there, though units are missing or wrong: {again}"
+        yield f"{SUCCESS} exists, though units are missing or wrong: {advice}"
         return
     try:
-        said = json.loads(output.fs.cat_file(f"{output.root}/{MANIFEST}"))
+        manifest = json.loads(output.fs.cat_file(f"{output.root}/{MANIFEST}"))
         sums = {**json.loads(json.dumps(asdict(stats))), "padding": stats.padding}
         parity = sums.pop("parity")
-        differ = [name for name, value in sums.items() if said[name] != value]
-        if parity != said.get("parity", {}).get("tasks", {}):
-            differ.append("parity")
+        different = [name for name, value in sums.items() if manifest[name] != value]
+        if parity != manifest.get("parity", {}).get("tasks", {}):
+            different.append("parity")
     except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError) as error:
-        yield f"{MANIFEST} is missing or not as a run writes it ({type(error).__name__}: {error}): {again}"
+        yield f"{MANIFEST} is missing or malformed ({type(error).__name__}: {error}): {advice}"
         return
-    if differ:
-        yield f"{MANIFEST} says other sums than the objects: {', '.join(differ)}; {again}"
+    if different:
+        yield f"{MANIFEST} has other sums than the objects: {', '.join(different)}; {advice}"
 
 
-def _contents(
+def _check_units(
     output: Output, stored: StoredPlan, units: Sequence[Unit], dead: Collection[str], checksums: bool
 ) -> Iterator[UnitCheck]:
-    """What is in each unit's objects, in order, several read at once."""
-    at_once = _AT_ONCE["local" if isinstance(output.fs, LocalFileSystem) else "remote"]
+    """Read the objects of each unit. Yields the checks in the order of the units, and reads several units at one time.
+
+    dead: the names of the units with an object in dead/.
+    """
+    readers = _READERS["local" if isinstance(output.fs, LocalFileSystem) else "remote"]
     schema = stored.schema or (_read_schema(output, units[0]) if units else None)
-    with ThreadPoolExecutor(at_once) as pool:
-        for i in range(0, len(units), _AHEAD):
+    with ThreadPoolExecutor(readers) as pool:
+        for i in range(0, len(units), _BATCH_UNITS):
             yield from pool.map(
-                lambda unit: check_unit(output, unit, unit.name in dead, schema, checksums), units[i : i + _AHEAD]
+                lambda unit: check_unit(output, unit, unit.name in dead, schema, checksums), units[i : i + _BATCH_UNITS]
             )
 
 
 def _read_schema(output: Output, unit: Unit) -> pa.Schema | None:
-    """Of the first object, before version 0.4 put it into the plan; None if it has none."""
+    """Read the schema of a data object, for plans of versions before 0.4, which do not contain it.
+
+    Returns None if the object cannot be read.
+    """
     data = output.fs.cat_file(f"{output.root}/data/{unit.name}.parquet")
     try:
         return pq.read_schema(io.BytesIO(data)).remove_metadata()

@@ -1,1 +1,4 @@
-"""Answered rows as a person sees them."""
+"""Answered rows for people: documents with highlighted spans and rendered answers, and escaped text.
+
+Other folders import the documents of answers, the passages of highlight, and the functions of escape.
+"""

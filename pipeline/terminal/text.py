@@ -26,7 +26,7 @@ def highlighted(documents: Sequence[Document], size: int) -> Iterator[Text]:
         for piece in excerpt.pieces:
             _append_piece(line, piece, colours)
         line.append("\u2026" if excerpt.end < excerpt.length else "")
-        for answer in document.said:
+        for answer in document.answers:
             _append_answer(line, answer)
         yield line
 

@@ -336,7 +336,7 @@ def test_shards_that_cannot_be_read_are_told(tmp_path: Path) -> None:
     figures = evaluate(job_of(tmp_path, task))["answer"]
     assert figures["corpus"] == {"judged": 20, "without_gold": 0, "dead": 0, "unread_shards": 1}
     corpus(tmp_path / "in", 0, gold=[], id=[])
-    with pytest.raises(JobError, match="no rows to judge in .*in; 1 shards could not be read, such as .*b.parquet"):
+    with pytest.raises(JobError, match="no rows to evaluate in .*in; 1 shards could not be read, such as .*b.parquet"):
         evaluate(job_of(tmp_path, task))
 
 

@@ -49,6 +49,6 @@ def test_the_mark_of_a_run_that_crashed_is_not_the_previews(
     mark.parent.mkdir(parents=True)
     mark.write_text("of a process that is gone")
     assert len(preview(job).documents) == 1
-    assert "a process of its own" not in caplog.text
+    assert "a separate process" not in caplog.text
     with Isolation(run).attempt("predict", unit.name) as died:
         assert died

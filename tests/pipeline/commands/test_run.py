@@ -158,7 +158,7 @@ def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
             tmp_path / "corpus", checkpoint, out, text="body"
         ),
         "column url is missing": local_job(tmp_path / "corpus", checkpoint, out, keep=["url"]),
-        "is named twice": Job(
+        "is listed twice": Job(
             source=Source(uri=[str(shard), str(tmp_path / "corpus")]),
             tasks=[TokenClassification(model=str(checkpoint))],
             sink=Sink(uri=str(out)),
@@ -305,7 +305,7 @@ def test_texts_repeated_by_a_dictionary_are_cut_into_units_by_rows(checkpoint: P
 
 def test_hive_keys_that_clash_with_the_output_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/entities=1/row=2/a.parquet", ["x"])
-    with pytest.raises(JobError, match="keys that the output needs itself: entities, row"):
+    with pytest.raises(JobError, match="keys with names of the output's own columns: entities, row"):
         execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

@@ -191,10 +191,10 @@ def test_what_is_there_is_kept_and_only_the_rest_is_done(tmp_path: Path) -> None
     assert converted(tmp_path) == Converted(3, 4, 1)
     assert (tmp_path / "out/a.txt.parquet").stat() == before
     write(tmp_path, a_txt=b"changed\n")
-    with pytest.raises(JobError, match="a.txt.parquet was made of .*'version': '4'.*expected .*'8'"):
+    with pytest.raises(JobError, match="a.txt.parquet was made from .*'version': '4'.*expected .*'8'"):
         converted(tmp_path)
     (tmp_path / "out/x.parquet").write_bytes(b"another's")
-    with pytest.raises(JobError, match="x.parquet was not made here"):
+    with pytest.raises(JobError, match="x.parquet was not made by distilray to-parquet"):
         converted(tmp_path)
 
 
@@ -210,7 +210,12 @@ def test_rows_are_in_groups_that_suit_a_unit(tmp_path: Path) -> None:
     [
         ({"a_jsonl": b""}, [], None, r"the columns of jsonl: name them \(--columns text"),
         ({"a_txt": b""}, ["text"], None, "the columns of text: name none"),
-        ({"a_txt": b"", "b_csv": b""}, [], None, "of which format are .*a.txt, .*b.csv. say one of jsonl, csv"),
+        (
+            {"a_txt": b"", "b_csv": b""},
+            [],
+            None,
+            "expected files of one format, got .*a.txt, .*b.csv: set the format to one of jsonl, csv",
+        ),
         ({"a_xml": b""}, [], None, "no files that end in .jsonl, .ndjson, .csv, .txt, .arrow"),
         ({"a_txt": b""}, [], "arrow", "no files that end in .arrow, .arrows, .feather in"),
         ({"a_txt": b""}, [], "xml", "expected one of the formats jsonl, csv, text, arrow, got xml"),
@@ -231,7 +236,7 @@ def test_the_command_line_takes_a_file_of_any_name(tmp_path: Path, capsys: pytes
     write(tmp_path, corpus_json=lines(rows))
     source, out = str(tmp_path / "in/corpus.json"), str(tmp_path / "out")
     assert main(["to-parquet", source, out]) == 2
-    assert "of which format are" in capsys.readouterr().err
+    assert "expected files of one format" in capsys.readouterr().err
     command = ["to-parquet", source, out, "--format", "jsonl", "--columns", "text", "endings:list<string>"]
     assert main(command) == 0
     assert "1 shards, 1 rows" in capsys.readouterr().out
@@ -265,8 +270,8 @@ def test_of_a_saved_dataset_only_its_own_files_count(tmp_path: Path) -> None:
     assert shards(tmp_path) == {"train/data-00000-of-00001.arrow.parquet": ROWS}
     for wrong, says in (
         ({**state, "_indices_data_files": [{"filename": "indices.arrow"}]}, "call flatten_indices"),
-        ({"_data_files": [{"filename": "data-1.arrow"}]}, "names files that are not there: .*data-1.arrow"),
-        ({}, "state.json is not that of a saved dataset"),
+        ({"_data_files": [{"filename": "data-1.arrow"}]}, "names files that do not exist: .*data-1.arrow"),
+        ({}, "state.json is not the state of a saved dataset"),
     ):
         (folder / "state.json").write_text(json.dumps(wrong))
         with pytest.raises(JobError, match=says):
@@ -319,7 +324,9 @@ def test_a_shard_whose_file_is_gone_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, a_txt=b"one\n", b_txt=b"two\n")
     converted(tmp_path)
     (tmp_path / "in/b.txt").unlink()
-    with pytest.raises(JobError, match=r"not in .*/in: .*/out/b.txt.parquet: remove them .* or choose another folder"):
+    with pytest.raises(
+        JobError, match=r"not in .*/in: .*/out/b.txt.parquet: remove these shards .* or choose another folder"
+    ):
         converted(tmp_path)
     (tmp_path / "out/b.txt.parquet").unlink()
     assert converted(tmp_path) == Converted(1, 1, 0)

@@ -129,9 +129,9 @@ def test_objects_that_are_nobodys_and_those_that_are_missing(out: Path) -> None:
     found = "\n".join(verify(str(out)).problems)
     for says in (
         f"data/{data[2].name} is missing: run the job again",
-        "data/theirs.parquet is of no unit of the plan: remove it",
-        "data/.draft.parquet.1234 is a draft that was never finished",
-        "notes.txt is no file of a run",
+        "data/theirs.parquet belongs to no unit of the plan: remove it",
+        "data/.draft.parquet.1234 is a draft of an unfinished object write",
+        "notes.txt is not a file of an output",
         f"dead/{data[0].name} is an orphan",
         f"data/{data[1].name} records 1 dead letters; they are not in dead/",
         "_SUCCESS is missing",
@@ -161,11 +161,11 @@ def test_every_page_of_every_column_has_a_checksum(out: Path) -> None:
 def test_a_manifest_that_says_something_else(out: Path) -> None:
     said = json.loads((out / "_manifest.json").read_text())
     (out / "_manifest.json").write_text(json.dumps({**said, "tokens": 1, "dead": {}}))
-    assert "says other sums than the objects: tokens, dead;" in verify(str(out)).problems[0]
+    assert "has other sums than the objects: tokens, dead;" in verify(str(out)).problems[0]
     (out / "_manifest.json").write_text("[]")
-    assert "_manifest.json is missing or not as a run writes it" in verify(str(out)).problems[0]
+    assert "_manifest.json is missing or malformed" in verify(str(out)).problems[0]
     (out / "_manifest.json").unlink()
-    assert "_manifest.json is missing or not as a run writes it" in verify(str(out)).problems[0]
+    assert "_manifest.json is missing or malformed" in verify(str(out)).problems[0]
 
 
 def test_only_so_many_problems_are_shown_and_all_are_counted(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
