@@ -1,4 +1,4 @@
-"""Files that are no Parquet as record batches: JSON lines, CSV, plain text, and Arrow's own."""
+"""Readers of JSON lines, CSV, plain text and Arrow files, as record batches."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,51 +14,56 @@ from distilray.pipeline.errors import JobError
 
 Batches = Iterator[pa.RecordBatch]
 
-
-_BLOCK = 2**26  # bytes that are parsed at a time: no line may be longer
-_PIECE = 2**22  # bytes of plain text at a time: an array of their lines' ends has eight times as many at worst
-_HEADER = 2**20  # bytes that hold the header of a CSV file
+_BLOCK = 2**26  # bytes that are parsed at a time, and so the limit of a line
+_PIECE = 2**22  # bytes of plain text at a time; the array of their line ends is up to eight times as large
+_HEADER = 2**20  # bytes that must hold the header of a CSV file
 _MAGIC = b"ARROW1"
 _LINE_FEED, _RETURN = 10, 13
 
 
 def read_batches(file: Any, name: str, kind: str, columns: pa.Schema) -> Batches:
-    """The rows of an open file, which is decompressed if its name says so, in order; the first batch has none.
+    """Read an open file in record batches, in order. The first batch has no rows, only the schema.
 
-    columns: of the declared formats. Raises what Arrow raises for a line that is not what the format or the columns want.
+    name: its name, whose ending decides whether it is decompressed. kind: its format. columns: the schema of JSON lines
+    or CSV; other formats ignore it. Raises what Arrow raises for a line that does not fit the format or the columns.
     """
     codec = next((codec for ending, codec in COMPRESSED.items() if name.endswith(ending)), None)
     plain = pa.PythonFile(file, mode="r")
     return _READERS[kind](pa.CompressedInputStream(plain, codec) if codec else plain, columns)
 
 
-def _nothing(schema: pa.Schema) -> pa.RecordBatch:
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch([pa.array([], field.type) for field in schema], schema=schema)
 
 
 def _jsonl(file: pa.NativeFile, columns: pa.Schema) -> Batches:
     options = pa.json.ParseOptions(explicit_schema=columns, unexpected_field_behavior="ignore")
-    yield _nothing(columns)
+    yield _empty(columns)
     try:
         reader = pa.json.open_json(file, pa.json.ReadOptions(block_size=_BLOCK), options)
     except pa.ArrowInvalid as error:
-        if str(error) == "Empty JSON stream":  # no line, no row
+        if str(error) == "Empty JSON stream":  # a file without lines has no rows
             return
         raise
     yield from reader
 
 
 def _csv(file: pa.NativeFile, columns: pa.Schema) -> Batches:
-    """Nothing but an empty field is null, and of strings not even that; the texts' UTF-8 is checked when a job reads them."""
-    yield _nothing(columns)
-    ahead = io.BufferedReader(file, _HEADER)
-    names = _header(ahead.peek())
+    """Read CSV. An empty field is null, or an empty string in a string column.
+
+    The UTF-8 of texts is checked later, when a job reads them.
+    """
+    yield _empty(columns)
+    buffered = io.BufferedReader(file, _HEADER)
+    names = _header(buffered.peek())
     if missing := [name for name in columns.names if name not in names]:
-        has = ", ".join(names)
-        raise pa.ArrowInvalid(f"column {', '.join(missing)} is missing; the header has {has} (commas separate columns)")
-    _check_once(names, columns.names)
+        header = ", ".join(names)
+        raise pa.ArrowInvalid(
+            f"column {', '.join(missing)} is missing; the header has {header} (commas separate columns)"
+        )
+    _check_unique(names, columns.names)
     yield from pa.csv.open_csv(
-        ahead,
+        buffered,
         pa.csv.ReadOptions(block_size=_BLOCK),
         pa.csv.ParseOptions(newlines_in_values=True),
         pa.csv.ConvertOptions(
@@ -72,19 +77,19 @@ def _csv(file: pa.NativeFile, columns: pa.Schema) -> Batches:
 
 
 def _header(begin: bytes) -> list[str]:
-    """The names in the first line of a CSV file; the last row of its beginning may be cut."""
+    """Return the column names in the first line of a CSV file. begin: its first bytes, which may end inside a row."""
     options = pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda _: "skip")
     names: list[str] = pa.csv.open_csv(pa.BufferReader(begin), parse_options=options).schema.names
     return names
 
 
-def _check_once(names: Sequence[str], wanted: Sequence[str]) -> None:
-    if twice := [name for name in dict.fromkeys(wanted) if names.count(name) > 1]:
-        raise pa.ArrowInvalid(f"column {', '.join(twice)} is there more than once")
+def _check_unique(names: Sequence[str], required: Sequence[str]) -> None:
+    if repeated := [name for name in dict.fromkeys(required) if names.count(name) > 1]:
+        raise pa.ArrowInvalid(f"column {', '.join(repeated)} is there more than once")
 
 
 def _text(file: pa.NativeFile, _: pa.Schema) -> Batches:
-    """A row for each line, which ends with a line feed or with a carriage return before one."""
+    """Read each line as a row. A line ends with a line feed, or with a carriage return and a line feed."""
     yield _lines(b"")
     rest = b""
     while piece := file.read(_PIECE):
@@ -96,20 +101,23 @@ def _text(file: pa.NativeFile, _: pa.Schema) -> Batches:
 
 
 def _lines(data: bytes) -> pa.RecordBatch:
-    """The lines of bytes that end with a line feed, if they are any."""
+    """Split bytes into lines. The bytes end with a line feed, or are empty."""
     raw = np.frombuffer(data, np.uint8)
-    wanted = raw != _LINE_FEED
-    ends = np.flatnonzero(~wanted)
-    returned = raw[ends - 1] == _RETURN  # before the first byte is the last one, a line feed
-    wanted[ends[returned] - 1] = False
+    kept = raw != _LINE_FEED
+    ends = np.flatnonzero(~kept)
+    with_return = raw[ends - 1] == _RETURN  # index -1 is the last byte, which is a line feed
+    kept[ends[with_return] - 1] = False
     offsets = np.zeros(len(ends) + 1, np.int32)
-    offsets[1:] = ends - np.arange(len(ends)) - np.cumsum(returned)
-    text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(raw[wanted]))
+    offsets[1:] = ends - np.arange(len(ends)) - np.cumsum(with_return)
+    text = pa.StringArray.from_buffers(len(ends), pa.py_buffer(offsets), pa.py_buffer(raw[kept]))
     return pa.record_batch([text], ["text"])
 
 
 class _Stream:
-    """An Arrow stream that remembers whether it was read to its end: to Arrow that is as good as the end-of-stream marker."""
+    """A file that records whether it was read to its end.
+
+    Arrow accepts the end of a file in place of the end-of-stream marker, and `ended` shows which of them came.
+    """
 
     def __init__(self, file: pa.NativeFile) -> None:
         self._file = file
@@ -125,20 +133,24 @@ class _Stream:
 
 
 def _arrow(file: pa.NativeFile, _: pa.Schema) -> Batches:
-    """A stream, or a file with a footer: the format says how each begins. Nothing in it may point out of it."""
+    """Read an Arrow stream, or an Arrow file with a footer. The first bytes show which of them it is.
+
+    Batches are validated, because the offsets in an untrusted file may point outside of it.
+    """
     stream = None if _has_footer(file) else _Stream(file)
     opened = pa.ipc.open_stream(pa.PythonFile(stream, mode="r")) if stream else pa.ipc.open_file(file)
-    _check_once(opened.schema.names, opened.schema.names)
-    yield _nothing(opened.schema)
+    _check_unique(opened.schema.names, opened.schema.names)
+    yield _empty(opened.schema)
     for batch in opened if stream else map(opened.get_batch, range(opened.num_record_batches)):
         batch.validate(full=True)
         yield batch
     if stream and stream.ended:
         raise pa.ArrowInvalid(
-            "the stream ends without its end-of-stream marker: it is cut, or its writer was not closed; get it whole"
+            "the stream ends without its end-of-stream marker: it is truncated, or its writer was not closed; get a "
+            "complete file"
         )
     if stream and file.read(1):
-        raise pa.ArrowInvalid("something comes after the end of the stream: a file may have one stream")
+        raise pa.ArrowInvalid("there are bytes after the end of the stream: expected one stream per file")
 
 
 def _has_footer(file: pa.NativeFile) -> bool:
@@ -157,18 +169,21 @@ _READERS: Mapping[str, Callable[[pa.NativeFile, pa.Schema], Batches]] = {
 }
 
 
-def parse_columns(said: Sequence[str]) -> pa.Schema:
-    """["text", "year:int64", "endings:list<string>"] as a schema; string where no type is said. Raises JobError."""
+def parse_columns(columns: Sequence[str]) -> pa.Schema:
+    """Parse columns such as ["text", "year:int64", "tags:list<string>"] to a schema. The default type is string.
+
+    Raises JobError if a type is unknown, or if names are empty or equal.
+    """
     fields = []
-    for column in said:
+    for column in columns:
         name, _, kind = column.partition(":")
         inner = kind.removeprefix("list<").removesuffix(">") if kind.startswith("list<") and kind.endswith(">") else ""
         try:
-            found = pa.type_for_alias(inner or kind or "string")
+            data_type = pa.type_for_alias(inner or kind or "string")
         except ValueError:
             raise JobError(f"columns: expected NAME or NAME:TYPE, such as year:int64, got {column}") from None
-        fields.append(pa.field(name, pa.list_(found) if inner else found))
+        fields.append(pa.field(name, pa.list_(data_type) if inner else data_type))
     names = [field.name for field in fields]
-    if wrong := [name for name in names if not name or names.count(name) > 1]:
-        raise JobError(f"columns: expected names that differ, got {', '.join(wrong) or 'an empty one'}")
+    if invalid := [name for name in names if not name or names.count(name) > 1]:
+        raise JobError(f"columns: expected names that differ, got {', '.join(invalid) or 'an empty one'}")
     return pa.schema(fields)

@@ -1,15 +1,11 @@
-"""What the name of a file says of its format."""
+"""The endings of file names, by format and by compression."""
 
-# format -> endings of its files, before those of a compression
+# format -> endings of its files, before the ending of a compression
 ENDINGS = {
     "jsonl": (".jsonl", ".ndjson"),
     "csv": (".csv",),
     "text": (".txt",),
     "arrow": (".arrow", ".arrows", ".feather"),
 }
-
-
-COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-
-
-DECLARED = ("jsonl", "csv")  # have no types of their own
+COMPRESSED = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}  # ending -> codec of Arrow
+DECLARED = ("jsonl", "csv")  # formats without types, whose columns the user must declare

@@ -1,7 +1,8 @@
-"""Reads footers in a process of its own: a hostile one may end the process from inside Arrow, past any `except`.
+"""The process that parses untrusted footers. A hostile footer may end it from inside Arrow, where no `except` helps.
 
-`footer_pool` runs this file as a script. It imports no other part of distilray, so that it starts in a tenth of a second.
-A request has many footers and gets a reply for each, all of them messages of msgpack behind their lengths.
+`footer_pool` runs this file as a script. It imports no other part of distilray, so that it starts in a tenth of a
+second. A request has many footers, and each gets one reply. Requests and replies are msgpack messages, each after its
+length.
 """
 
 import resource
@@ -11,22 +12,22 @@ from collections.abc import Collection, Mapping
 from typing import Any, BinaryIO
 
 if __name__ == "__main__":
-    sys.modules["numpy"] = None  # type: ignore[assignment]  # pyarrow does without, and starts in half the time
+    sys.modules["numpy"] = None  # type: ignore[assignment]  # pyarrow works without it, and starts in half the time
 
 import msgpack
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_MEMORY = 2**31  # bytes of address space: a footer may claim any number of anything
-_SECONDS = 60.0  # of a CPU, for a request
+_MEMORY = 2**31  # bytes of address space, because a footer may claim any number of anything
+_SECONDS = 60.0  # CPU seconds for a request
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the driver, which closes the pipe
+    """Answer requests until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C, and closes the pipe
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    send(sys.stdout.buffer, {})  # it can start
+    send(sys.stdout.buffer, {})  # this process has started
     while (request := receive(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_PROF, _SECONDS)
         schemas: dict[pa.Schema, int] = {}
@@ -35,32 +36,36 @@ def main() -> None:
 
 
 def send(pipe: BinaryIO, message: Mapping[str, Any]) -> None:
-    """Raises OSError if nobody reads it."""
+    """Write a message to a pipe. Raises OSError if the reader has closed it."""
     data = msgpack.packb(message)
     pipe.write(len(data).to_bytes(8, "little") + data)
     pipe.flush()
 
 
 def receive(pipe: BinaryIO) -> dict[str, Any] | None:
-    """The next message, None at the end of the pipe."""
-    head = pipe.read(8)
-    data = pipe.read(int.from_bytes(head, "little")) if len(head) == 8 else b""
-    if len(head) < 8 or len(data) < int.from_bytes(head, "little"):
+    """Read the next message from a pipe, or return None at its end."""
+    length = pipe.read(8)
+    data = pipe.read(int.from_bytes(length, "little")) if len(length) == 8 else b""
+    if len(length) < 8 or len(data) < int.from_bytes(length, "little"):
         return None
     message: dict[str, Any] = msgpack.unpackb(data)
     return message
 
 
 def _answer(footer: bytes, texts: Collection[str], schemas: dict[pa.Schema, int]) -> dict[str, Any]:
-    """What is wrong, or the row groups and the number of the schema, serialised where the request had none like it."""
+    """Return the reply for a footer: what is wrong with it, or its row groups and the number of its schema.
+
+    texts: the columns whose bytes count. schemas: the numbers of the schemas of this request so far. A new schema is
+    added, and is serialised into the reply.
+    """
     try:
         metadata = pq.read_metadata(pa.BufferReader(footer))
         schema, groups = metadata.schema.to_arrow_schema(), _groups(metadata, texts)
         if (number := schemas.get(schema)) is not None:
             return {"groups": groups, "schema": number}
         new = schema.serialize()
-        pa.ipc.read_schema(new)  # or the driver could not
-    except Exception as error:  # Arrow's, of UTF-8, of memory: bytes that are no footer raise what they like
+        pa.ipc.read_schema(new)  # fails here if it would fail in the driver
+    except Exception as error:  # invalid footers raise errors of Arrow, UTF-8, memory and others
         lines = str(error).strip().splitlines()
         return {"wrong": f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__}
     number = schemas[schema] = len(schemas)
@@ -68,16 +73,19 @@ def _answer(footer: bytes, texts: Collection[str], schemas: dict[pa.Schema, int]
 
 
 def _groups(metadata: pq.FileMetaData, texts: Collection[str]) -> list[tuple[int, int]]:
-    """Rows and uncompressed bytes of text of each row group. Raises ValueError for numbers that cannot be."""
+    """Return (rows, uncompressed bytes of text) of each row group.
+
+    Raises ValueError if the numbers are negative or inconsistent.
+    """
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     if any(group.num_columns != metadata.num_columns for group in groups):
-        raise ValueError(f"a row group has not the {metadata.num_columns} columns of the schema")
-    found = [(group.num_rows, _text_size(group, texts)) for group in groups]
-    if any(rows < 0 or size < 0 for rows, size in found):
+        raise ValueError(f"a row group does not have the {metadata.num_columns} columns of the schema")
+    counts = [(group.num_rows, _text_size(group, texts)) for group in groups]
+    if any(rows < 0 or size < 0 for rows, size in counts):
         raise ValueError("the footer has a negative number of rows or bytes")
-    if sum(rows for rows, _ in found) != metadata.num_rows:
-        raise ValueError(f"the footer has {metadata.num_rows} rows, its row groups {sum(rows for rows, _ in found)}")
-    return found
+    if (rows_of_groups := sum(rows for rows, _ in counts)) != metadata.num_rows:
+        raise ValueError(f"the footer has {metadata.num_rows} rows, its row groups have {rows_of_groups}")
+    return counts
 
 
 def _text_size(group: pq.RowGroupMetaData, texts: Collection[str]) -> int:

@@ -1,4 +1,4 @@
-"""Footers of a corpus, read in processes of their own, of which a hostile footer may end one, and no more."""
+"""Parsing of untrusted footers in separate processes. A hostile footer may end one of these processes, and no other."""
 
 import os
 import signal
@@ -18,31 +18,32 @@ import pyarrow as pa
 from distilray.pipeline.corpus import footer_parser
 from distilray.pipeline.corpus.footer_parser import receive, send
 
-_BATCH, _BATCH_BYTES = 512, 2**24  # footers of a request, and about how many bytes
-_PROCESSES = 8  # at most: one reads what a fast store sends
+_BATCH, _BATCH_BYTES = 512, 2**24  # footers of a request, and about how many bytes of them
+_PROCESSES = 8  # at most; one process keeps up with a fast store
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a plan needs of a shard. groups: (rows, uncompressed bytes of text) of each row group."""
+    """The parts of a shard's footer that a plan needs. groups: (rows, uncompressed bytes of text) of each row group."""
 
     schema: pa.Schema
     groups: tuple[tuple[int, int], ...]
 
 
 def parse_footers(tails: Iterable[bytes], texts: Collection[str]) -> Iterator[Footer | str]:
-    """Of each file's last bytes its footer, or what is wrong with it; texts: the columns whose bytes count.
+    """Parse the last bytes of each file to its footer, or to the problem of the footer.
 
-    Processes are started as they are needed, the first at once; one that a footer has ended is replaced. Raises RuntimeError if such a process cannot be started.
+    texts: the columns whose bytes count. The first process starts at once, and others when they are needed. A process
+    that a footer has ended is replaced. Raises RuntimeError if a process cannot be started.
     """
-    own, parsers = threading.local(), list[_Parser]()
+    thread, parsers = threading.local(), list[_Parser]()
 
     def parse(batch: list[bytes]) -> list[Footer | str]:
-        if not hasattr(own, "parser"):
-            own.parser = _Parser(sorted(texts))
-            parsers.append(own.parser)
-        found: list[Footer | str] = own.parser.parse(batch)
-        return found
+        if not hasattr(thread, "parser"):
+            thread.parser = _Parser(sorted(texts))
+            parsers.append(thread.parser)
+        footers: list[Footer | str] = thread.parser.parse(batch)
+        return footers
 
     pool = ThreadPoolExecutor(min(_PROCESSES, os.cpu_count() or 1))
     try:
@@ -55,8 +56,8 @@ def parse_footers(tails: Iterable[bytes], texts: Collection[str]) -> Iterator[Fo
             yield from waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-        for each in parsers:
-            each.close()
+        for parser in parsers:
+            parser.close()
 
 
 def _batches(tails: Iterable[bytes]) -> Iterator[list[bytes]]:
@@ -71,53 +72,53 @@ def _batches(tails: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield batch
 
 
-class _DiedError(Exception):
-    """A process that reads footers has ended: how."""
+class _ProcessEndedError(Exception):
+    """A parser process that has ended. The message has its signal or exit code, and the last line of its stderr."""
 
 
 class _Parser:
-    """A process that reads footers, and its successors."""
+    """A parser process, and the processes that replace it."""
 
     def __init__(self, texts: list[str]) -> None:
         self._texts = texts
         self._start()
 
     def parse(self, footers: list[bytes]) -> list[Footer | str]:
-        """One by one; a footer that ends the process gets another chance."""
-        found: list[Footer | str] = []
-        last = -1  # which footer ended the process last
-        while len(found) < len(footers):
+        """Parse footers in order. A footer that ends the process is retried once in a new process."""
+        results: list[Footer | str] = []
+        last_ended = -1  # the number of the footer that ended the process last
+        while len(results) < len(footers):
             try:
-                found.extend(self._ask(footers[len(found) :]))
-            except _DiedError as died:
+                results.extend(self._request(footers[len(results) :]))
+            except _ProcessEndedError as error:
                 self._start()
-                if last == len(found):
-                    found.append(f"reading it ends the process: {died}")
-                last = len(found)
-        return found
+                if last_ended == len(results):
+                    results.append(f"reading it ends the process: {error}")
+                last_ended = len(results)
+        return results
 
     def close(self) -> None:
-        """Ends the process."""
+        """End the process."""
         self._process.kill()
         self._process.communicate()
-        self._said.close()
+        self._stderr.close()
 
     def _start(self) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
-        self._process = subprocess.Popen(  # noqa: S603  this Python, on our own file
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
+        self._process = subprocess.Popen(  # noqa: S603  this Python, on a file of this package
             [sys.executable, "-P", footer_parser.__file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         )
         try:
             self._receive()
-        except _DiedError as died:
-            raise RuntimeError(f"the process that reads footers does not start: {died}") from None
+        except _ProcessEndedError as error:
+            raise RuntimeError(f"the process that reads footers does not start: {error}") from None
 
-    def _ask(self, footers: list[bytes]) -> Iterator[Footer | str]:
-        with suppress(BrokenPipeError):  # the replies are missing, too
+    def _request(self, footers: list[bytes]) -> Iterator[Footer | str]:
+        with suppress(BrokenPipeError):  # then the replies are missing, and _receive raises
             send(self._pipes[0], {"footers": footers, "texts": self._texts})
         schemas: list[pa.Schema] = []
         for _ in footers:
@@ -137,8 +138,8 @@ class _Parser:
         if (message := receive(self._pipes[1])) is not None:
             return message
         code = self._process.wait()
-        self._said.seek(0)
-        words = self._said.read().decode(errors="replace").strip().splitlines()
+        self._stderr.seek(0)
+        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         self.close()
-        raise _DiedError(f"{ended}: {words[-1].strip()}" if words else ended)
+        raise _ProcessEndedError(f"{ended}: {lines[-1].strip()}" if lines else ended)

@@ -1,4 +1,7 @@
-"""The footers of many Parquet files: one ranged request each, many at once where the store can do so."""
+"""The footers of many Parquet files.
+
+Each is read with one ranged request, and the requests of a store that supports it overlap.
+"""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -12,56 +15,59 @@ import pyarrow.parquet as pq
 from distilray.model.errors import StoreError
 from distilray.model.storage.store import explain
 
-_TAIL = 2**15  # bytes: holds the footer of all but very wide or very long files
+_TAIL = 2**15  # bytes: the footers of all but very wide or very long files fit
 _END = 8  # bytes: the length of the footer, and "PAR1"
-_AT_ONCE = 512
-_HELD = 2**27  # bytes of footers that are held at once: of one at most, for Arrow reads no longer ones
+_FILES_PER_REQUEST = 512
+_MAX_BYTES = 2**27  # of the footers in memory at one time, and of a single one, because Arrow reads no longer ones
 
 
 def read_footers(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[pq.FileMetaData | Exception]:
-    """For each (path, size in bytes) of our own the footer, or what Arrow says of a file that has none. Raises StoreError.
+    """Read the footer of each file, or the exception of Arrow for a file without a valid footer.
 
-    Strangers' files may end the process: `footer_pool` is for them.
+    files: (path, size in bytes) of files that distilray wrote. A footer of an untrusted file may end the process, so
+    `footer_pool` reads those. Raises StoreError if the store fails.
     """
     return map(_parse, read_tails(fs, files))
 
 
 def read_tails(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[bytes]:
-    """For each (path, size in bytes) its last bytes, the whole footer among them. Raises StoreError.
+    """Read the last bytes of each file, which contain the whole footer.
 
-    The asynchronous file systems of fsspec overlap the requests; on a disk threads would only wait for each other.
+    files: (path, size in bytes). The asynchronous file systems of fsspec overlap the requests. On a disk, threads would
+    not help. Raises StoreError if the store fails.
     """
-    for i in range(0, len(files), _AT_ONCE):
-        some = files[i : i + _AT_ONCE]
-        tails = _tails(fs, some, [min(size, _TAIL) for _, size in some])
-        wanted = [max(len(tail), _footer(tail, size)) for tail, (_, size) in zip(tails, some, strict=True)]
-        held = (np.cumsum(wanted) // _HELD).tolist()
-        for _, part in groupby(enumerate(held), itemgetter(1)):
+    for i in range(0, len(files), _FILES_PER_REQUEST):
+        batch = files[i : i + _FILES_PER_REQUEST]
+        tails = _read_ends(fs, batch, [min(size, _TAIL) for _, size in batch])
+        lengths = [max(len(tail), _footer_length(tail, size)) for tail, (_, size) in zip(tails, batch, strict=True)]
+        parts = (np.cumsum(lengths) // _MAX_BYTES).tolist()
+        for _, part in groupby(enumerate(parts), itemgetter(1)):
             numbers = [n for n, _ in part]
-            longer = [n for n in numbers if wanted[n] > len(tails[n])]
-            more = dict(zip(longer, _tails(fs, [some[n] for n in longer], [wanted[n] for n in longer]), strict=True))
+            long = [n for n in numbers if lengths[n] > len(tails[n])]
+            ends = _read_ends(fs, [batch[n] for n in long], [lengths[n] for n in long])
+            long_tails = dict(zip(long, ends, strict=True))
             for n in numbers:
-                tail = more.get(n, tails[n])
-                yield tail[-_footer(tail, some[n][1]) :]
+                tail = long_tails.get(n, tails[n])
+                yield tail[-_footer_length(tail, batch[n][1]) :]
 
 
-def _footer(tail: bytes, size: int) -> int:
-    """Bytes that the footer of a file of that size says it has; 0 if it says nothing that can be."""
-    said = int.from_bytes(tail[-_END:-4], "little") + _END
-    return said if tail.endswith(b"PAR1") and said <= min(size, _HELD) else 0
+def _footer_length(tail: bytes, size: int) -> int:
+    """Return the bytes of the footer that the end of a file declares, or 0 if it declares none that fits the file."""
+    length = int.from_bytes(tail[-_END:-4], "little") + _END
+    return length if tail.endswith(b"PAR1") and length <= min(size, _MAX_BYTES) else 0
 
 
-def _tails(fs: Any, files: Sequence[tuple[str, int]], wanted: Sequence[int]) -> list[bytes]:
-    """The last `wanted` bytes of each file."""
-    starts = [size - last for (_, size), last in zip(files, wanted, strict=True)]
+def _read_ends(fs: Any, files: Sequence[tuple[str, int]], lengths: Sequence[int]) -> list[bytes]:
+    """Read the last bytes of each file. lengths: how many."""
+    starts = [size - length for (_, size), length in zip(files, lengths, strict=True)]
     tails = fs.cat_ranges([path for path, _ in files], starts, [size for _, size in files], on_error="return")
-    for (path, size), last, tail in zip(files, wanted, tails, strict=True):
+    for (path, size), length, tail in zip(files, lengths, tails, strict=True):
         if isinstance(tail, StoreError):
             raise tail
         if isinstance(tail, Exception):
             raise StoreError(f"{path}: {explain(tail)}") from tail
-        if len(tail) != last:
-            raise StoreError(f"{path}: expected {last} bytes at the end of {size}, got {len(tail)}: has it changed?")
+        if len(tail) != length:
+            raise StoreError(f"{path}: expected {length} bytes at the end of {size}, got {len(tail)}: has it changed?")
     return list(tails)
 
 

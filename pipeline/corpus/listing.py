@@ -1,4 +1,4 @@
-"""The files of a corpus: which they are, and what tells one content of each from another."""
+"""The listing of a corpus: its files, with a version of each that changes with its content."""
 
 import errno
 import fnmatch
@@ -21,14 +21,15 @@ from distilray.pipeline.job.job import Source
 
 _ENDINGS = (".parquet", ".parq", ".pq")
 _GLOB = "*?["
-_NOWHERE, _LINKED = "nowhere", "linked folder"  # types of links: to nothing, and to a folder
+_BROKEN_LINK, _LINKED_FOLDER = "broken link", "linked folder"  # the "type" of links in listings
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A file of the corpus. size: bytes; groups: (rows, uncompressed bytes of text) of each row group.
+    """A file of the corpus.
 
-    error: (reason, message) if its rows cannot be read at all.
+    version: its ETag or size. size: in bytes. groups: (rows, uncompressed bytes of text) of each row group. error:
+    (reason, message) of the dead letter, if none of its rows can be read.
     """
 
     uri: str
@@ -40,51 +41,58 @@ class Shard:
 
     @property
     def rows(self) -> int:
+        """The rows of all row groups."""
         return sum(rows for rows, _ in self.groups)
 
 
 def list_shards(source: Source) -> Iterator[Shard]:
-    """Every Parquet file, not opened, sorted within each of the source's URIs.
+    """List every Parquet file, without opening it, sorted within each of the source's URIs.
 
-    Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a place cannot
-    be listed, or is named twice, StoreError if the store fails.
+    Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a URI cannot be
+    listed, or if a file is listed twice, StoreError if the store fails.
     """
     return (shard for _, files in list_files(source) for shard in files.values())
 
 
 def list_files(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tuple[Any, dict[str, Shard]]]:
-    """For each of the source's URIs its file system, and the shards by their path on it, not yet opened.
+    """Yield the file system of each of the source's URIs, and its shards by their path there, without opening them.
 
-    endings: of the files in folders that count.
+    endings: of the files that are listed in folders. Raises JobError and StoreError as `list_shards` does.
     """
-    seen: set[str] = set()
-    named = [os.path.abspath(uri.removeprefix("file://")) for uri in source.uris]
+    listed: set[str] = set()
+    roots = [os.path.abspath(uri.removeprefix("file://")) for uri in source.uris]
     for uri in source.uris:
         try:
             fs, path = open_store(uri, source.storage_options)
             fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
-            infos = _find(fs, path, uri, endings, named)
+            infos = _find(fs, path, uri, endings, roots)
         except StoreError as error:
             raise StoreError(f"cannot list source {uri}: {error}") from error
-        except Exception as error:  # every store has its own exceptions; all of them mean "cannot be listed"
+        except (
+            Exception
+        ) as error:  # each store raises its own exceptions, and all of them mean that it cannot be listed
             raise JobError(f"cannot list source {uri}: {explain(error)}") from error
         files = {}
         for name in sorted(infos):
             shard = fs.unstrip_protocol(name) if "://" in uri else name
-            if shard in seen:
-                raise JobError(f"{shard} is named twice by source.uri: its rows would be answered twice")
-            seen.add(shard)
+            if shard in listed:
+                raise JobError(
+                    f"{shard} is listed twice by source.uri, and its rows would be answered twice: remove one of the URIs"
+                )
+            listed.add(shard)
             info = infos.pop(name)
             if info["size"] is None:
-                raise JobError(f"{shard}: its store does not tell its size, without which no footer can be found")
+                raise JobError(f"{shard}: its store does not report its size, which is needed to find the footer")
             files[name] = Shard(shard, version(info), info["size"])
         yield fs, files
 
 
-def _find(fs: Any, path: str, uri: str, endings: tuple[str, ...], named: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """Files under a folder, those a glob matches (or has under a folder it matches), or the one file.
+def _find(fs: Any, path: str, uri: str, endings: tuple[str, ...], roots: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Find the files below a folder, or those that a glob matches or that are below a folder it matches, or a single
+    file.
 
-    named: by the source; linked folders among them are listed there only.
+    roots: the paths in the source. A linked folder among them is listed only as a root. Raises FileNotFoundError if the
+    path does not exist, OSError for a linked folder that is not followed.
     """
     try:
         info = fs.info(path)
@@ -92,26 +100,29 @@ def _find(fs: Any, path: str, uri: str, endings: tuple[str, ...], named: Iterabl
         if not any(mark in path for mark in _GLOB):
             raise FileNotFoundError(f"no such file, folder or bucket: {uri}") from None
     else:
-        return {path: info} if info["type"] == "file" else _files(fs, path, endings, named)
+        return {path: info} if info["type"] == "file" else _files(fs, path, endings, roots)
     fixed = fixed_part(path)
-    matches = _matches(fs, path, fixed, named).items()
-    seen = _there({name: info for name, info in matches if not _is_hidden(name.removeprefix(fixed))})
-    files = {name: info for name, info in seen.items() if info["type"] == "file"}
-    folders = (name for name, info in seen.items() if info["type"] != "file")
-    return files | {name: info for folder in folders for name, info in _files(fs, folder, endings, named).items()}
+    matches = _matches(fs, path, fixed, roots).items()
+    visible = _check_links({name: info for name, info in matches if not _is_hidden(name.removeprefix(fixed))})
+    files = {name: info for name, info in visible.items() if info["type"] == "file"}
+    folders = (name for name, info in visible.items() if info["type"] != "file")
+    return files | {name: info for folder in folders for name, info in _files(fs, folder, endings, roots).items()}
 
 
 def fixed_part(pattern: str) -> str:
-    """The folder before the first mark of a glob."""
+    """Return the folder before the first special character of a glob."""
     return pattern[: min(pattern.find(mark) for mark in _GLOB if mark in pattern)].rpartition("/")[0]
 
 
-def _matches(fs: Any, pattern: str, fixed: str, named: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """What a glob matches, `fixed` being what is before its first mark; fsspec's own passes by a folder it cannot list."""
+def _matches(fs: Any, pattern: str, fixed: str, roots: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the files and folders that a glob matches. fixed: the folder before its first special character.
+
+    The glob of fsspec skips folders that it cannot list.
+    """
     if "**" in pattern:
         whole = re.compile(glob_translate(pattern))
-        parts = ((name, info, accumulate(name.split("/"), "{}/{}".format)) for name, info in _below(fs, fixed, named))
-        return _taken(((name, info, any(map(whole.match, folders))) for name, info, folders in parts))
+        parts = ((name, info, accumulate(name.split("/"), "{}/{}".format)) for name, info in _walk(fs, fixed, roots))
+        return _selected(((name, info, any(map(whole.match, folders))) for name, info, folders in parts))
     level: dict[str, Mapping[str, Any]] = {fixed: {"type": "directory"}}
     for part in pattern.removeprefix(fixed).strip("/").split("/"):
         folders = [name for name, info in level.items() if info["type"] == "directory"]
@@ -119,51 +130,60 @@ def _matches(fs: Any, pattern: str, fixed: str, named: Iterable[str]) -> dict[st
     return level
 
 
-def _files(fs: Any, folder: str, endings: tuple[str, ...], named: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    below = ((name, info) for name, info in _below(fs, folder, named) if not _is_hidden(name.removeprefix(folder)))
-    return _there(_taken((name, info, info["type"] != _LINKED and name.endswith(endings)) for name, info in below))
+def _files(fs: Any, folder: str, endings: tuple[str, ...], roots: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """Return the visible files with these endings below a folder."""
+    visible = ((name, info) for name, info in _walk(fs, folder, roots) if not _is_hidden(name.removeprefix(folder)))
+    marked = ((name, info, info["type"] != _LINKED_FOLDER and name.endswith(endings)) for name, info in visible)
+    return _check_links(_selected(marked))
 
 
-def _taken(found: Iterable[tuple[str, Mapping[str, Any], bool]]) -> dict[str, Mapping[str, Any]]:
-    """What is marked as taken. Raises OSError for a linked folder that is not: it may hold shards, or those that are
-    in the corpus anyway, or lead back."""
-    taken = {}
-    for name, info, takes in found:
-        if takes:
-            taken[name] = info
-        elif info["type"] == _LINKED:
-            says = "name it too in source.uri, or use a glob that matches it, or one without ** that leaves it out"
-            raise OSError(f"{name} is a link to a folder: {says}")
-    return taken
+def _selected(marked: Iterable[tuple[str, Mapping[str, Any], bool]]) -> dict[str, Mapping[str, Any]]:
+    """Return the entries that are marked as selected.
+
+    Raises OSError for a linked folder that is not selected. It may hold more shards, or shards that the corpus has
+    already, or lead back to one of its parents.
+    """
+    selected = {}
+    for name, info, is_selected in marked:
+        if is_selected:
+            selected[name] = info
+        elif info["type"] == _LINKED_FOLDER:
+            advice = "add it to source.uri, or use a glob that matches it, or one without ** that leaves it out"
+            raise OSError(f"{name} is a link to a folder: {advice}")
+    return selected
 
 
-def _there(files: dict[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    if lost := [name for name, info in files.items() if info["type"] == _NOWHERE]:
-        raise FileNotFoundError(f"{lost[0]} is a link to nothing")
+def _check_links(files: dict[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return the entries. Raises FileNotFoundError if one is a broken link."""
+    if broken := [name for name, info in files.items() if info["type"] == _BROKEN_LINK]:
+        raise FileNotFoundError(f"{broken[0]} is a broken link")
     return files
 
 
-def _below(fs: Any, folder: str, named: Iterable[str]) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    """Every file, and linked folders; fsspec's walk over a disk passes by a folder it cannot list."""
+def _walk(fs: Any, folder: str, roots: Iterable[str]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    """Return every file below a folder, and linked folders.
+
+    On a disk, the walk of fsspec skips folders that it cannot list.
+    """
     if isinstance(fs, LocalFileSystem):
-        return _tree(fs, folder, named)
-    found: dict[str, Mapping[str, Any]] = fs.find(folder, detail=True)
-    return found.items()
+        return _walk_disk(fs, folder, roots)
+    infos: dict[str, Mapping[str, Any]] = fs.find(folder, detail=True)
+    return infos.items()
 
 
-def _tree(fs: Any, folder: str, named: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _walk_disk(fs: Any, folder: str, roots: Iterable[str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for info in _entries(fs, folder, "*"):
         name = info["name"]
         if info["type"] != "directory":
             yield name, info
         elif not info["islink"]:
-            yield from _tree(fs, name, named)
-        elif not any(f"{each}/".startswith(f"{name}/") for each in named):
-            yield name, {**info, "type": _LINKED}
+            yield from _walk_disk(fs, name, roots)
+        elif not any(f"{root}/".startswith(f"{name}/") for root in roots):
+            yield name, {**info, "type": _LINKED_FOLDER}
 
 
 def _entries(fs: Any, folder: str, pattern: str) -> Iterator[Mapping[str, Any]]:
-    """What lies in a folder, is not hidden, and has a name that a pattern matches; of a link what it leads to."""
+    """Yield the visible entries of a folder whose names match a pattern. The entry of a link is that of its target."""
     for info in fs.ls(folder, detail=True):
         name = info["name"].rstrip("/").rsplit("/", 1)[-1]
         if fnmatch.fnmatchcase(name, pattern) and not _is_hidden(name):
@@ -173,13 +193,13 @@ def _entries(fs: Any, folder: str, pattern: str) -> Iterator[Mapping[str, Any]]:
 def _followed(fs: Any, info: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         followed: Mapping[str, Any] = fs.info(info["name"])
-    except OSError as error:  # what may be there and cannot be looked at is an error
+    except OSError as error:  # only errors that prove a broken link are handled
         if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
             raise
-        return {**info, "type": _NOWHERE}
+        return {**info, "type": _BROKEN_LINK}
     return followed
 
 
 def _is_hidden(path: str) -> bool:
-    """Whether any part of a path below the source is a marker, a draft, or a folder of such."""
+    """Return whether a part of a path below the source starts with "_" or ".": markers, drafts and folders of them."""
     return any(part.startswith(("_", ".")) for part in path.split("/"))

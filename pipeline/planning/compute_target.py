@@ -101,8 +101,7 @@ def compute_spec(compute: Compute, tokens_per_pack: int | None, target: ComputeT
 
 
 def import_ray_engine() -> ModuleType:
-    """Import the module of the Ray engine. It is imported only where it is used, because importing Ray takes
-    seconds."""
+    """Import the module of the Ray engine, only where it is used, because importing Ray takes seconds."""
     from distilray.pipeline.engines import ray_data  # noqa: PLC0415
 
     return ray_data

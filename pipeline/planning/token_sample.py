@@ -112,8 +112,7 @@ def _tokens(table: pa.Table) -> int:
 
 
 def _padded(sequences: Sequences) -> int:
-    """Return the tokens of the sequences in batches, in the order of the corpus, padded to the longest of each
-    batch."""
+    """Return the tokens of the sequences in batches, in the order of the corpus, padded to the longest of a batch."""
     lengths = sequences.lengths[np.lexsort((sequences.pair_first, sequences.first))]
     if not len(lengths):
         return 0

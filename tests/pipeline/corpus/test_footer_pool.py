@@ -84,10 +84,10 @@ def test_many_batches_come_in_order(file: Path, tmp_path: Path, monkeypatch: pyt
     ("edit", "said"),
     [
         (longer_histogram, "reading it ends the process"),
-        (second_chunk, "has not the 1 columns of the schema"),
-        (lambda metadata: set_rows(metadata, 4, in_all=False), "has 3 rows, its row groups 4"),
+        (second_chunk, "does not have the 1 columns of the schema"),
+        (lambda metadata: set_rows(metadata, 4, in_all=False), "has 3 rows, its row groups have 4"),
         (lambda metadata: set_rows(metadata, -3), "negative number"),
-        (lambda metadata: set_rows(metadata, 2**40), f"promises {2**40} rows"),
+        (lambda metadata: set_rows(metadata, 2**40), f"claims {2**40} rows"),
     ],
 )
 def test_a_hostile_footer_is_a_dead_shard(

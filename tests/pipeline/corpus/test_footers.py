@@ -30,7 +30,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def test_each_footer_is_the_files_own(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(footers, "_AT_ONCE", 3)
+    monkeypatch.setattr(footers, "_FILES_PER_REQUEST", 3)
     one, long, words, short = read_footers(FS, listed(*files))
     assert one.equals(pq.read_metadata(files[0]))
     assert long.serialized_size > footers._TAIL
@@ -62,7 +62,7 @@ def test_long_footers_are_fetched_a_few_at_a_time_and_only_those_of_parquet(
 
     monkeypatch.setattr(FS, "cat_ranges", spy)
     size = pq.read_metadata(long).serialized_size + 8
-    monkeypatch.setattr(footers, "_HELD", 2 * size)
+    monkeypatch.setattr(footers, "_MAX_BYTES", 2 * size)
     found = list(read_footers(FS, listed(long, long, junk, long, one, long)))
     assert [isinstance(each, Exception) for each in found] == [False, False, True, False, False, False]
     assert sum(asked[1:]) == 4 * size

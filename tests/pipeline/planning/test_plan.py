@@ -108,7 +108,7 @@ def test_links_to_shards_count_and_those_that_may_mislead_are_errors(tmp_path: P
     assert [shard.uri for shard in shards] == [str(corpus / "day/a"), str(corpus / "day/b")]
     (corpus / "day").unlink()
     (corpus / "two.parquet").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(JobError, match=r"corpus/two.parquet is a link to nothing"):
+    with pytest.raises(JobError, match=r"corpus/two.parquet is a broken link"):
         survey(Source(uri=str(corpus)), pa.schema([]))
 
 
@@ -122,7 +122,7 @@ def test_the_advice_for_a_linked_folder_works(tmp_path: Path) -> None:
     write_shard(corpus / "a.parquet", ["x"])
     write_shard(tmp_path / "elsewhere/b.parquet", ["y"])
     (corpus / "day").symlink_to(tmp_path / "elsewhere")
-    said = r"corpus/day is a link to a folder: name it too in source.uri, or use a glob that matches it, or one without"
+    said = r"corpus/day is a link to a folder: add it to source.uri, or use a glob that matches it, or one without"
     for uri in ("", "**/*.parquet"):
         with pytest.raises(JobError, match=said):
             found(corpus, uri)
@@ -143,7 +143,7 @@ def test_a_link_that_loops_stops_nothing_but_who_asks_for_it(tmp_path: Path) -> 
     for uri in ("", "*.parquet", "**/*.parquet", "a*"):
         assert found(corpus, uri) == ["a.parquet"], uri
     for uri in ("*", "l*", "**"):
-        with pytest.raises(JobError, match=r"corpus/(loop|note) is a link to nothing"):
+        with pytest.raises(JobError, match=r"corpus/(loop|note) is a broken link"):
             found(corpus, uri)
 
 
@@ -169,5 +169,5 @@ def test_a_store_that_tells_no_size_is_an_error(monkeypatch: pytest.MonkeyPatch)
     store.pipe_file("/unsized/a.parquet", b"x")
     info = store.info("/unsized/a.parquet")
     monkeypatch.setattr(MemoryFileSystem, "info", lambda *_, **__: {**info, "size": None})
-    with pytest.raises(JobError, match=r"memory:///unsized/a.parquet: its store does not tell its size"):
+    with pytest.raises(JobError, match=r"memory:///unsized/a.parquet: its store does not report its size"):
         survey(Source(uri="memory://unsized/a.parquet"), pa.schema([]))
