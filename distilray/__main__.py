@@ -9,8 +9,10 @@ def main() -> int:
     """Run `distilray` and return its exit code, or 2 if a dependency is not installed."""
     try:
         from distilray.pipeline.cli.main import main as command  # noqa: PLC0415
+
+        return command()  # a command imports most dependencies only when it runs
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("distilray"):
+        if not error.name or error.name.startswith("distilray"):
             raise
         advice = (
             "run distilray with a Python that has its dependencies; "
@@ -18,7 +20,6 @@ def main() -> int:
         )
         print(f"distilray: {sys.executable} has no {error.name}: {advice}", file=sys.stderr)
         return _USER_ERROR
-    return command()
 
 
 if __name__ == "__main__":

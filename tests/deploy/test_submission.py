@@ -72,6 +72,7 @@ def test_what_happens_to_lie_beside_the_code_stays_here(tmp_path: Path, monkeypa
     assert set(names) == {
         "distilray/__init__.py",
         "distilray/__main__.py",
+        "distilray/lazy.py",
         *(f"distilray/model/{name}" for name in kept),
     }
 
@@ -260,7 +261,8 @@ def test_figures_come_back_through_the_log() -> None:
 
 def test_a_cluster_whose_python_lacks_something_is_told_what_to_do() -> None:
     code = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('distilray', run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code, "run", str(ROOT / "examples/jobs/ner.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(
         f"distilray: {sys.executable} has no torch: run distilray with a Python that has its dependencies"
