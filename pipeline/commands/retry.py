@@ -85,7 +85,7 @@ def retry(
     counts = output.reconcile_dead_letters(committed, sizes)
     units = _units_to_retry(output, committed, counts)
     last_manifest = output.last_manifest()
-    tried = sum(len(unit.only_rows or ()) for unit in units)
+    retried_rows = sum(len(unit.only_rows or ()) for unit in units)
     dead, answered = Counter(counts.stats.dead), 0
     if units:
         check_shards(plan.read, units)
@@ -95,7 +95,7 @@ def retry(
         warn_of_other_versions(fence.other_versions)
         dead.subtract(_dead_reasons(units, counts))
         if on_start:
-            on_start(RunStart(tried, len(units), Stats(), actor_counts(target)))
+            on_start(RunStart(retried_rows, len(units), Stats(), actor_counts(target)))
         others = len(committed) - len(units)
         usable_plan = drop_foreign_calibration(plan, target)
         for commit in compute_units(job, usable_plan, checked, units, target, fingerprint, others, MergeRetried):
@@ -105,7 +105,7 @@ def retry(
             if on_unit:
                 on_unit(commit)
     dead_shards = sum(unit.error is not None for unit in committed)
-    result = Retried(counts.stats.dead, +dead, tried, len(units), answered, dead_shards)
+    result = Retried(counts.stats.dead, +dead, retried_rows, len(units), answered, dead_shards)
     if on_end:
         on_end(result)
     fence.check(now=True)
@@ -115,7 +115,7 @@ def retry(
             "job": {**output.job_description(stored), "max_dead": job.max_dead},
             **versions_summary(fence.other_versions),
         }
-        new_description |= {"passes": checked.tasks_by_pass, "retried": {"rows": tried, "answered": answered}}
+        new_description |= {"passes": checked.tasks_by_pass, "retried": {"rows": retried_rows, "answered": answered}}
         new_description |= {name: value for name, value in last_manifest.items() if name in ("timing", "forecast")}
         output.finish(plan, new_description, partial(fence.check, now=True), job.compute.parity, job.max_dead)
     return result

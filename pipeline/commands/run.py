@@ -100,7 +100,8 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
     committed = _count_committed(output, plan, sizes) if missing else Stats()
     if committed.units:
         warn_of_other_versions(fence.other_versions)
-    check_max_dead(committed, _planned_rows(plan), job.max_dead)
+    planned_rows = _planned_rows(plan)
+    check_max_dead(committed, planned_rows, job.max_dead)
 
     # compute the missing units
     computed, stage_times, computing_since = Stats(), StageTimes(), time.monotonic()
@@ -108,14 +109,14 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
     if target:
         plan = drop_foreign_calibration(plan, target)
         if on_start:
-            on_start(RunStart(_planned_rows(plan), len(plan.units), committed, actor_counts(target)))
+            on_start(RunStart(planned_rows, len(plan.units), committed, actor_counts(target)))
         for commit in compute_units(job, plan, checked, missing, target, fingerprint, committed.units):
             computed += commit.stats
             fence.check()
             stage_times.add(commit.timing)
             if on_unit:
                 on_unit(commit)
-            check_max_dead(committed + computed, _planned_rows(plan), job.max_dead)
+            check_max_dead(committed + computed, planned_rows, job.max_dead)
 
     # count all units, and finish the output
     account = account_for(job, plan, computed, stage_times.spent(), target, time.monotonic() - computing_since)

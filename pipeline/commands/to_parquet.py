@@ -56,7 +56,7 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
     """Convert each file NAME of the source to the shard NAME.parquet in the sink, in the same folders.
 
     A shard that already exists is kept. columns: the columns of JSON lines and CSV to convert, as NAME or NAME:TYPE;
-    others are left out. kind: jsonl, csv, text or arrow; None: found by the names of the files.
+    others are left out. kind: jsonl, csv, text or arrow; None: the format that the names of the files end in.
 
     Raises JobError for a file that cannot be converted (with the number of the last row before the bad line), for a
     shard that was made from another file or in another way, for a shard without a file in the source, for a sink that
