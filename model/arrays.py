@@ -1,4 +1,4 @@
-"""Packs: sequences laid end to end, without padding, in batches of a token budget."""
+"""Array types, and functions for ragged arrays: rows laid end to end, with lengths or offsets."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,9 @@ Arrays = tuple[npt.NDArray[Any], ...]
 
 
 def budget_slices(lengths: Ints, tokens_per_pack: int) -> Iterator[slice]:
-    """Cuts sequences, in their order, into runs of at most `tokens_per_pack` tokens.
+    """Cut sequences, in their order, into runs of at most `tokens_per_pack` tokens.
 
-    A sequence longer than the budget gets a run of its own: nothing is dropped.
+    A sequence longer than the budget gets a run of its own. Nothing is dropped.
     """
     offsets, first = offsets_of(lengths), 0
     while first < len(lengths):
@@ -25,34 +25,35 @@ def budget_slices(lengths: Ints, tokens_per_pack: int) -> Iterator[slice]:
 
 
 def pack_end(offsets: Ints, first: int, tokens_per_pack: int) -> int:
-    """The end of the run of sequences from `first` on that the budget holds, one at least where there is one.
+    """Return the end of the run of sequences from `first` on that fits the budget. The run has at least one if one
+    exists.
 
-    offsets: [B + 1], where the tokens of each sequence start.
+    offsets: [B + 1], the first token of each sequence.
     """
-    fit = int(np.searchsorted(offsets, offsets[first] + tokens_per_pack, side="right")) - 1
-    return min(max(fit, first + 1), len(offsets) - 1)
+    last = int(np.searchsorted(offsets, offsets[first] + tokens_per_pack, side="right")) - 1
+    return min(max(last, first + 1), len(offsets) - 1)
 
 
 def offsets_of(lengths: Ints) -> npt.NDArray[np.int64]:
-    """[0, l0, l0 + l1, ...]: int64 [len(lengths) + 1]."""
+    """Return [0, l0, l0 + l1, ...]: int64 [len(lengths) + 1]."""
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return offsets
 
 
 def ragged_arange(lengths: Ints) -> npt.NDArray[np.int64]:
-    """0..l0-1, 0..l1-1, ...: int64 [sum(lengths)]."""
+    """Return 0..l0-1, 0..l1-1, ...: int64 [sum(lengths)]."""
     offsets = offsets_of(lengths)
     return np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
 
 
 def ragged_ranges(starts: Ints, lengths: Ints) -> npt.NDArray[np.int64]:
-    """s0..s0+l0-1, s1..s1+l1-1, ...: the indices that gather slices of a flat array."""
+    """Return s0..s0+l0-1, s1..s1+l1-1, ...: the indices that gather slices of a flat array."""
     return np.repeat(starts, lengths) + ragged_arange(lengths)
 
 
 def run_lengths(values: Ints) -> tuple[Ints, npt.NDArray[np.int64]]:
-    """The value and the length of each run of equal values."""
+    """Return the value and the length of each run of equal values."""
     if not len(values):
         return values, np.zeros(0, dtype=np.int64)
     first = np.flatnonzero(np.concatenate(([True], values[1:] != values[:-1])))

@@ -1,4 +1,4 @@
-"""What a checkpoint is, and everything that is wrong with it."""
+"""The description of a checkpoint with all of its problems."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -29,8 +29,11 @@ _FORMATS = {
 
 @dataclass(frozen=True)
 class WeightsReport:
-    """file: where the weights begin, an index if there are shards (0 for one file). architecture: the class that the
-    tensors show, None if none has them. parameters: numbers, one that two tensors share counted once; size: their bytes.
+    """The description of weights.
+
+    file: the file of the weights, or the index of shards. shards: the number of shards, 0 for one file. architecture:
+    the class that the tensors fit, None if there is none. parameters: the number of values; shared ones count once.
+    size: their bytes.
     """
 
     file: str
@@ -44,8 +47,10 @@ class WeightsReport:
 
 @dataclass(frozen=True)
 class TokenizerReport:
-    """tokenizer_class: None where no file says; lower_case: None where tokenizer.json decides; max_length: with [CLS]
-    and [SEP]; special: role -> token.
+    """The description of a tokenizer.
+
+    tokenizer_class: None if no file names one. lower_case: None if tokenizer.json decides. max_length: with [CLS] and
+    [SEP]. special: the token of each role.
     """
 
     tokenizer_class: str | None
@@ -57,7 +62,7 @@ class TokenizerReport:
 
 @dataclass(frozen=True)
 class CheckpointReport:
-    """What could be read of a checkpoint; None for a part that could not, of which `problems` tells."""
+    """The description of a checkpoint. A part that cannot be read is None, and `problems` gives the reason."""
 
     uri: str
     config: Config | None
@@ -67,14 +72,17 @@ class CheckpointReport:
 
     @property
     def agree(self) -> bool:
-        """Whether the tensors are those of the architecture that config.json names, if it names one."""
+        """Whether the tensors fit the architecture that config.json names, if it names one."""
         if self.config is None or self.weights is None:
             return False
         return self.config.architecture in {None, self.weights.architecture}
 
 
 def inspect(checkpoint: Checkpoint) -> CheckpointReport:
-    """What is wrong is reported, not raised; weights and tokenizer are held against the config only if that is whole."""
+    """Describe a checkpoint. Problems are reported, not raised.
+
+    Weights and tokenizer are compared with the config only if the config is valid.
+    """
     problems: list[str] = []
     config = _config(checkpoint, problems)
     weights, tensors, tokenizer = None, None, None
@@ -87,8 +95,8 @@ def inspect(checkpoint: Checkpoint) -> CheckpointReport:
         tokenizer = _attempt(lambda: _tokenizer_report(checkpoint), problems)
     if tensors is None:
         return CheckpointReport(checkpoint.uri, config, None, tokenizer, tuple(problems))
-    if wrong := sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()):
-        problems.append(f"{checkpoint.where(checkpoint.weights_file)}: NaN or infinity in {', '.join(wrong)}")
+    if not_finite := sorted(name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()):
+        problems.append(f"{checkpoint.where(checkpoint.weights_file)}: NaN or infinity in {', '.join(not_finite)}")
     return CheckpointReport(
         checkpoint.uri, config, _weights_report(checkpoint, tensors, weights), tokenizer, tuple(problems)
     )
@@ -103,20 +111,23 @@ def _attempt(call: Callable[[], _T], problems: list[str]) -> _T | None:
 
 
 def _config(checkpoint: Checkpoint, problems: list[str]) -> Config | None:
-    """The config if nothing is wrong with it; otherwise each complaint about it is found, by leaving out what is wrong."""
+    """Return the config, or None if it has problems.
+
+    To find further problems, drop the key whose removal changes the first error, and parse again.
+    """
     where = checkpoint.where("config.json")
     raw = _attempt(lambda: parse_json_object(checkpoint.require("config.json"), where), problems)
     while raw is not None:
-        config, complaint = _parsed(raw, where)
+        config, problem = _parse(raw, where)
         if config is not None:
             return None if problems else config
-        problems.append(complaint)
-        others = ({key: value for key, value in raw.items() if key != wrong} for wrong in raw)
-        raw = next((rest for rest in others if _parsed(rest, where)[1] != complaint), None)
+        problems.append(problem)
+        others = ({key: value for key, value in raw.items() if key != dropped} for dropped in raw)
+        raw = next((reduced for reduced in others if _parse(reduced, where)[1] != problem), None)
     return None
 
 
-def _parsed(raw: Mapping[str, object], where: str) -> tuple[Config | None, str]:
+def _parse(raw: Mapping[str, object], where: str) -> tuple[Config | None, str]:
     try:
         return parse_config(json.dumps(raw).encode(), where), ""
     except CheckpointError as error:
@@ -125,23 +136,23 @@ def _parsed(raw: Mapping[str, object], where: str) -> tuple[Config | None, str]:
 
 def _weights_report(checkpoint: Checkpoint, tensors: Mapping[str, Tensor], weights: Weights | None) -> WeightsReport:
     file = checkpoint.weights_file
-    own = {tensor.data_ptr(): tensor for tensor in tensors.values()}.values()
+    distinct = {tensor.data_ptr(): tensor for tensor in tensors.values()}.values()
     return WeightsReport(
         file=file,
         format=next(name for suffix, name in _FORMATS.items() if suffix in file),
         shards=len(checkpoint.shards),
         architecture=None if weights is None else architecture_by_tensors(weights),
-        parameters=sum(tensor.numel() for tensor in own),
-        size=sum(tensor.nbytes for tensor in own),
-        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in own})),
+        parameters=sum(tensor.numel() for tensor in distinct),
+        size=sum(tensor.nbytes for tensor in distinct),
+        dtypes=tuple(sorted({str(tensor.dtype).removeprefix("torch.") for tensor in distinct})),
     )
 
 
 def _tokenizer_report(checkpoint: Checkpoint) -> TokenizerReport:
-    Tokenizer(checkpoint)  # its errors are those of every file it reads
+    Tokenizer(checkpoint)  # raises the errors of every file that it reads
     spec = read_spec(checkpoint, "text")
-    stored = checkpoint.read("tokenizer_config.json")
-    settings = {} if stored is None else parse_json_object(stored, checkpoint.where("tokenizer_config.json"))
+    data = checkpoint.read("tokenizer_config.json")
+    settings = {} if data is None else parse_json_object(data, checkpoint.where("tokenizer_config.json"))
     return TokenizerReport(
         tokenizer_class=settings.get("tokenizer_class"),
         lower_case=(spec.description.get("normalizer") or {}).get("lowercase"),

@@ -1,1 +1,4 @@
-"""From logits to answers, one module a task; numpy only, vectorised over ragged offsets."""
+"""Decoding of logits into answers, one module per task, with numpy over ragged arrays.
+
+Tasks import from every module here except `answer_spans`, which is internal.
+"""

@@ -1,4 +1,4 @@
-"""The best spans among scored starts and ends, without a table of all spans."""
+"""The best spans among scored starts and ends, found without a table of all spans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,30 @@ from distilray.model.inference.windows import word_starts
 
 Floats = npt.NDArray[np.float32]
 
-_CELLS = 1 << 20  # possible spans looked at together: bounds the memory where all scores are alike
+_MAX_CELLS = 1 << 20  # possible spans per step; this limits the memory if all scores are equal
 
 
 @dataclass(frozen=True)
 class ContextTokens:
-    """Tokens of windows as ends of spans. lengths: [W]; begin, finish: [N], what tells spans apart, growing within a
-    window; opens, closes: [N], the score of a span that starts or ends here."""
+    """The tokens of W windows as ends of spans.
+
+    lengths: [W]. begin, finish: [N], which identify a span; both grow within a window. start_score, end_score: [N], the
+    score of a span that starts or ends at a token.
+    """
 
     lengths: Ints
     begin: Ints
     finish: Ints
-    opens: Floats
-    closes: Floats
+    start_score: Floats
+    end_score: Floats
 
 
 @dataclass(frozen=True)
 class AnswerSpans:
-    """S spans: their group, what tells them apart, and their score, [S] each."""
+    """S spans, [S] each.
+
+    group: the group of windows of each span. begin, finish: the values that identify the span. score: its score.
+    """
 
     group: Ints
     begin: Ints
@@ -40,77 +46,89 @@ class AnswerSpans:
 
 
 def join(parts: Sequence[AnswerSpans]) -> AnswerSpans:
-    """One after another."""
+    """Concatenate spans, part by part."""
     columns = zip(*((part.group, part.begin, part.finish, part.score) for part in parts), strict=True)
     return AnswerSpans(*(np.concatenate(arrays) for arrays in columns))
 
 
 def best_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, max_answer_len: int, count: int) -> AnswerSpans:
-    """The `count` best distinct spans of each group of windows, best first; group: [W], sorted.
+    """Return the `count` best distinct spans of each group of windows, best first.
 
-    score: grows with both of its arguments. Spans that tie stand in order of begin and finish.
+    group: [W], sorted. score: a function that grows with both of its arguments. Spans with equal scores are in order of
+    begin and finish.
     """
-    longest = max(1, min(max_answer_len, int(tokens.lengths.max(initial=0))))
+    max_length = max(1, min(max_answer_len, int(tokens.lengths.max(initial=0))))
     offsets = offsets_of(tokens.lengths)
-    found = []
-    for part in list(budget_slices(tokens.lengths, _CELLS // longest)) or [slice(0, 0)]:
-        at = slice(offsets[part.start], offsets[part.stop])
-        columns = (tokens.begin[at], tokens.finish[at], tokens.opens[at], tokens.closes[at])
-        found.append(_good_spans(ContextTokens(tokens.lengths[part], *columns), group[part], score, longest, count))
-    return _first_distinct(join(found), count)
+    candidates = []
+    for part in list(budget_slices(tokens.lengths, _MAX_CELLS // max_length)) or [slice(0, 0)]:
+        token_slice = slice(offsets[part.start], offsets[part.stop])
+        columns = (
+            tokens.begin[token_slice],
+            tokens.finish[token_slice],
+            tokens.start_score[token_slice],
+            tokens.end_score[token_slice],
+        )
+        candidates.append(
+            _candidate_spans(ContextTokens(tokens.lengths[part], *columns), group[part], score, max_length, count)
+        )
+    return _first_distinct(join(candidates), count)
 
 
-def _good_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, longest: int, count: int) -> AnswerSpans:
-    """At least the `count` best distinct spans of each group, found without a look at all spans.
+def _candidate_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, max_length: int, count: int) -> AnswerSpans:
+    """Return at least the `count` best distinct spans of each group, without a search of all spans.
 
-    The spans that start in different places are distinct: so many of them as good as a bound show that the best
-    `count` reach the bound, and few starts reach it.
+    Spans that start at different places are distinct. If `count` of them reach a bound, the best `count` spans reach it
+    too, and few starts do.
     """
     window = np.repeat(np.arange(len(tokens.lengths)), tokens.lengths)
-    left = offsets_of(tokens.lengths)[1:][window] - np.arange(len(window))
-    best = score(tokens.opens, _reach(tokens.closes, left, longest))
-    bound = _bound(best, window, tokens, group, count)[window]
-    start = np.flatnonzero(best >= bound)
-    ends = np.minimum(left[start], longest)
-    last, start = ragged_ranges(start, ends), np.repeat(start, ends)
-    worth = score(tokens.opens[start], tokens.closes[last])
-    good = np.flatnonzero(worth >= bound[start])
-    start, last = start[good], last[good]
-    spans = AnswerSpans(group[window[start]], tokens.begin[start], tokens.finish[last], worth[good])
+    tokens_left = offsets_of(tokens.lengths)[1:][window] - np.arange(len(window))
+    best_from_start = score(tokens.start_score, _window_maximum(tokens.end_score, tokens_left, max_length))
+    bounds = _score_bound(best_from_start, window, tokens, group, count)[window]
+    start = np.flatnonzero(best_from_start >= bounds)
+    lengths = np.minimum(tokens_left[start], max_length)
+    last, start = ragged_ranges(start, lengths), np.repeat(start, lengths)
+    scores = score(tokens.start_score[start], tokens.end_score[last])
+    kept = np.flatnonzero(scores >= bounds[start])
+    start, last = start[kept], last[kept]
+    spans = AnswerSpans(group[window[start]], tokens.begin[start], tokens.finish[last], scores[kept])
     return _first_distinct(spans, count)
 
 
-def _reach(values: Floats, left: Ints, width: int) -> Floats:
-    """[N]: the maximum of each token and the width - 1 that follow, if in its window; left: tokens to its end."""
-    reach, covered = values, 1
+def _window_maximum(values: Floats, tokens_left: Ints, width: int) -> Floats:
+    """Return the maximum of each token and the width - 1 tokens after it in its window: [N].
+
+    tokens_left: the number of tokens to the end of the window.
+    """
+    maximum, covered = values, 1
     while covered < width:
         step = min(covered, width - covered)
-        wider = reach.copy()
-        np.maximum(reach[:-step], reach[step:], out=wider[:-step], where=left[:-step] > step)
-        reach, covered = wider, covered + step
-    return reach
+        wider = maximum.copy()
+        np.maximum(maximum[:-step], maximum[step:], out=wider[:-step], where=tokens_left[:-step] > step)
+        maximum, covered = wider, covered + step
+    return maximum
 
 
-def _bound(best: Floats, window: Ints, tokens: ContextTokens, group: Ints, count: int) -> Floats:
-    """[W]: a score that the `count` best distinct spans of the window's group reach.
+def _score_bound(best_from_start: Floats, window: Ints, tokens: ContextTokens, group: Ints, count: int) -> Floats:
+    """Return a score that the `count` best distinct spans of the window's group reach: [W].
 
-    The highest, over the windows of the group, of the `count`-th best over places to start in the window.
+    It is the maximum, over the windows of the group, of the `count`-th best score over the places to start in the
+    window.
     """
-    new = word_starts(offsets_of(tokens.lengths), tokens.begin)
-    first = np.flatnonzero(new)
-    places = np.bincount(window[first], minlength=len(group))
-    widest = int(places.max(initial=0))
-    if widest < count:
+    is_start = word_starts(offsets_of(tokens.lengths), tokens.begin)
+    starts = np.flatnonzero(is_start)
+    start_counts = np.bincount(window[starts], minlength=len(group))
+    max_starts = int(start_counts.max(initial=0))
+    if max_starts < count:
         return np.full(len(group), -np.inf, dtype=np.float32)
-    table = np.full((len(group), widest), -np.inf, dtype=np.float32)
-    table[window[first], ragged_arange(places)] = np.maximum.reduceat(best, first)
-    bound = np.partition(table, widest - count)[:, widest - count]
+    table = np.full((len(group), max_starts), -np.inf, dtype=np.float32)
+    table[window[starts], ragged_arange(start_counts)] = np.maximum.reduceat(best_from_start, starts)
+    bound = np.partition(table, max_starts - count)[:, max_starts - count]
     _, sizes = run_lengths(group)
     return np.repeat(np.maximum.reduceat(bound, offsets_of(sizes)[:-1]), sizes)
 
 
 def _first_distinct(spans: AnswerSpans, count: int) -> AnswerSpans:
-    """The first `count` of each group, best first, and of equal spans the best."""
+    """Return the `count` best of each group, best first. Of equal spans, keep the best."""
     spans = spans.take(np.lexsort((-spans.score, spans.finish, spans.begin, spans.group)))
     same = np.zeros(len(spans.group), dtype=np.bool_)
     same[1:] = True

@@ -1,4 +1,4 @@
-"""Transformers' way to make one list of the entities of overlapping windows (spec: docs/tasks.md)."""
+"""Transformers' merge of the entities of overlapping windows into one list (spec: docs/tasks.md)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,42 +8,43 @@ from distilray.model.decode.token_classification import EntitySpans
 
 
 def hf_merge_windows(spans: EntitySpans, text_of_window: npt.NDArray[np.int64]) -> EntitySpans:
-    """Transformers' merge of spans decoded window by window (spans.text counts windows).
+    """Merge spans that were decoded window by window, as Transformers does. spans.text counts windows.
 
-    Within a text in order of start: a span that starts inside the last kept one replaces it if it is longer, or as
-    long and scored higher, whatever the labels; otherwise it is dropped.
+    Within a text, the spans are in order of start. A span that starts inside the last kept span replaces it if it is
+    longer, or if it is as long and has a higher score. Labels do not matter. Otherwise the span is dropped.
     """
     text = text_of_window[spans.text]
     order = np.lexsort((spans.start, text))  # stable
     spans = EntitySpans(text, spans.start, spans.end, spans.label, spans.score, spans.names).take(order)
     cluster = _overlap_clusters(spans, windowed=np.bincount(text_of_window)[spans.text] > 1)
     sizes = np.bincount(cluster) if len(cluster) else np.zeros(0, dtype=np.int64)
-    nth = ragged_arange(sizes)
-    kept = offsets_of(sizes)[:-1].copy()  # the span last kept in each cluster
-    closed = []
-    # clusters are a few spans each: this walks along the longest one, over all clusters at once
+    rank = ragged_arange(sizes)
+    last_kept = offsets_of(sizes)[:-1].copy()  # the last kept span of each cluster
+    results = []
+    # clusters have a few spans each; a step handles the i-th span of every cluster
     for i in range(1, int(sizes.max(initial=0))):
-        rival = np.flatnonzero(nth == i)
-        c = cluster[rival]
-        mine = kept[c]
-        inside = spans.start[rival] < spans.end[mine]
-        length, kept_length = spans.end[rival] - spans.start[rival], spans.end[mine] - spans.start[mine]
-        wins = (length > kept_length) | ((length == kept_length) & (spans.score[rival] > spans.score[mine]))
-        closed.append(mine[~inside])
-        kept[c] = np.where(~inside | wins, rival, mine)
-    return spans.take(np.sort(np.concatenate([*closed, kept])))
+        candidate = np.flatnonzero(rank == i)
+        cluster_of_candidate = cluster[candidate]
+        current = last_kept[cluster_of_candidate]
+        overlaps = spans.start[candidate] < spans.end[current]
+        length, kept_length = spans.end[candidate] - spans.start[candidate], spans.end[current] - spans.start[current]
+        wins = (length > kept_length) | ((length == kept_length) & (spans.score[candidate] > spans.score[current]))
+        results.append(current[~overlaps])
+        last_kept[cluster_of_candidate] = np.where(~overlaps | wins, candidate, current)
+    return spans.take(np.sort(np.concatenate([*results, last_kept])))
 
 
 def _overlap_clusters(spans: EntitySpans, windowed: Bools) -> npt.NDArray[np.int64]:
-    """int64 [E]: a new cluster starts where no earlier span of the text reaches. spans: sorted by text, start.
+    """Return the cluster of each span, int64 [E]. A span that overlaps no earlier span of its text starts a cluster.
 
-    windowed: [E], whether the text has several windows; Transformers merges nothing in the others.
+    spans: sorted by text and start. windowed: [E], whether the text has several windows. Transformers merges nothing in
+    other texts.
     """
     if not len(spans.start):
         return np.zeros(0, dtype=np.int64)
-    height = int(spans.end.max(initial=0)) + 1
-    reach = np.maximum.accumulate(spans.text * height + spans.end)
-    first = np.ones(len(spans.start), dtype=np.bool_)
-    first[1:] = spans.text[1:] * height + spans.start[1:] >= reach[:-1]
-    first |= ~windowed
-    return np.cumsum(first) - 1
+    stride = int(spans.end.max(initial=0)) + 1
+    max_end = np.maximum.accumulate(spans.text * stride + spans.end)
+    starts_cluster = np.ones(len(spans.start), dtype=np.bool_)
+    starts_cluster[1:] = spans.text[1:] * stride + spans.start[1:] >= max_end[:-1]
+    starts_cluster |= ~windowed
+    return np.cumsum(starts_cluster) - 1

@@ -1,4 +1,4 @@
-"""Token logits to entity spans, by our rules and by Transformers' (spec: docs/tasks.md)."""
+"""Decoding of token logits into entity spans, by our rules and by those of Transformers (spec: docs/tasks.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ Aggregation = Literal["none", "simple", "first", "average", "max"]
 
 @dataclass(frozen=True)
 class TagScheme:
-    """What each of L labels means for grouping. tag, name: int64 [L]; starts, ends, outside: bool [L].
+    """The meaning of each of L labels for the grouping of tokens.
 
-    Neighbours belong together if they have the same tag, the first does not end a span and the second does not
-    start one. A span is called names[name of its first label].
+    tag, name: int64 [L]. starts, ends, outside: bool [L]. Neighbours belong to one span if they have the same tag, the
+    first does not end a span, and the second does not start one. The name of a span is names[name of its first label].
     """
 
     tag: npt.NDArray[np.int64]
@@ -33,13 +33,16 @@ class TagScheme:
 
     @property
     def entity_names(self) -> list[str]:
-        """What a span can be called."""
+        """The possible names of a span, sorted."""
         return sorted({self.names[name] for name in self.name[~self.outside]})
 
 
 @dataclass(frozen=True)
 class EntitySpans:
-    """E entities in order of text. text: int64 [E]; start, end: int32, characters; label: int64 index into names."""
+    """E entities in order of text.
+
+    text: int64 [E]. start, end: int32 [E], in characters. label: int64 [E], an index into names. score: float32 [E].
+    """
 
     text: npt.NDArray[np.int64]
     start: npt.NDArray[np.int32]
@@ -49,16 +52,16 @@ class EntitySpans:
     names: tuple[str, ...]
 
     def take(self, which: Ints | Bools) -> "EntitySpans":
-        """The chosen entities, by mask or by index."""
+        """Return the entities of a mask or of indices."""
         return EntitySpans(
             self.text[which], self.start[which], self.end[which], self.label[which], self.score[which], self.names
         )
 
 
 def detect_scheme(labels: Sequence[str]) -> TagScheme:
-    """Our scheme for a label set: prefixes are stripped only if they are those of one known scheme.
+    """Return our scheme of a set of labels. Prefixes are removed only if all of them belong to one known scheme.
 
-    conlleval's repair rules: B and S (U) start a span, E (L) and S (U) end one, a change of type starts one.
+    Repairs follow conlleval: B and S (U) start a span, E (L) and S (U) end one, and a change of type starts one.
     """
     split = split_labels(labels)
     return _scheme(
@@ -71,7 +74,10 @@ def detect_scheme(labels: Sequence[str]) -> TagScheme:
 
 
 def hf_scheme(labels: Sequence[str]) -> TagScheme:
-    """Transformers' scheme: only "B-" and "I-" are prefixes, yet a span's name is what follows the first dash."""
+    """Return Transformers' scheme.
+
+    Only "B-" and "I-" are prefixes, but the name of a span is the part after the first dash.
+    """
     names = [label.split("-", 1)[-1] for label in labels]
     return _scheme(
         tags=[label[2:] if label.startswith(("B-", "I-")) else label for label in labels],
@@ -83,7 +89,7 @@ def hf_scheme(labels: Sequence[str]) -> TagScheme:
 
 
 def token_scheme(labels: Sequence[str]) -> TagScheme:
-    """For aggregation "none": every token that is not O is an entity under its whole label."""
+    """Return the scheme of aggregation "none": every token that is not O is an entity named by its whole label."""
     every = [True] * len(labels)
     return _scheme(tags=labels, names=labels, starts=every, ends=every, outside=[label == "O" for label in labels])
 
@@ -92,8 +98,10 @@ def _scheme(
     tags: Sequence[str], names: Sequence[str], starts: list[bool], ends: list[bool], outside: list[bool]
 ) -> TagScheme:
     distinct, name = np.unique(np.array(names), return_inverse=True)
-    # an O never belongs to a type that happens to be called O
-    tag = np.unique(np.array([f"{out}{tag}" for out, tag in zip(outside, tags, strict=True)]), return_inverse=True)[1]
+    # O must not share a tag with a type that is named O
+    tag = np.unique(
+        np.array([f"{is_outside}{tag}" for is_outside, tag in zip(outside, tags, strict=True)]), return_inverse=True
+    )[1]
     return TagScheme(
         tag, name, np.array(starts), np.array(ends), np.array(outside), tuple(str(label) for label in distinct)
     )
@@ -109,27 +117,29 @@ def decode(
     aggregation: Aggregation,
     rules: TagRules | None = None,
 ) -> EntitySpans:
-    """Entities of R texts whose N tokens lie end to end.
+    """Return the entities of R texts whose N tokens lie end to end.
 
-    logits: [N, L]; offsets: [R + 1]; starts_word: [N], true at least at each text's first token;
-    start, end: [N], characters. rules: labels by the best path that these allow; None: of each token (or word) alone.
-    A span's score is the mean of its tokens' (or words') probabilities.
+    logits: [N, L]. offsets: [R + 1]. starts_word: [N], true at least at the first token of each text. start, end: [N],
+    in characters. rules: labels are those of the best path that the rules allow; with None, each token (or word) has
+    its most probable label. The score of a span is the mean probability of its tokens (or words).
     """
     probabilities = softmax(logits)
-    if best_is_enough(aggregation, rules):
+    if needs_only_best_label(aggregation, rules):
         label = probabilities.argmax(axis=-1)
-        return decode_best(label, _chosen(probabilities, label), offsets, starts_word, start, end, scheme, aggregation)
-    first = _firsts(starts_word, aggregation)
+        return decode_best(
+            label, _label_scores(probabilities, label), offsets, starts_word, start, end, scheme, aggregation
+        )
+    first = _first_tokens(starts_word, aggregation)
     if aggregation == "average":
-        words = _averages(probabilities, first)
+        words = _word_means(probabilities, first)
     else:
-        words = probabilities[_speakers(probabilities.max(axis=-1, initial=0), first, aggregation)]
+        words = probabilities[_representatives(probabilities.max(axis=-1, initial=0), first, aggregation)]
     label = words.argmax(axis=-1) if rules is None else best_path(words, _text_of(offsets)[first], rules)
-    return _spans(label, _chosen(words, label), first, offsets, start, end, scheme)
+    return _spans(label, _label_scores(words, label), first, offsets, start, end, scheme)
 
 
-def best_is_enough(aggregation: Aggregation, rules: TagRules | None) -> bool:
-    """Whether the likeliest label of each token and its probability are all that decoding looks at."""
+def needs_only_best_label(aggregation: Aggregation, rules: TagRules | None) -> bool:
+    """Return whether decoding uses only the most probable label of each token and its probability."""
     return rules is None and aggregation != "average"
 
 
@@ -143,16 +153,22 @@ def decode_best(
     scheme: TagScheme,
     aggregation: Aggregation,
 ) -> EntitySpans:
-    """As `decode`, of each token's likeliest label and its probability, [N] each, where that is enough."""
-    first = _firsts(starts_word, aggregation)
-    speaker = _speakers(score, first, aggregation)
-    return _spans(label[speaker], score[speaker], first, offsets, start, end, scheme)
+    """Decode the most probable label of each token and its probability, [N] each.
+
+    The result is that of `decode` if `needs_only_best_label`.
+    """
+    first = _first_tokens(starts_word, aggregation)
+    representative = _representatives(score, first, aggregation)
+    return _spans(label[representative], score[representative], first, offsets, start, end, scheme)
 
 
 def _spans(
     label: Ints, score: Floats, first: Ints, offsets: Ints, start: Ints, end: Ints, scheme: TagScheme
 ) -> EntitySpans:
-    """Neighbouring words that belong together; label, score, first: [words], first: the first token of each."""
+    """Join neighbouring words that belong together.
+
+    label, score, first: [words]. first: the first token of each word.
+    """
     if not len(first):
         empty = np.zeros(0, dtype=np.int32)
         return EntitySpans(
@@ -160,32 +176,32 @@ def _spans(
         )
     text = _text_of(offsets)[first]
     last = np.append(first[1:], len(start)) - 1
-    new = _new_group(text, label, scheme)
-    head = np.flatnonzero(new)
-    tail = np.append(head[1:], len(new)) - 1
-    mean = np.add.reduceat(score, head, dtype=np.float64) / (tail - head + 1)
+    is_start = _starts_group(text, label, scheme)
+    group_start = np.flatnonzero(is_start)
+    group_end = np.append(group_start[1:], len(is_start)) - 1
+    mean = np.add.reduceat(score, group_start, dtype=np.float64) / (group_end - group_start + 1)
     spans = EntitySpans(
-        text[head].astype(np.int64),
-        start[first[head]].astype(np.int32),
-        end[last[tail]].astype(np.int32),
-        scheme.name[label[head]],
+        text[group_start].astype(np.int64),
+        start[first[group_start]].astype(np.int32),
+        end[last[group_end]].astype(np.int32),
+        scheme.name[label[group_start]],
         mean.astype(np.float32),
         scheme.names,
     )
-    return spans.take(~scheme.outside[label[head]])
+    return spans.take(~scheme.outside[label[group_start]])
 
 
 def _text_of(offsets: Ints) -> Ints:
     return np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
 
 
-def _firsts(starts_word: Bools, aggregation: Aggregation) -> Ints:
-    """The first token of each word; each token is one, where tokens are not joined."""
+def _first_tokens(starts_word: Bools, aggregation: Aggregation) -> Ints:
+    """Return the first token of each word. Without aggregation over words, each token is a word."""
     return np.arange(len(starts_word)) if aggregation in ("none", "simple") else np.flatnonzero(starts_word)
 
 
-def _speakers(score: Floats, first: Ints, aggregation: Aggregation) -> Ints:
-    """The token that speaks for each word: the first, or for "max" the first of those with the highest score."""
+def _representatives(score: Floats, first: Ints, aggregation: Aggregation) -> Ints:
+    """Return the token that decides each word: the first, or for "max" the first of those with the highest score."""
     if aggregation != "max" or not len(first):
         return first
     counts = np.diff(np.append(first, len(score)))
@@ -194,40 +210,41 @@ def _speakers(score: Floats, first: Ints, aggregation: Aggregation) -> Ints:
     return is_best[np.searchsorted(word_of_best, np.arange(len(first)))]
 
 
-def _averages(probabilities: Floats, first: Ints) -> Floats:
-    """[words, L] of tokens' [N, L]."""
+def _word_means(probabilities: Floats, first: Ints) -> Floats:
+    """Return the means [words, L] of the probabilities [N, L] of tokens."""
     if not len(first):
         return probabilities
     mean = np.add.reduceat(probabilities, first, axis=0) / np.diff(np.append(first, len(probabilities)))[:, None]
     return mean.astype(np.float32)
 
 
-def _chosen(probabilities: Floats, label: Ints) -> Floats:
-    """The probability of each row's label."""
-    chosen: Floats = np.take_along_axis(probabilities, label[:, None], axis=-1)[:, 0]
-    return chosen
+def _label_scores(probabilities: Floats, label: Ints) -> Floats:
+    """Return the probability of each row's label."""
+    scores: Floats = np.take_along_axis(probabilities, label[:, None], axis=-1)[:, 0]
+    return scores
 
 
-def _new_group(text: Ints, label: Ints, scheme: TagScheme) -> Bools:
-    new: Bools = np.ones(len(label), dtype=np.bool_)
+def _starts_group(text: Ints, label: Ints, scheme: TagScheme) -> Bools:
+    starts: Bools = np.ones(len(label), dtype=np.bool_)
     before, after = label[:-1], label[1:]
-    new[1:] = (
+    starts[1:] = (
         (text[1:] != text[:-1]) | (scheme.tag[before] != scheme.tag[after]) | scheme.starts[after] | scheme.ends[before]
     )
-    return new
+    return starts
 
 
-def above(spans: EntitySpans, threshold: float, by_label: Mapping[str, float]) -> EntitySpans:
-    """The spans whose score reaches their label's threshold."""
+def above_threshold(spans: EntitySpans, threshold: float, by_label: Mapping[str, float]) -> EntitySpans:
+    """Return the spans whose score is at least the threshold of their label."""
     limits = np.array([by_label.get(name, threshold) for name in spans.names], dtype=np.float32)
     return spans.take(spans.score >= limits[spans.label])
 
 
 def hf_word_starts(offsets: Ints, input_ids: Ints, chars: Ints, token_chars: Ints, unk_id: int) -> Bools:
-    """Transformers' guess at word starts: the token's string is as long as the text it covers, or it is [UNK].
+    """Return the word starts that Transformers assumes.
 
-    chars: [N], length of the text that each token covers; token_chars: [vocabulary].
+    A token starts a word if its string is as long as the text that it covers, or if it is [UNK]. chars: [N], the length
+    of the text that each token covers. token_chars: [vocabulary].
     """
-    guess = (token_chars[input_ids] == chars) | (input_ids == unk_id)
-    starts: Bools = guess | word_starts(offsets, np.zeros(len(input_ids), dtype=np.int8))
+    looks_like_start = (token_chars[input_ids] == chars) | (input_ids == unk_id)
+    starts: Bools = looks_like_start | word_starts(offsets, np.zeros(len(input_ids), dtype=np.int8))
     return starts

@@ -1,7 +1,7 @@
 """The best sequence of labels that a tag scheme allows (Viterbi 1967, doi:10.1109/TIT.1967.1054010).
 
-What may follow a label needs no L x L table: a label that continues a span follows one of the few labels that open its
-type, and all other labels follow whatever may end a span. A step of the recursion so costs about L, not L x L.
+No L x L table of transitions is needed. A label that continues a span follows one of the few labels that open its type.
+Every other label follows any label that may end a span. A step of the recursion therefore costs about L, not L x L.
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,17 @@ import numpy.typing as npt
 from distilray.model.arrays import Bools, Floats, Ints, offsets_of, ragged_arange, ragged_ranges, run_lengths
 from distilray.model.decode.tags import split_labels
 
-_LEAST = np.finfo(np.float32).tiny  # a probability of 0 is this
+_MIN_PROBABILITY = np.finfo(np.float32).tiny  # replaces a probability of 0
 _SLACK = 1e-3  # more than rounding adds to a sum of three logarithms
 
 
 @dataclass(frozen=True)
 class TagRules:
-    """What each of L labels may stand beside, [L] each.
+    """The allowed neighbours of each of L labels, [L] each.
 
-    tag: int64, equal for labels of one type; follows: only after a label that `opens` its type; unfinished: only before
-    a label that `follows` with its type.
+    tag: int64, equal for labels of one type. opens: whether labels of its type may continue a label. follows: whether a
+    label is allowed only after a label that `opens` its type. unfinished: whether a label is allowed only before a
+    label of its type that `follows`.
     """
 
     tag: npt.NDArray[np.int64]
@@ -33,109 +34,123 @@ class TagRules:
 
     @property
     def alone(self) -> Bools:
-        """Whether a label may stand between any others, at the start and at the end."""
+        """Whether a label is allowed between any other labels, at the start, and at the end."""
         return ~self.follows & ~self.unfinished
 
     def allows(self, before: Ints, after: Ints) -> Bools:
-        """Whether label `after` may follow label `before`, element by element."""
+        """Return whether label `after` may follow label `before`, element by element."""
         continued = self.opens[before] & (self.tag[before] == self.tag[after])
         allowed: Bools = np.where(self.follows[after], continued, ~self.unfinished[before])
         return allowed
 
 
 def tag_rules(labels: Sequence[str]) -> TagRules:
-    """The rules of the labels' own scheme, type by type.
+    """Return the rules of the labels' scheme, type by type.
 
-    I, M, E and L continue B, I or M of their type; if a type has E or L, its B, I and M must be continued. I and M of a
-    type without B may start, as in IO. Labels without a prefix are like O. IOB1 looks like IOB2 and is read as that,
-    which is wrong for a checkpoint that starts spans with I although it knows B.
-    Raises ValueError for labels without a scheme, and for labels of which none may stand alone (O, S, U): no path might
-    exist.
+    I, M, E and L continue B, I or M of their type. If a type has E or L, its B, I and M must be continued. I and M of a
+    type without B may start a span, as in IO. Labels without a prefix are treated as O.
+
+    IOB1 has the same labels as IOB2 and is read as IOB2. This is wrong for a checkpoint that starts spans with I
+    although it has B.
+
+    Raises ValueError for labels without a scheme, and for labels of which none may be alone (O, S, U), because no path
+    might exist.
     """
-    split = split_labels(labels)
-    if not any(prefix for prefix, _ in split):
+    prefixed = split_labels(labels)
+    if not any(prefix for prefix, _ in prefixed):
         raise ValueError(f"expected labels of a tag scheme, such as B-PER and I-PER, got {', '.join(labels)}")
-    begun, ended = ({kind for prefix, kind in split if prefix and prefix in letters} for letters in ("B", "EL"))
-    opens = np.array([prefix in ("B", "I", "M") for prefix, _ in split])
-    follows = np.array([prefix in ("I", "M", "E", "L") and kind in begun for prefix, kind in split])
-    unfinished = opens & np.array([kind in ended for _, kind in split])
-    tag = np.unique(np.array([kind for _, kind in split]), return_inverse=True)[1]
+    begun_types, ended_types = (
+        {label_type for prefix, label_type in prefixed if prefix and prefix in letters} for letters in ("B", "EL")
+    )
+    opens = np.array([prefix in ("B", "I", "M") for prefix, _ in prefixed])
+    follows = np.array(
+        [prefix in ("I", "M", "E", "L") and label_type in begun_types for prefix, label_type in prefixed]
+    )
+    unfinished = opens & np.array([label_type in ended_types for _, label_type in prefixed])
+    tag = np.unique(np.array([label_type for _, label_type in prefixed]), return_inverse=True)[1]
     rules = TagRules(tag, opens, follows, unfinished)
     if not rules.alone.any():
-        raise ValueError(f"expected a label for a word that stands alone, as O or S-PER, got {', '.join(labels)}")
+        raise ValueError(f"expected a label for a word that stands alone, such as O or S-PER, got {', '.join(labels)}")
     return rules
 
 
 def best_path(probabilities: Floats, text: Ints, rules: TagRules) -> npt.NDArray[np.int64]:
-    """int64 [N]: of the label sequences that the rules allow, one with the largest sum of log-probabilities, by text.
+    """Return the labels of the allowed sequence with the largest sum of log-probabilities of each text, int64 [N].
 
-    probabilities: [N, L], of words; text: [N], the text of each, non-decreasing. A text whose words' likeliest labels
-    break no rule gets just these.
+    probabilities: [N, L], of words. text: [N], the text of each word, non-decreasing. If the most probable labels of
+    the words of a text break no rule, the text gets these.
     """
     label: npt.NDArray[np.int64] = probabilities.argmax(axis=-1)
-    words = np.flatnonzero(_in_broken(label, text, rules))
+    words = np.flatnonzero(_breaks_rules(label, text, rules))
     if len(words):
-        logs = np.array(probabilities[words].T, order="C")  # numpy reduces a short last axis slowly
-        np.log(np.maximum(logs, _LEAST, out=logs), out=logs)
-        piece = _pieces(logs, label[words], text[words], rules)
-        hard = np.flatnonzero(_in_broken(label[words], piece, rules))
-        order, steps = _by_step(piece[hard])
-        label[words[hard[order]]] = _recursion(logs.take(hard[order], axis=1), steps, rules)
+        logs = np.array(probabilities[words].T, order="C")  # numpy is slow at reductions over a short last axis
+        np.log(np.maximum(logs, _MIN_PROBABILITY, out=logs), out=logs)
+        pieces = _pieces(logs, label[words], text[words], rules)
+        unsolved = np.flatnonzero(_breaks_rules(label[words], pieces, rules))
+        order, steps = _step_order(pieces[unsolved])
+        label[words[unsolved[order]]] = _viterbi(logs.take(unsolved[order], axis=1), steps, rules)
     return label
 
 
-def _in_broken(label: Ints, piece: Ints, rules: TagRules) -> Bools:
-    """[N]: whether the labels of the word's text, or piece of a text, break a rule."""
+def _breaks_rules(label: Ints, piece: Ints, rules: TagRules) -> Bools:
+    """Return whether the labels of each word's text, or piece of a text, break a rule: [N]."""
     sizes = run_lengths(piece)[1]
     if not len(sizes):
         return np.zeros(0, dtype=np.bool_)
     edges = offsets_of(sizes)
-    wrong = np.zeros(len(label), dtype=np.bool_)
-    wrong[1:] = ~rules.allows(label[:-1], label[1:])
-    wrong[edges[:-1]] = rules.follows[label[edges[:-1]]]
-    wrong[edges[1:] - 1] |= rules.unfinished[label[edges[1:] - 1]]
-    return np.repeat(np.logical_or.reduceat(wrong, edges[:-1]), sizes)
+    breaks = np.zeros(len(label), dtype=np.bool_)
+    breaks[1:] = ~rules.allows(label[:-1], label[1:])
+    breaks[edges[:-1]] = rules.follows[label[edges[:-1]]]
+    breaks[edges[1:] - 1] |= rules.unfinished[label[edges[1:] - 1]]
+    return np.repeat(np.logical_or.reduceat(breaks, edges[:-1]), sizes)
 
 
 def _pieces(logs: Floats, label: Ints, text: Ints, rules: TagRules) -> npt.NDArray[np.int64]:
-    """int64 [N]: texts cut into pieces that can be labelled apart, numbered. logs: [L, N]; label: each word's likeliest.
+    """Cut texts into numbered pieces that can be labelled independently: int64 [N].
 
-    A word whose label may stand alone starts a piece if every best path has that label there, and the next word starts
-    another if that label opens nothing. Take a path with another label, put this one in its place, and let the
-    neighbours end and start the spans that it broke: the path is allowed, and better if the word gains more than the
-    neighbours lose. What they lose at most is known without a path.
+    logs: [L, N]. label: the most probable label of each word.
+
+    A word whose label may be alone starts a piece if every best path has that label there. The next word starts another
+    piece if that label opens nothing.
+
+    Take a path with another label at the word. Replace it with the word's label, and let the neighbours end and start
+    the spans that this breaks. The new path is allowed. It is better if the word gains more than the neighbours lose.
+    An upper bound of their loss is known without a path.
     """
     within = text[1:] == text[:-1]
-    lost = np.full(len(text), _SLACK, dtype=np.float32)
-    lost[:-1] += within * _most_lost(logs, rules.follows, rules.opens, rules)[1:]
-    lost[1:] += within * _most_lost(logs, rules.unfinished, rules.follows, rules)[:-1]
-    others = np.where(label == np.arange(len(logs))[:, None], -np.inf, logs).max(axis=0)
-    sure = rules.alone[label] & (logs.max(axis=0) - others > lost)
-    new = np.ones(len(text), dtype=np.bool_)
-    new[1:] = ~within | sure[1:] | (sure & ~rules.opens[label])[:-1]
-    piece: npt.NDArray[np.int64] = np.cumsum(new)
+    max_loss = np.full(len(text), _SLACK, dtype=np.float32)
+    max_loss[:-1] += within * _max_loss(logs, rules.follows, rules.opens, rules)[1:]
+    max_loss[1:] += within * _max_loss(logs, rules.unfinished, rules.follows, rules)[:-1]
+    runner_up = np.where(label == np.arange(len(logs))[:, None], -np.inf, logs).max(axis=0)
+    is_certain = rules.alone[label] & (logs.max(axis=0) - runner_up > max_loss)
+    starts_piece = np.ones(len(text), dtype=np.bool_)
+    starts_piece[1:] = ~within | is_certain[1:] | (is_certain & ~rules.opens[label])[:-1]
+    piece: npt.NDArray[np.int64] = np.cumsum(starts_piece)
     return piece
 
 
-def _most_lost(logs: Floats, bound: Bools, keeps: Bools, rules: TagRules) -> Floats:
-    """[N]: what a word loses at most if a `bound` label gives way to one that is not, and goes with all that its own
-    other side goes with: one of its type that `keeps` that side too, or else one that may stand alone.
+def _max_loss(logs: Floats, constrained: Bools, keeps: Bools, rules: TagRules) -> Floats:
+    """Return an upper bound of what a word loses if a `constrained` label is replaced by one that is not constrained:
+    [N].
 
-    logs: [L, N]; bound, keeps: [L].
+    A constrained label needs a certain neighbour on one side. The replacement must fit all labels that fit the other
+    side of the word. It is a label of the same type that `keeps` that side too, or else a label that may be alone.
+    logs: [L, N]. constrained, keeps: [L].
     """
     alone = logs[rules.alone].max(axis=0)
-    lost: Floats = np.zeros_like(alone)
-    for label in np.flatnonzero(bound):
-        same = keeps & ~bound & (rules.tag == rules.tag[label])
-        instead = logs[same].max(axis=0) if keeps[label] else alone
-        np.maximum(lost, logs[label] - instead, out=lost)
-    return lost
+    loss: Floats = np.zeros_like(alone)
+    for label in np.flatnonzero(constrained):
+        replacements = keeps & ~constrained & (rules.tag == rules.tag[label])
+        replacement_score = logs[replacements].max(axis=0) if keeps[label] else alone
+        np.maximum(loss, logs[label] - replacement_score, out=loss)
+    return loss
 
 
-def _by_step(piece: Ints) -> tuple[Ints, list[slice]]:
-    """The words [N] in the order of the recursion, and the part of them that each step takes.
+def _step_order(piece: Ints) -> tuple[Ints, list[slice]]:
+    """Return the words [N] in the order of the recursion, and the slice of them that each step takes.
 
-    All pieces step together: their first words come first, then their second words; the longest piece leads.
+    All pieces advance together: first their first words, then their second words, and so on. The longest piece comes
+    first.
     """
     lengths = run_lengths(piece)[1]
     order = np.argsort(-lengths, kind="stable")
@@ -144,40 +159,45 @@ def _by_step(piece: Ints) -> tuple[Ints, list[slice]]:
     return words, [slice(a, b) for a, b in pairwise(offsets_of(np.bincount(step)).tolist())]
 
 
-def _recursion(logs: Floats, steps: list[slice], rules: TagRules) -> npt.NDArray[np.int64]:
-    """int64 [N]: labels. logs: [L, N]; each step has the words of the pieces not ended yet, in the order of the first.
+def _viterbi(logs: Floats, steps: list[slice], rules: TagRules) -> npt.NDArray[np.int64]:
+    """Return the labels of the best paths, int64 [N].
 
-    Of equal paths that one wins whose last label that differs has the lower index.
+    logs: [L, N]. steps: each has the words of the pieces that have not ended, in the order of the first step. Of equal
+    paths, the result is the one with the lower index at the last label that differs.
     """
     enders, openers, source = _sources(rules)
     best = np.zeros((openers.shape[1] + 1, logs.shape[1]), dtype=np.min_scalar_type(len(logs)))
     total = np.where(rules.follows[:, None], -np.inf, logs[:, steps[0]].astype(np.float64))
-    for at in steps[1:]:
-        ongoing = total[:, : at.stop - at.start]
-        ended, opened = ongoing.take(enders, axis=0), ongoing.take(openers, axis=0)
-        best[0, at] = ended.argmax(axis=0)
-        reached = np.concatenate((ended.max(axis=0, keepdims=True), opened[0]))
-        for i in range(1, len(opened)):  # two: argmax is slow over so few
-            best[1:, at][opened[i] > reached[1:]] = i
-            np.maximum(reached[1:], opened[i], out=reached[1:])
-        ongoing[:] = reached.take(source, axis=0) + logs[:, at]
+    for step in steps[1:]:
+        active = total[:, : step.stop - step.start]
+        end_scores, open_scores = active.take(enders, axis=0), active.take(openers, axis=0)
+        best[0, step] = end_scores.argmax(axis=0)
+        best_score = np.concatenate((end_scores.max(axis=0, keepdims=True), open_scores[0]))
+        for i in range(1, len(open_scores)):  # a loop over two: argmax is slow on few rows
+            best[1:, step][open_scores[i] > best_score[1:]] = i
+            np.maximum(best_score[1:], open_scores[i], out=best_score[1:])
+        active[:] = best_score.take(source, axis=0) + logs[:, step]
     for row, labels in zip(best, (enders, *openers.T), strict=True):
-        row[:] = labels[row]  # which label came before, by source of the label that follows
+        row[:] = labels[row]  # the previous label, by source of the label after it
     current = enders[total.take(enders, axis=0).argmax(axis=0)]
     path = np.empty(logs.shape[1], dtype=np.int64)
-    for at in reversed(steps):
-        count = at.stop - at.start
-        path[at] = current[:count]
-        current[:count] = best[source[path[at]], np.arange(at.start, at.stop)]
+    for step in reversed(steps):
+        count = step.stop - step.start
+        path[step] = current[:count]
+        current[:count] = best[source[path[step]], np.arange(step.start, step.stop)]
     return path
 
 
 def _sources(rules: TagRules) -> tuple[Ints, Ints, Ints]:
-    """Labels that may end a span [E] or stand outside; labels that open each type that others follow [openers, types];
-    and which of the 1 + types lists a label [L] comes after."""
+    """Return the lists of labels that other labels may follow.
+
+    The first list is the labels that may end a span or be outside of one [E]. The second holds the labels that open
+    each continued type [openers, types]. The third is the number of the list that each label [L] follows, out of 1 +
+    types.
+    """
     types = np.unique(rules.tag[rules.follows])
-    lists = [np.flatnonzero(rules.opens & (rules.tag == tag)) for tag in types]
-    width = max(len(labels) for labels in lists)
-    openers = np.stack([np.resize(labels, width) for labels in lists], axis=1)
+    openers_by_type = [np.flatnonzero(rules.opens & (rules.tag == tag)) for tag in types]
+    width = max(len(labels) for labels in openers_by_type)
+    openers = np.stack([np.resize(labels, width) for labels in openers_by_type], axis=1)
     source = np.where(rules.follows, 1 + np.searchsorted(types, rules.tag), 0)
     return np.flatnonzero(~rules.unfinished), openers, source

@@ -1,4 +1,4 @@
-"""Multiple choice: accuracy, of rows with any number of choices."""
+"""Metrics of multiple choice: accuracy, for rows with any number of choices."""
 
 from typing import Any
 
@@ -6,17 +6,18 @@ from distilray.model.arrays import Ints
 from distilray.model.metrics.labelled import check_choices, labelled
 
 
-def count(gold: Ints, found: Ints, sizes: Ints) -> dict[str, Any]:
-    """{rows, hits}. gold: [R], -100 for a row without gold, which is not counted; found: [R]; sizes: [R], choices.
+def count(gold: Ints, predicted: Ints, sizes: Ints) -> dict[str, Any]:
+    """Return {rows, hits}.
 
+    gold: [R], -100 for a row without gold, which is not counted. predicted: [R]. sizes: [R], the number of choices.
     Raises MetricError for a choice that its row does not have.
     """
-    check_choices("the prediction", found, sizes)
+    check_choices("the prediction", predicted, sizes)
     rows = labelled(gold, sizes)
-    return {"rows": int(rows.sum()), "hits": int((gold == found).sum())}
+    return {"rows": int(rows.sum()), "hits": int((gold == predicted).sum())}
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
-    """{rows, accuracy}; accuracy of no rows is None."""
+    """Return {rows, accuracy}. The accuracy of no rows is None."""
     rows = counts.get("rows", 0)
     return {"rows": rows, "accuracy": counts["hits"] / rows if rows else None}

@@ -1,9 +1,11 @@
-"""Losses and metrics of a labelled corpus, a module a head, in two steps.
+"""Addition of counts, from which the metrics of a labelled corpus are computed.
 
-`count` turns one batch into plain numbers; counts of batches, from any worker, add up with `merge`; `figures` turns the
-sum into what is reported, plain JSON. Counts are whole numbers (see exact.py), so the figures are the same to the last
-bit however the corpus was cut. An undefined figure (a mean over nothing) is None; a precision, recall or F1 with
-nothing to divide by is 0.
+Each module of metrics works in two steps. `count` converts one batch to plain numbers. `merge` adds counts of batches
+from any worker. `figures` converts the sum to the reported values, in plain JSON.
+
+Counts are integers (see exact.py), so the metrics are the same to the last bit for every division of the corpus into
+batches. A metric that is not defined, such as a mean over nothing, is None. A precision, recall or F1 with a divisor of
+0 is 0.
 """
 
 from typing import Any
@@ -12,7 +14,7 @@ from distilray.model.errors import MetricError
 
 
 def merge(a: Any, b: Any) -> Any:
-    """The sum of two counts: dicts by key, lists element by element; {} is the neutral element.
+    """Add two counts: dicts by key, lists element by element. {} is the neutral element.
 
     Raises MetricError for counts of different shapes.
     """

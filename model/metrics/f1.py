@@ -1,29 +1,29 @@
-"""Precision, recall and F1 from hits, for spans, single and multiple labels alike."""
+"""Precision, recall and F1 from hits, for spans, single labels and multiple labels."""
 
 from collections.abc import Mapping
 from typing import Any
 
-Tally = Mapping[str, int]  # hits: predicted and true; found: predicted; gold: true
+Tally = Mapping[str, int]  # hits: correct predictions; found: predictions; gold: gold labels
 
 
 def score_table(labels: Mapping[str, Tally]) -> dict[str, Any]:
-    """Figures of each label, and micro, macro and weighted averages over exactly these labels.
+    """Return the scores of each label, and their micro, macro and weighted averages over exactly these labels.
 
-    Support is the number of true ones; weighted averages weigh by it. What has nothing to divide by is 0.
+    Support is the number of gold labels. Weighted averages use it as the weight. A score with a divisor of 0 is 0.
     """
-    each = {name: _scores(tally) for name, tally in labels.items()}
-    whole = {key: sum(tally[key] for tally in labels.values()) for key in ("hits", "found", "gold")}
-    rows = list(each.values())
+    scores = {name: _scores(tally) for name, tally in labels.items()}
+    total = {key: sum(tally[key] for tally in labels.values()) for key in ("hits", "found", "gold")}
+    rows = list(scores.values())
     return {
-        "micro": _scores(whole),
+        "micro": _scores(total),
         "macro": _average(rows, [1] * len(rows)),
         "weighted": _average(rows, [row["support"] for row in rows]),
-        "labels": each,
+        "labels": scores,
     }
 
 
 def ratio(part: float, whole: float) -> float:
-    """part / whole, and 0 for nothing of nothing."""
+    """Return part / whole, or 0 if whole is 0."""
     return part / whole if whole else 0.0
 
 
@@ -38,7 +38,7 @@ def _scores(tally: Tally) -> dict[str, Any]:
 
 
 def _average(rows: list[dict[str, Any]], weights: list[int]) -> dict[str, Any]:
-    """The weighted mean of each figure."""
+    """Return the weighted mean of each score."""
     means = {
         key: ratio(sum(w * row[key] for w, row in zip(weights, rows, strict=True)), sum(weights))
         for key in ("precision", "recall", "f1")

@@ -1,8 +1,8 @@
-"""The losses that Transformers computes for each head's `labels`, in float64 and term by term.
+"""The losses that Transformers computes for the `labels` of each head, in float64 and term by term.
 
-`count` adds the terms up, `figures` gives {"loss": their mean}: over the whole corpus, each term counting once.
-Transformers gives the mean of one batch: the two are equal for a corpus that is one batch, and the mean of its batches'
-losses differs as soon as these hold different numbers of terms. A mean over nothing is None here, NaN there.
+`count` adds the terms. `figures` gives {"loss": their mean} over the whole corpus, where each term counts once.
+Transformers gives the mean of one batch. The two are equal for a corpus of one batch. For several batches, the mean of
+their losses differs if they hold different numbers of terms. A mean over nothing is None here, and NaN in Transformers.
 """
 
 from fractions import Fraction
@@ -20,40 +20,47 @@ Terms = npt.NDArray[np.float64]
 
 
 def cross_entropy(logits: Floats, gold: Ints) -> Terms:
-    """-log softmax(logits)[gold] of the rows whose gold is not -100: float64 [rows with gold].
+    """Return -log softmax(logits)[gold] of the rows whose gold is not -100: float64 [rows with gold].
 
-    Of single labels, of tokens (word labels), and of masked tokens. logits: [N, L]; gold: [N]. Takes 12 bytes a logit;
-    counts add up, so a large batch can be given in slices. Raises MetricError for gold outside 0 to L - 1.
+    This is the loss of single labels, of tokens (word labels), and of masked tokens. logits: [N, L]. gold: [N]. It
+    takes 12 bytes per logit. Counts can be added, so a large batch can be processed in slices. Raises MetricError for
+    gold outside 0 to L - 1.
     """
     rows, width = logits.shape
     return ragged_cross_entropy(logits.ravel(), np.arange(rows + 1) * width, gold)
 
 
 def ragged_cross_entropy(logits: Floats, offsets: Ints, gold: Ints) -> Terms:
-    """The same for rows of any number (at least one) of choices. logits: [sum of choices]; offsets: [N + 1]; gold: [N]."""
+    """Return the cross entropy of rows with any number (at least one) of choices.
+
+    logits: [sum of choices]. offsets: [N + 1]. gold: [N]. The result is that of `cross_entropy`.
+    """
     lengths = np.diff(offsets)
     rows = labelled(gold, lengths)
     if not len(lengths):
         return np.zeros(0)
     if lengths.min() < 1:
-        raise MetricError(f"row {lengths.argmin()} has nothing to choose from; each row needs at least one logit")
+        raise MetricError(f"expected at least one logit per row, got row {lengths.argmin()} without any")
     first = np.asarray(offsets[:-1])
-    below_top = logits.astype(np.float64)
-    below_top -= np.repeat(np.maximum.reduceat(logits, first), lengths)
-    of_gold = below_top[first[rows] + gold[rows]]
-    np.exp(below_top, out=below_top)
-    terms: Terms = np.log(np.add.reduceat(below_top, first)[rows]) - of_gold
+    shifted = logits.astype(np.float64)
+    shifted -= np.repeat(np.maximum.reduceat(logits, first), lengths)
+    gold_logits = shifted[first[rows] + gold[rows]]
+    np.exp(shifted, out=shifted)
+    terms: Terms = np.log(np.add.reduceat(shifted, first)[rows]) - gold_logits
     return terms
 
 
 def question_answering(
     start_logits: Floats, end_logits: Floats, offsets: Ints, start: Ints, end: Ints
 ) -> dict[str, Terms]:
-    """Cross entropy of start and end over the positions of each of W windows, as {"start": terms, "end": terms}.
+    """Return the cross entropy of start and end over the positions of each of W windows.
 
-    start_logits, end_logits: [sum of lengths]; offsets: [W + 1]; start, end: [W], positions in the window ([CLS] is 0).
-    As in Transformers a position below 0 counts as 0, and one past the window is ignored. A window here is as long as
-    its tokens; there it is as long as the batch's longest, whose padding then takes part in the softmax.
+    The result is {"start": terms, "end": terms}. start_logits, end_logits: [sum of lengths]. offsets: [W + 1]. start,
+    end: [W], positions in the window ([CLS] is 0).
+
+    As in Transformers, a position below 0 counts as 0, and a position after the window is ignored. Here a window is as
+    long as its tokens. In Transformers it is as long as the longest of the batch, and the padding is part of the
+    softmax.
     """
     lengths = np.diff(offsets)
 
@@ -65,8 +72,11 @@ def question_answering(
 
 
 def binary_cross_entropy(logits: Floats, gold: Floats) -> Terms:
-    """Of the sigmoid of each logit: float64 [R * L]. logits, gold: [R, L]; gold between 0 and 1."""
-    _same_shape(logits, gold)
+    """Return the cross entropy of the sigmoid of each logit, float64 [R * L].
+
+    logits, gold: [R, L]. gold: between 0 and 1.
+    """
+    _check_shapes(logits, gold)
     outside = np.argwhere(~((gold >= 0) & (gold <= 1)))
     if len(outside):
         row, label = outside[0]
@@ -76,25 +86,28 @@ def binary_cross_entropy(logits: Floats, gold: Floats) -> Terms:
 
 
 def squared_error(logits: Floats, gold: Floats) -> Terms:
-    """(logits - gold)^2 of every output: float64 [R * K]. logits: [R, K]; gold: [R, K], or [R] for one output."""
+    """Return (logits - gold)^2 of every output, float64 [R * K].
+
+    logits: [R, K]. gold: [R, K], or [R] for one output.
+    """
     gold = gold[:, None] if gold.ndim == 1 else gold
-    _same_shape(logits, gold)
+    _check_shapes(logits, gold)
     return np.square(logits.astype(np.float64) - gold).ravel()
 
 
 def count(**parts: Terms) -> dict[str, Any]:
-    """Sum and number of the terms of each part: one, or start and end for question answering."""
+    """Return the sum and the number of the terms of each part. Question answering has two parts, start and end."""
     return {part: {"sum": exact_sum(terms), "count": len(terms)} for part, terms in parts.items()}
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
-    """{"loss": the mean of the parts' means}; None if a part has no terms, or past float64."""
+    """Return {"loss": the mean of the means of the parts}. It is None if a part has no terms, or beyond float64."""
     if not counts or not all(part["count"] for part in counts.values()):
         return {"loss": None}
     means = [exact_value(part["sum"]) / part["count"] for part in counts.values()]
     return {"loss": rounded(sum(means, Fraction(0)) / len(means))}
 
 
-def _same_shape(logits: Floats, gold: Floats) -> None:
+def _check_shapes(logits: Floats, gold: Floats) -> None:
     if logits.shape != gold.shape:
         raise MetricError(f"expected gold of the logits' shape {logits.shape}, got {gold.shape}")

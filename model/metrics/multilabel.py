@@ -1,4 +1,4 @@
-"""Sequence classification with any number of labels a row, as in scikit-learn (zero_division=0)."""
+"""Metrics of sequence classification with any number of labels per row, as in scikit-learn (zero_division=0)."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,27 +14,28 @@ _Bools = npt.NDArray[np.bool_]
 _KEYS = ("precision", "recall", "f1")
 
 
-def count(gold: _Bools, found: _Bools, names: Sequence[str]) -> dict[str, Any]:
-    """{rows, exact, samples: sums over rows, labels: {label: {hits, found, gold}}}.
+def count(gold: _Bools, predicted: _Bools, names: Sequence[str]) -> dict[str, Any]:
+    """Return {rows, exact, samples: sums over rows, labels: {label: {hits, found, gold}}}.
 
-    gold, found: bool [R, L], whether each row has each label; names: L different ones. Raises MetricError otherwise.
+    gold, predicted: bool [R, L], whether each row has each label. names: L distinct names. Raises MetricError
+    otherwise.
     """
-    check_columns(gold, found, names)
-    both = gold & found
-    tallies = {"hits": both.sum(axis=0), "found": found.sum(axis=0), "gold": gold.sum(axis=0)}
+    check_columns(gold, predicted, names)
+    both = gold & predicted
+    tallies = {"hits": both.sum(axis=0), "found": predicted.sum(axis=0), "gold": gold.sum(axis=0)}
     return {
         "rows": len(gold),
-        "exact": int((gold == found).all(axis=1).sum()),
-        "samples": {key: exact_sum(values) for key, values in _row_scores(gold, found, both).items()},
+        "exact": int((gold == predicted).all(axis=1).sum()),
+        "samples": {key: exact_sum(values) for key, values in _row_scores(gold, predicted, both).items()},
         "labels": {name: {key: int(tally[i]) for key, tally in tallies.items()} for i, name in enumerate(names)},
     }
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
-    """{rows, subset_accuracy, samples: {precision, recall, f1}, micro, macro, weighted, labels}.
+    """Return {rows, subset_accuracy, samples: {precision, recall, f1}, micro, macro, weighted, labels}.
 
-    Averages are over all labels of the model, those that never occur too, as in scikit-learn. Subset accuracy is the
-    share of rows with exactly the gold labels; samples are means over rows. Of no rows both are None.
+    Averages are over all labels of the model, also those that never occur, as in scikit-learn. Subset accuracy is the
+    share of rows with exactly the gold labels. Samples are means over rows. Without rows, both are None.
     """
     rows = counts.get("rows", 0)
     return {
@@ -45,12 +46,12 @@ def figures(counts: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _row_scores(gold: _Bools, found: _Bools, both: _Bools) -> dict[str, Floats]:
-    """Precision, recall and F1 of each row: float64 [R] each."""
-    hits, n_found, n_gold = (side.sum(axis=1).astype(np.float64) for side in (both, found, gold))
+def _row_scores(gold: _Bools, predicted: _Bools, both: _Bools) -> dict[str, Floats]:
+    """Return precision, recall and F1 of each row, float64 [R] each."""
+    hits, n_predicted, n_gold = (side.sum(axis=1).astype(np.float64) for side in (both, predicted, gold))
 
     def share(part: Floats, whole: Floats) -> Floats:
         return np.divide(part, whole, out=np.zeros(len(part)), where=whole > 0)
 
-    values = (share(hits, n_found), share(hits, n_gold), share(2 * hits, n_found + n_gold))
+    values = (share(hits, n_predicted), share(hits, n_gold), share(2 * hits, n_predicted + n_gold))
     return dict(zip(_KEYS, values, strict=True))

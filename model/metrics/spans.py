@@ -1,6 +1,6 @@
-"""Token classification: entity spans, right if text, start, end and label all are.
+"""Metrics of token classification: entity spans, which are correct if text, start, end and label are.
 
-The figures are seqeval's (default mode, that is conlleval's) for the same spans written as tags.
+The metrics are those of seqeval (default mode, which is conlleval's) for the same spans as tags.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,10 @@ _Rows = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Entities:
-    """E spans in any order. text: [E], which of the batch's texts; start, end: [E]; label: [E], index into names."""
+    """E spans in any order.
+
+    text: [E], the number of the text in the batch. start, end: [E]. label: [E], an index into names.
+    """
 
     text: Ints
     start: Ints
@@ -28,17 +31,17 @@ class Entities:
     names: Sequence[str]
 
 
-def count(gold: Entities, found: Entities) -> dict[str, Any]:
-    """{label: {hits, found, gold}} for each label that occurs; a span given twice counts once.
+def count(gold: Entities, predicted: Entities) -> dict[str, Any]:
+    """Return {label: {hits, found, gold}} for each label that occurs. A span that is given twice counts once.
 
-    Labels are compared by name, so the two sides may number them differently. All spans of a text must come in one
-    batch. Raises MetricError for a label without a name.
+    Labels are compared by name, so the two sides may have different numbers for them. All spans of a text must be in
+    one batch. Raises MetricError for a label without a name.
     """
-    names = np.unique(np.array([*gold.names, *found.names], dtype=object))
-    g, f = (_distinct(_rows(side, names)) for side in (gold, found))
+    names = np.unique(np.array([*gold.names, *predicted.names], dtype=object))
+    g, f = (_distinct(_rows(side, names)) for side in (gold, predicted))
     both = _sorted(np.concatenate([g, f]))
-    hit = both[1:][(both[1:] == both[:-1]).all(axis=1)]
-    counts = {key: np.bincount(rows[:, 3], minlength=len(names)) for key, rows in zip(_KEYS, (hit, f, g), strict=True)}
+    hits = both[1:][(both[1:] == both[:-1]).all(axis=1)]
+    counts = {key: np.bincount(rows[:, 3], minlength=len(names)) for key, rows in zip(_KEYS, (hits, f, g), strict=True)}
     return {
         str(name): {key: int(counts[key][i]) for key in _KEYS}
         for i, name in enumerate(names)
@@ -47,9 +50,10 @@ def count(gold: Entities, found: Entities) -> dict[str, Any]:
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
-    """{micro, macro, weighted: {precision, recall, f1, support}, labels: {label: the same}}, labels in order of name.
+    """Return {micro, macro, weighted: {precision, recall, f1, support}, labels: {label: the same}}.
 
-    Macro and weighted average over the labels that occur in gold or predictions, as in seqeval.
+    The labels are in order of name. Macro and weighted averages are over the labels that occur in gold or predictions,
+    as in seqeval.
     """
     return score_table(dict(sorted(counts.items())))
 
@@ -57,15 +61,15 @@ def figures(counts: dict[str, Any]) -> dict[str, Any]:
 _KEYS = ("hits", "found", "gold")
 
 
-def _rows(side: Entities, names: npt.NDArray[np.object_]) -> _Rows:
-    """int64 [E, 4]: text, start, end, label as an index into `names`."""
-    unnamed = np.flatnonzero((side.label < 0) | (side.label >= len(side.names)))
-    if len(unnamed):
+def _rows(entities: Entities, names: npt.NDArray[np.object_]) -> _Rows:
+    """Return int64 [E, 4]: text, start, end, and the label as an index into `names`."""
+    invalid = np.flatnonzero((entities.label < 0) | (entities.label >= len(entities.names)))
+    if len(invalid):
         raise MetricError(
-            f"span {unnamed[0]} has label {side.label[unnamed[0]]}, but there are {len(side.names)} names"
+            f"span {invalid[0]} has label {entities.label[invalid[0]]}, but there are {len(entities.names)} names"
         )
-    place = np.searchsorted(names, np.array(side.names, dtype=object)).astype(np.int64)
-    return np.stack([side.text, side.start, side.end, place[side.label]], axis=1).astype(np.int64)
+    name_index = np.searchsorted(names, np.array(entities.names, dtype=object)).astype(np.int64)
+    return np.stack([entities.text, entities.start, entities.end, name_index[entities.label]], axis=1).astype(np.int64)
 
 
 def _sorted(rows: _Rows) -> _Rows:

@@ -1,4 +1,4 @@
-"""Fill-mask: perplexity, and how often the hidden token is the first of the answers, or among the first five."""
+"""Metrics of fill-mask: perplexity, and how often the gold token is the first, or one of the first five answers."""
 
 import math
 from typing import Any
@@ -15,28 +15,32 @@ _TOPS = (1, 5)
 
 
 def ranks(logits: Floats, gold: Ints) -> npt.NDArray[np.int64]:
-    """Place of the gold token among the answers, from 0; of equals the lower id comes first.
+    """Return the rank of the gold token among the answers, from 0: int64 [tokens with gold].
 
-    logits: [N, V]; gold: [N], -100 for a token without gold, which gets no place. Returns int64 [tokens with gold].
+    Of equal logits the lower id comes first. logits: [N, V]. gold: [N], -100 for a token without gold, which gets no
+    rank.
     """
     rows = np.flatnonzero(labelled(gold, np.full(len(logits), logits.shape[1])))
     logits, gold = logits[rows], gold[rows]
-    own = logits[np.arange(len(rows)), gold][:, None]
-    before = (logits > own) | ((logits == own) & (np.arange(logits.shape[1]) < gold[:, None]))
-    place: npt.NDArray[np.int64] = before.sum(axis=1)
-    return place
+    gold_logits = logits[np.arange(len(rows)), gold][:, None]
+    is_before = (logits > gold_logits) | ((logits == gold_logits) & (np.arange(logits.shape[1]) < gold[:, None]))
+    rank: npt.NDArray[np.int64] = is_before.sum(axis=1)
+    return rank
 
 
 def count(nll: losses.Terms, rank: Ints) -> dict[str, Any]:
-    """Sums over the masks that have gold. nll: [N], from losses.cross_entropy; rank: [N], from ranks."""
+    """Return the sums over the masks that have gold.
+
+    nll: [N], from losses.cross_entropy. rank: [N], from ranks.
+    """
     hits = {f"top{k}": int((rank < k).sum()) for k in _TOPS}
     return {**losses.count(nll=nll), **hits}
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
-    """{tokens, loss, perplexity, top1, top5}: perplexity is exp(loss); top1 and top5 are shares of the tokens.
+    """Return {tokens, loss, perplexity, top1, top5}. Perplexity is exp(loss); top1 and top5 are shares of the tokens.
 
-    None of no tokens; and for a perplexity past float64, whose loss tells.
+    Without tokens, all but their number are None. A perplexity beyond float64 is None too; its loss is given.
     """
     tokens = counts.get("nll", {}).get("count", 0)
     loss = losses.figures({"nll": counts["nll"]})["loss"] if tokens else None

@@ -1,12 +1,12 @@
-"""Token classification: entity spans."""
+"""The token classification task: entity spans."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from distilray.model.arrays import Arrays, Bools, Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.decode import token_classification as tc
@@ -29,34 +29,56 @@ from distilray.operators.rows import schema as s
 from distilray.operators.rows.batch import Batch
 from distilray.operators.rows.ragged import slice_characters
 from distilray.operators.tasks.long_texts import default_overlap
-from distilray.operators.tasks.options import ColumnName, Count, Score
+from distilray.operators.tasks.options import AnswerColumn, Count, Score
 from distilray.operators.tasks.task import Answer, CompatTask, Line, Rendering, Request, Span, frequent_texts
 
-if TYPE_CHECKING:  # a job that is only read imports no torch
+if TYPE_CHECKING:  # reading a job must not import torch
     from torch import Tensor
 
 
 class TokenClassification(CompatTask):
-    """Entities with a token classification checkpoint.
+    """Entities by a token classification checkpoint.
 
-    aggregation: how tokens become words and spans. compat "hf": exactly Transformers' rules, which cut texts longer
-    than the model unless `overlap` (their "stride") is given. overlap: tokens that neighbouring windows share.
-    viterbi: labels by the best path that the tag scheme allows, see `tag_rules`. threshold, thresholds: least score of an
-    entity, for all labels and by label.
+    With compat "hf", texts longer than the model are truncated unless `overlap`, the "stride" of Transformers, is
+    given.
     """
 
-    task: Literal["token-classification"] = "token-classification"
-    name: ColumnName = "entities"
-    aggregation: tc.Aggregation = "first"
-    overlap: Count | None = None
-    viterbi: bool = False
-    threshold: Score = 0.0
-    thresholds: dict[str, Score] = {}
+    task: Annotated[Literal["token-classification"], Field(description="The kind of the task.")] = (
+        "token-classification"
+    )
+    name: AnswerColumn = "entities"
+    aggregation: Annotated[
+        tc.Aggregation,
+        Field(
+            description="The way in which tokens are grouped into words and spans. none returns single tokens; "
+            "simple groups tokens; first, average and max label each word by its first token, the "
+            "mean of its tokens or its surest token."
+        ),
+    ] = "first"
+    overlap: Annotated[
+        Count | None,
+        Field(
+            description="The number of tokens that neighbouring windows share. null means 64, less for small "
+            "models, or, with compat hf, no windows."
+        ),
+    ] = None
+    viterbi: Annotated[
+        bool,
+        Field(
+            description="Whether to decode the best path that the tag scheme allows, instead of the best label "
+            "of each word."
+        ),
+    ] = False
+    threshold: Annotated[Score, Field(description="The least score of an entity.")] = 0.0
+    thresholds: Annotated[
+        dict[str, Score],
+        Field(description="The least score of an entity by label; it overrides threshold for these labels."),
+    ] = {}
 
     head: ClassVar[HeadName] = "token-classification"
 
     @model_validator(mode="after")
-    def _hf_rules(self) -> Self:
+    def _check_options(self) -> Self:
         if self.compat == "hf" and self.aggregation == "none" and self.overlap is not None:
             raise ValueError("compat hf has no overlap with aggregation none; choose another aggregation")
         if self.viterbi and (self.compat == "hf" or self.aggregation == "none"):
@@ -73,7 +95,7 @@ class TokenClassification(CompatTask):
         capacity = tokenizer.max_length - SINGLE
         most = capacity - 1 if self.compat == "hf" else capacity // 2
         check_windows(capacity, self.overlap or 0, most)
-        self._rules(config)
+        self._tag_rules(config)
         names = self._scheme(config).entity_names
         if unknown := sorted(self.thresholds.keys() - set(names)):
             raise TaskError(f"thresholds: the model has no label {', '.join(unknown)}; it has {', '.join(names)}")
@@ -92,17 +114,16 @@ class TokenClassification(CompatTask):
         else:
             overlap = default_overlap(capacity) if self.overlap is None else self.overlap
             windows = split(text.tokens.offsets, text.tokens.word_ids, capacity, overlap)
-            first, last = best_context_ranges(
-                windows
-            )  # one prediction a token, from the window that sees most around it
+            # one prediction for each token, from the window with the most context around it
+            first, last = best_context_ranges(windows)
         positions = OutputPositions(np.arange(len(first)), 1 + first - windows.start, last - first)
 
-        reduce = _best if gold is None and tc.best_is_enough(self.aggregation, self._rules(config)) else None
+        reduce = _best if gold is None and tc.needs_only_best_label(self.aggregation, self._tag_rules(config)) else None
 
         def answer(outputs: Arrays) -> Answer:
             hf = self.compat == "hf"
             spans = self._decode_hf(batch, config, windows, outputs) if hf else self._decode(batch, config, outputs)
-            spans = tc.above(spans, self.threshold, self.thresholds)
+            spans = tc.above_threshold(spans, self.threshold, self.thresholds)
             cut = text.lengths > capacity if self.truncates else None
             counts = self._counts(batch, config, windows, outputs[0], spans, gold) if gold else {}
             return Answer(entities(spans, batch.texts), cut, counts=counts)
@@ -127,49 +148,49 @@ class TokenClassification(CompatTask):
         return {**losses.figures(counts["loss"]), **metrics.figures(counts["spans"])}
 
     def _counts(
-        self, batch: Batch, config: Config, windows: Windows, logits: Floats, found: tc.EntitySpans, gold: Gold
+        self, batch: Batch, config: Config, windows: Windows, logits: Floats, predicted: tc.EntitySpans, gold: Gold
     ) -> dict[str, Any]:
-        """Of spans over rows; the loss over the first token of each word, as Transformers is trained."""
-        wanted, kept = gold.entities(), found.take(gold.rows[found.text])
+        """Count metrics over spans, and the loss over the first token of each word, as in Transformers' training."""
+        gold_entities, kept = gold.entities(), predicted.take(gold.rows[predicted.text])
         spans = metrics.Entities(kept.text, kept.start, kept.end, kept.label, kept.names)
         t = batch.text.tokens
-        first, labels = gold_tags(t, wanted, config.labels)
+        first, labels = gold_tags(t, gold_entities, config.labels)
         scored = gold.rows[np.searchsorted(t.offsets, first, "right") - 1]
-        at = self._places(t, windows)[first]
+        at = self._logit_positions(t, windows)[first]
         labels = np.where(scored & (at >= 0), labels, IGNORED)
         terms = losses.cross_entropy(logits[at], labels)
-        return {"loss": losses.count(loss=terms), "spans": metrics.count(wanted, spans)}
+        return {"loss": losses.count(loss=terms), "spans": metrics.count(gold_entities, spans)}
 
-    def _places(self, tokens: Tokens, windows: Windows) -> Ints:
-        """Where each token's logits lie; -1 for a token that was cut off. Of several windows' the last."""
+    def _logit_positions(self, tokens: Tokens, windows: Windows) -> Ints:
+        """Return the position of each token's logits, -1 for a truncated token. The last of several windows counts."""
         if self.compat is None:
             return np.arange(len(tokens.input_ids))
-        places = np.full(len(tokens.input_ids), -1)
+        positions = np.full(len(tokens.input_ids), -1)
         read = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
-        places[read] = np.arange(len(read))
-        return places
+        positions[read] = np.arange(len(read))
+        return positions
 
     def _scheme(self, config: Config) -> tc.TagScheme:
-        """How the checkpoint's labels are read."""
+        """Return the tag scheme of the checkpoint's labels."""
         if self.aggregation == "none":
             return tc.token_scheme(config.labels)
         return tc.hf_scheme(config.labels) if self.compat == "hf" else tc.detect_scheme(config.labels)
 
-    def _rules(self, config: Config) -> TagRules | None:
-        """Which labels may stand side by side; None: all."""
+    def _tag_rules(self, config: Config) -> TagRules | None:
+        """Return the rules for neighbouring labels. None means that all labels may follow each other."""
         try:
             return tag_rules(config.labels) if self.viterbi else None
         except ValueError as error:
             raise TaskError(f"viterbi: {error}; leave viterbi out") from None
 
     def _decode(self, batch: Batch, config: Config, outputs: Arrays) -> tc.EntitySpans:
-        """Ours: one decoding a text."""
+        """Decode each text once, by the rules of distilray."""
         t = batch.text.tokens
         where = (t.offsets, word_starts(t.offsets, t.word_ids), t.start, t.end)
-        return self._spans(outputs, where, config, self._rules(config))
+        return self._spans(outputs, where, config, self._tag_rules(config))
 
     def _decode_hf(self, batch: Batch, config: Config, windows: Windows, outputs: Arrays) -> tc.EntitySpans:
-        """Transformers': one decoding a window, then the spans merged."""
+        """Decode each window and merge the spans, by the rules of Transformers."""
         t, tokenizer = batch.text.tokens, batch.tokenizer
         at = ragged_ranges(t.offsets[:-1][windows.text] + windows.start, windows.lengths)
         input_ids, start, end = t.input_ids[at], t.start[at], t.end[at]
@@ -180,7 +201,7 @@ class TokenClassification(CompatTask):
     def _spans(
         self, outputs: Arrays, where: tuple[Ints, Bools, Ints, Ints], config: Config, rules: TagRules | None
     ) -> tc.EntitySpans:
-        """Of logits, or of what `_best` leaves of them."""
+        """Decode the spans from logits, or from the labels and scores that `_best` returns."""
         scheme = self._scheme(config)
         if len(outputs) == 1:
             return tc.decode(outputs[0], *where, scheme, self.aggregation, rules)
@@ -189,14 +210,17 @@ class TokenClassification(CompatTask):
 
 
 def _best(logits: "Tensor", _: Ints) -> tuple["Tensor", "Tensor"]:
-    """The likeliest label of each token, the first of equals, and its probability: [P] of [P, L]."""
+    """Return the best label of each token and its probability, both [P], from logits [P, L].
+
+    The first of equal labels wins.
+    """
     label = logits.argmax(1)
     highest = logits.gather(1, label[:, None])
     return label, 1 / (logits - highest).exp().sum(1)
 
 
 def entities(spans: tc.EntitySpans, texts: pa.StringArray) -> pa.ListArray:
-    """Spans as list<struct<start, end, label, score, text>>, a list a text."""
+    """Convert spans to list<struct<start, end, label, score, text>>, one list for each text."""
     surface = slice_characters(texts, spans.text, spans.start, spans.end)
     label = pa.array(spans.names, pa.string()).take(pa.array(spans.label))
     values = pa.StructArray.from_arrays(

@@ -34,17 +34,17 @@ def make(kind: str, folder: Path) -> Path:
     return folder / FILES.get(kind, "config.json")
 
 
-def error_of(folder: Path) -> str:
+def load_error(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         load_tensors(Checkpoint(str(folder)))
     return str(caught.value)
 
 
-def error_of_bytes(data: bytes, file: Path) -> str:
+def load_error_of_bytes(data: bytes, file: Path) -> str:
     """What is said of a folder with that file alone; it is named."""
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(data)
-    message = error_of(file.parent)
+    message = load_error(file.parent)
     assert str(file) in message
     return message
 

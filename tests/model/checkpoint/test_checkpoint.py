@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.formats.load import load_tensors
 from tests.fixtures import HERE, write_torch
-from tests.model.checkpoint.broken import error_of, saved
+from tests.model.checkpoint.broken import load_error, saved
 
 ORDER = (
     "model.safetensors",
@@ -46,7 +46,7 @@ def test_the_first_format_in_the_order_is_taken(first: int, tmp_path: Path) -> N
 
 
 def test_a_folder_without_weights_says_what_was_looked_for(tmp_path: Path) -> None:
-    message = error_of(tmp_path)
+    message = load_error(tmp_path)
     assert f"no model.safetensors in {tmp_path}" in message
     assert "pytorch_model.bin, tf_model.h5, flax_model.msgpack" in message
     assert "hf://org/name@revision" in message
@@ -57,35 +57,35 @@ def test_a_missing_shard_is_named(kind: str, tmp_path: Path) -> None:
     index = make(kind, tmp_path)
     shard = sorted(set(json.loads(index.read_text())["weight_map"].values()))[1]
     (tmp_path / shard).unlink()
-    assert f"no {shard} in {tmp_path}" in error_of(tmp_path)
+    assert f"no {shard} in {tmp_path}" in load_error(tmp_path)
 
 
 @pytest.mark.parametrize("kind", SHARDED)
 def test_a_tensor_that_is_not_where_the_index_says_is_named(kind: str, tmp_path: Path) -> None:
     index = make(kind, tmp_path)
-    said = json.loads(index.read_text())
+    content = json.loads(index.read_text())
     name, first = next(
-        (name, shard) for name, shard in said["weight_map"].items() if "classifier" in name and "bias" in name
+        (name, shard) for name, shard in content["weight_map"].items() if "classifier" in name and "bias" in name
     )
-    other = next(shard for shard in said["weight_map"].values() if shard != first)
-    index.write_text(json.dumps(said | {"weight_map": said["weight_map"] | {name: other}}))
+    other = next(shard for shard in content["weight_map"].values() if shard != first)
+    index.write_text(json.dumps(content | {"weight_map": content["weight_map"] | {name: other}}))
     complaints = {
         f"{tmp_path / first} holds what the index does not list for it: classifier.bias",
         f"{tmp_path / other} does not hold what the index lists for it: classifier.bias",
     }
-    assert error_of(tmp_path) in complaints
-    del said["weight_map"][name]
-    index.write_text(json.dumps(said))
-    assert error_of(tmp_path) == f"{tmp_path / first} holds what the index does not list for it: classifier.bias"
+    assert load_error(tmp_path) in complaints
+    del content["weight_map"][name]
+    index.write_text(json.dumps(content))
+    assert load_error(tmp_path) == f"{tmp_path / first} holds what the index does not list for it: classifier.bias"
 
 
 @pytest.mark.parametrize("kind", SHARDED)
 def test_a_tensor_that_is_in_no_shard_is_named(kind: str, tmp_path: Path) -> None:
     index = make(kind, tmp_path)
-    said = json.loads(index.read_text())
-    shard = max(said["weight_map"].values())
-    index.write_text(json.dumps({"weight_map": said["weight_map"] | {"qa_outputs/bias": shard}}))
-    assert error_of(tmp_path) == f"{tmp_path / shard} does not hold what the index lists for it: qa_outputs.bias"
+    content = json.loads(index.read_text())
+    shard = max(content["weight_map"].values())
+    index.write_text(json.dumps({"weight_map": content["weight_map"] | {"qa_outputs/bias": shard}}))
+    assert load_error(tmp_path) == f"{tmp_path / shard} does not hold what the index lists for it: qa_outputs.bias"
 
 
 def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
@@ -93,14 +93,14 @@ def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
     save_file({"module.a.weight": torch.ones(2)}, tmp_path / "2.safetensors")
     placed = {"a.weight": "1.safetensors", "module.a.weight": "2.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
-    assert error_of(tmp_path) == f"{tmp_path}/2.safetensors: also in another shard: a.weight"
+    assert load_error(tmp_path) == f"{tmp_path}/2.safetensors: also in another shard: a.weight"
 
 
 def test_a_shard_that_is_another_format_is_named(tmp_path: Path) -> None:
     index = make("safetensors_sharded", tmp_path)
     shard = min(json.loads(index.read_text())["weight_map"].values())
     (tmp_path / shard).write_bytes(saved(load_file(tmp_path / shard)))
-    assert f"{tmp_path / shard}: not a complete safetensors file" in error_of(tmp_path)
+    assert f"{tmp_path / shard}: not a complete safetensors file" in load_error(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_an_index_may_not_point_out_of_its_folder(shard: object, tmp_path: Path)
     index.parent.mkdir()
     (index.parent / "x.bin").write_bytes(saved({"a": torch.ones(2)}))
     index.write_text(json.dumps({"weight_map": {"a": shard}}))
-    message = error_of(index.parent)
+    message = load_error(index.parent)
     assert str(index) in message
     assert f"got {shard!r}" in message
 
@@ -123,7 +123,7 @@ def test_an_index_may_not_point_out_of_its_folder(shard: object, tmp_path: Path)
 def test_a_broken_index_is_named(text: str, tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(text)
-    assert str(index) in error_of(tmp_path)
+    assert str(index) in load_error(tmp_path)
 
 
 def test_buffers_in_an_index_are_ignored(tmp_path: Path) -> None:

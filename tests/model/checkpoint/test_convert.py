@@ -37,9 +37,9 @@ def assert_same_answers(model: transformers.PreTrainedModel, fixture: Fixture) -
     inputs = {name: arrays.pop(name) for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():
         answers = model(**inputs)
-    for name, theirs in arrays.items():
-        at = inputs["attention_mask"].bool() if theirs.shape[:2] == inputs["input_ids"].shape else ...
-        assert (answers[name][at] - theirs[at]).abs().max() <= FP32_GATE * theirs[at].std(), name
+    for name, reference in arrays.items():
+        at = inputs["attention_mask"].bool() if reference.shape[:2] == inputs["input_ids"].shape else ...
+        assert (answers[name][at] - reference[at]).abs().max() <= FP32_GATE * reference[at].std(), name
 
 
 @pytest.mark.parametrize("fixture", fixtures(), ids=str)
@@ -57,9 +57,9 @@ def test_what_torch_saved_becomes_transformers_own(head: str, kind: str, tmp_pat
     assert_same_answers(model, fixture)
     # the same file as Transformers' own save, but for the order
     model.save_pretrained(tmp_path / "again")
-    ours, theirs = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "again"))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    converted, reference = (load_file(tmp_path / name / "model.safetensors") for name in ("out", "again"))
+    assert converted.keys() == reference.keys()
+    assert all(torch.equal(converted[name], reference[name]) for name in reference)
     with safe_open(tmp_path / "out/model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
 
@@ -145,7 +145,7 @@ def test_embeddings_that_only_the_projector_holds_are_written(tmp_path: Path) ->
     assert_same_answers(transformers_loads(tmp_path / "out"), fixture)
 
 
-def error_of(folder: Path, out: Path) -> str:
+def convert_error(folder: Path, out: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
         convert(Checkpoint(str(folder)), str(out), {})
     return str(caught.value)
@@ -163,7 +163,7 @@ def error_of(folder: Path, out: Path) -> str:
 def test_what_is_not_whole_is_not_written(config: dict[str, Any], complaint: str, tmp_path: Path) -> None:
     fixture = write_torch("token_classification", "safetensors", tmp_path / "in")
     edit_config(fixture.folder, **config)
-    assert complaint in error_of(fixture.folder, tmp_path / "out")
+    assert complaint in convert_error(fixture.folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -172,24 +172,24 @@ def test_tensors_of_no_head_are_named(tmp_path: Path) -> None:
     edit_config(fixture.folder, architectures=None)
     file = fixture.folder / "model.safetensors"
     save_file(load_file(file) | {"adapter.weight": torch.ones(2)}, file)
-    assert "no known one has adapter.weight, classifier.bias" in error_of(fixture.folder, tmp_path / "out")
+    assert "no known one has adapter.weight, classifier.bias" in convert_error(fixture.folder, tmp_path / "out")
 
 
-@pytest.mark.parametrize("there", ["model.safetensors", "notes.txt"])
-def test_nothing_is_written_over(there: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("existing", ["model.safetensors", "notes.txt"])
+def test_nothing_is_written_over(existing: str, tmp_path: Path) -> None:
     fixture = write_torch("base", "safetensors", tmp_path / "in")
     out = tmp_path / "out"
     out.mkdir()
-    (out / there).write_text("mine")
-    assert f"{out} is not empty: it contains {out / there}" in error_of(fixture.folder, out)
-    assert [file.name for file in out.iterdir()] == [there]
-    assert "is not empty" in error_of(fixture.folder, fixture.folder)
+    (out / existing).write_text("mine")
+    assert f"{out} is not empty: it contains {out / existing}" in convert_error(fixture.folder, out)
+    assert [file.name for file in out.iterdir()] == [existing]
+    assert "is not empty" in convert_error(fixture.folder, fixture.folder)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     fixture = write_torch("base", "safetensors", tmp_path / "in")
     (tmp_path / "file").write_text("no folder")
-    assert f"cannot write {tmp_path}/file/out: " in error_of(fixture.folder, tmp_path / "file/out")
+    assert f"cannot write {tmp_path}/file/out: " in convert_error(fixture.folder, tmp_path / "file/out")
 
 
 def test_any_store_of_fsspec_takes_it(tmp_path: Path) -> None:

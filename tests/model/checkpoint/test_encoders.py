@@ -14,7 +14,7 @@ from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.weights import check_weights, read_weights
 from distilray.model.errors import CheckpointError
 from distilray.model.network.names import HeadName
-from tests.model.parity import CASES, assert_parity, hf_model, hf_outputs, load, our_outputs, random_batch
+from tests.model.parity import CASES, assert_parity, hf_model, hf_outputs, load, model_outputs, random_batch
 from tests.support import ARCHITECTURES, HeadKind, edit_config, edit_tensors, make_checkpoint
 
 BATCH = random_batch([5, 7, 7, 40])
@@ -31,8 +31,8 @@ PROJECTOR, WORDS = "vocab_projector.weight", "distilbert.embeddings.word_embeddi
 def test_embeddings_come_from_a_checkpoint_of_any_head(tmp_path: Path, head: HeadKind, pooling: HeadName) -> None:
     base = make_checkpoint(tmp_path / "base", head="base", layers=1)
     folder = make_checkpoint(tmp_path / "head", head=head, tie_word_embeddings=False, layers=1)
-    ours = our_outputs(load(folder, pooling), CASES[pooling], BATCH)
-    assert_parity(ours, hf_outputs(base, CASES[pooling], BATCH))
+    actual = model_outputs(load(folder, pooling), CASES[pooling], BATCH)
+    assert_parity(actual, hf_outputs(base, CASES[pooling], BATCH))
 
 
 @pytest.mark.parametrize("pooling", POOLINGS)
@@ -65,20 +65,20 @@ def test_a_missing_projector_is_tied(tmp_path: Path) -> None:
 
 def test_a_missing_embedding_is_filled_from_the_projector(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path, head="masked-lm")
-    wanted = hf_outputs(folder, MASKED_LM, BATCH)
+    expected = hf_outputs(folder, MASKED_LM, BATCH)
     edit_tensors(folder, lambda tensors: tensors.update({PROJECTOR: tensors.pop(WORDS)}))
-    assert_parity(our_outputs(load(folder, "masked-lm"), MASKED_LM, BATCH), wanted)
+    assert_parity(model_outputs(load(folder, "masked-lm"), MASKED_LM, BATCH), expected)
 
 
 @pytest.mark.parametrize("tie_word_embeddings", [True, False])
 def test_a_projector_and_an_embedding_that_differ_are_both_kept(tmp_path: Path, tie_word_embeddings: bool) -> None:
     """Whatever config.json says of them, as Transformers does."""
     folder = make_checkpoint(tmp_path, head="masked-lm", tie_word_embeddings=False)
-    wanted = hf_outputs(folder, MASKED_LM, BATCH)
+    expected = hf_outputs(folder, MASKED_LM, BATCH)
     edit_config(folder, tie_word_embeddings=tie_word_embeddings)
-    ours = our_outputs(load(folder, "masked-lm"), MASKED_LM, BATCH)
-    assert_parity(ours, wanted)
-    assert_parity(ours, hf_outputs(folder, MASKED_LM, BATCH))
+    actual = model_outputs(load(folder, "masked-lm"), MASKED_LM, BATCH)
+    assert_parity(actual, expected)
+    assert_parity(actual, hf_outputs(folder, MASKED_LM, BATCH))
 
 
 def test_without_projector_and_embedding_both_are_missed(tmp_path: Path) -> None:

@@ -39,11 +39,11 @@ def read(fixture: Fixture) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
-    assert ours.keys() == theirs.keys()
-    for name, tensor in theirs.items():
-        assert ours[name].dtype == tensor.dtype, name
-        assert torch.equal(ours[name], tensor), name
+def assert_same(actual: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> None:
+    assert actual.keys() == reference.keys()
+    for name, tensor in reference.items():
+        assert actual[name].dtype == tensor.dtype, name
+        assert torch.equal(actual[name], tensor), name
 
 
 @pytest.mark.parametrize("fixture", fixtures(), ids=str)
@@ -62,10 +62,10 @@ def test_the_tensors_give_the_answers_of_the_framework_that_saved_them(fixture: 
     inputs = {name: arrays.pop(name) for name in ("input_ids", "attention_mask")}
     with torch.inference_mode():
         answers = model(**inputs)
-    for name, theirs in arrays.items():
+    for name, reference in arrays.items():
         # what stands at padding is nobody's answer
-        at = inputs["attention_mask"].bool() if theirs.shape[:2] == inputs["input_ids"].shape else ...
-        assert (answers[name][at] - theirs[at]).abs().max() <= FP32_GATE * theirs[at].std(), name
+        at = inputs["attention_mask"].bool() if reference.shape[:2] == inputs["input_ids"].shape else ...
+        assert (answers[name][at] - reference[at]).abs().max() <= FP32_GATE * reference[at].std(), name
 
 
 def sinusoids(positions: int, dim: int) -> torch.Tensor:
@@ -82,10 +82,10 @@ def sinusoids(positions: int, dim: int) -> torch.Tensor:
 @pytest.mark.parametrize("head", HEADS)
 def test_torch_files_hold_the_models_tensors(head: str, kind: str, tmp_path: Path) -> None:
     fixture = write_torch(head, kind, tmp_path)
-    ours, expected = read(fixture), fixture.tensors()
-    tied = ours.pop("vocab_projector.weight", None)  # state dicts hold it beside the embeddings, safetensors does not
-    assert tied is None or torch.equal(tied, ours["embeddings.word_embeddings.weight"])
-    assert_same(ours, expected)
+    actual, expected = read(fixture), fixture.tensors()
+    tied = actual.pop("vocab_projector.weight", None)  # state dicts hold it beside the embeddings, safetensors does not
+    assert tied is None or torch.equal(tied, actual["embeddings.word_embeddings.weight"])
+    assert_same(actual, expected)
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin", "bin_legacy", "bin_sharded"])

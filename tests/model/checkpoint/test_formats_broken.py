@@ -16,7 +16,7 @@ from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.formats.load import load_tensors
 from distilray.model.errors import CheckpointError
 from tests.fixtures import HERE
-from tests.model.checkpoint.broken import FILES, FORMATS, error_of_bytes, make, saved
+from tests.model.checkpoint.broken import FILES, FORMATS, load_error_of_bytes, make, saved
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, 0.5, -40, -1])
@@ -24,7 +24,7 @@ from tests.model.checkpoint.broken import FILES, FORMATS, error_of_bytes, make, 
 def test_a_truncated_file_is_named(kind: str, keep: float, tmp_path: Path) -> None:
     file = make(kind, tmp_path)
     data = file.read_bytes()
-    assert "not a complete" in error_of_bytes(data[: int(keep * len(data)) if keep == 0.5 else int(keep)], file)
+    assert "not a complete" in load_error_of_bytes(data[: int(keep * len(data)) if keep == 0.5 else int(keep)], file)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -40,7 +40,7 @@ def test_a_truncated_file_is_named(kind: str, keep: float, tmp_path: Path) -> No
 )
 def test_other_bytes_are_not_taken_for_weights(kind: str, data: bytes, tmp_path: Path) -> None:
     file = make(kind, tmp_path)
-    assert "not a complete" in error_of_bytes(data, file)
+    assert "not a complete" in load_error_of_bytes(data, file)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -66,7 +66,7 @@ def test_no_flipped_byte_escapes_as_another_exception(kind: str, tmp_path: Path,
     "names", [("classifier.bias", "module.classifier.bias"), ("x.LayerNorm.beta", "x.LayerNorm.bias")]
 )
 def test_two_names_of_one_tensor_are_named(names: tuple[str, str], tmp_path: Path) -> None:
-    message = error_of_bytes(saved({name: torch.zeros(2) for name in names}), tmp_path / "pytorch_model.bin")
+    message = load_error_of_bytes(saved({name: torch.zeros(2) for name in names}), tmp_path / "pytorch_model.bin")
     assert f"{names[0].replace('beta', 'bias')} occurs twice, under different names" in message
 
 
@@ -76,13 +76,13 @@ def test_gamma_is_a_weight_only_in_a_layer_norm(tmp_path: Path) -> None:
     assert load_tensors(Checkpoint(str(tmp_path)))[1].keys() == {"scaler.gamma", "a.LayerNorm.weight"}
 
 
-@pytest.mark.parametrize("said", [{}, {"metadata": {"note": "x"}}])
+@pytest.mark.parametrize("metadata", [{}, {"metadata": {"note": "x"}}])
 @pytest.mark.parametrize("kind", ["tf_safetensors", "flax_safetensors"])
 def test_safetensors_that_do_not_name_their_framework_are_known_by_their_names(
-    kind: str, said: dict[str, Any], tmp_path: Path
+    kind: str, metadata: dict[str, Any], tmp_path: Path
 ) -> None:
     source = next((HERE / kind).glob("*"))
-    save_file(load_file(source / "model.safetensors"), tmp_path / "model.safetensors", **said)
+    save_file(load_file(source / "model.safetensors"), tmp_path / "model.safetensors", **metadata)
     expected = load_tensors(Checkpoint(str(source)))[1]
     tensors = load_tensors(Checkpoint(str(tmp_path)))[1]
     assert tensors.keys() == expected.keys()

@@ -13,7 +13,7 @@ import pytest
 
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.formats.load import load_tensors
-from tests.model.checkpoint.broken import error_of, error_of_bytes, make
+from tests.model.checkpoint.broken import load_error, load_error_of_bytes, make
 
 WEIGHT = "tf_distil_bert_model/distilbert/embeddings/LayerNorm/gamma:0"
 
@@ -69,7 +69,7 @@ def test_datasets_that_are_not_whole_floats_of_this_file_are_named(
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         write(file)
-    assert complaint in error_of_bytes(buffer.getvalue(), tmp_path / "tf_model.h5")
+    assert complaint in load_error_of_bytes(buffer.getvalue(), tmp_path / "tf_model.h5")
 
 
 def test_a_tensor_larger_than_the_file_is_named(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_tensor_larger_than_the_file_is_named(tmp_path: Path) -> None:
     for place in places:
         data = data.replace(struct.pack("<Q", place), struct.pack("<Q", min(places)))
     data = data[: min(places) + 32000].replace(*end)
-    assert f"{WEIGHT} declares 320000 bytes in a file of {len(data)}" in error_of_bytes(data, tmp_path / "tf_model.h5")
+    assert f"{WEIGHT} declares 320000 bytes in a file of {len(data)}" in load_error_of_bytes(data, tmp_path / "tf_model.h5")
 
 
 def test_groups_that_hold_each_other_come_to_an_end(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_h5py_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     make("tf_h5", tmp_path)
     monkeypatch.setitem(sys.modules, "h5py", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "distilray.model.checkpoint.formats.h5", raising=False)
-    message = error_of(tmp_path)
+    message = load_error(tmp_path)
     assert "tf_model.h5: TensorFlow weights need h5py: pip install 'distilray[h5]'" in message
 
 

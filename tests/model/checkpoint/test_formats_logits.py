@@ -20,7 +20,7 @@ FP32_GATE = 2e-5  # in units of the standard deviation of the answers
 
 
 @torch.inference_mode()
-def our_answers(folder: Path, ids: np.ndarray, lengths: np.ndarray) -> tuple[str, Tensor]:
+def model_answers(folder: Path, ids: np.ndarray, lengths: np.ndarray) -> tuple[str, Tensor]:
     """The head, and its outputs: [T, K] of one that reads tokens, [B, K] of one that reads sequences."""
     weights = read_weights(Checkpoint(str(folder)))
     name = HEADS[check_architecture(weights)]
@@ -37,17 +37,17 @@ def assert_same_answers(fixture: Fixture) -> None:
     mask = arrays.pop("attention_mask").reshape(3, 9).astype(bool)
     order = np.argsort(mask.sum(1))  # a pack wants the short ones first
     ids = arrays.pop("input_ids").reshape(3, 9)[order][mask[order]]
-    name, ours = our_answers(fixture.folder, ids, mask.sum(1)[order])
+    name, actual = model_answers(fixture.folder, ids, mask.sum(1)[order])
     if name == "multiple-choice":
-        theirs = arrays["logits"].reshape(3, 1)[order]
+        reference = arrays["logits"].reshape(3, 1)[order]
     elif name == "sequence-classification":
-        theirs = arrays["logits"][order]
+        reference = arrays["logits"][order]
     elif name == "question-answering":
-        theirs = np.stack([arrays["start_logits"], arrays["end_logits"]], axis=-1)[order][mask[order]]
+        reference = np.stack([arrays["start_logits"], arrays["end_logits"]], axis=-1)[order][mask[order]]
     else:
-        theirs = arrays.get("logits", arrays.get("last_hidden_state"))[order][mask[order]]
-    assert ours.shape == theirs.shape
-    assert np.abs(ours.numpy() - theirs).max() <= FP32_GATE * theirs.std()
+        reference = arrays.get("logits", arrays.get("last_hidden_state"))[order][mask[order]]
+    assert actual.shape == reference.shape
+    assert np.abs(actual.numpy() - reference).max() <= FP32_GATE * reference.std()
 
 
 @pytest.mark.parametrize("fixture", fixtures(), ids=str)

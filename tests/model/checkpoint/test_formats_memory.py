@@ -13,7 +13,7 @@ import msgpack
 import pytest
 import torch
 
-from tests.model.checkpoint.broken import LEGACY, error_of_bytes, saved
+from tests.model.checkpoint.broken import LEGACY, load_error_of_bytes, saved
 
 
 def deflated(data: bytes) -> bytes:
@@ -136,13 +136,13 @@ def test_promises_that_the_bytes_do_not_keep_are_refused_in_little_memory(name: 
     file, make_bytes = BOMBS[name]
     data = make_bytes()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert "not a complete" in error_of_bytes(data, tmp_path / file)
+    assert "not a complete" in load_error_of_bytes(data, tmp_path / file)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
 def test_a_zip_is_measured_by_what_its_entries_unpack_to(tmp_path: Path) -> None:
     data = overlapping()
-    assert f"got {len(data)} bytes that unpack to 10000" in error_of_bytes(data, tmp_path / "pytorch_model.bin")
+    assert f"got {len(data)} bytes that unpack to 10000" in load_error_of_bytes(data, tmp_path / "pytorch_model.bin")
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_a_zip_is_measured_by_what_its_entries_unpack_to(tmp_path: Path) -> None
 def test_lists_and_very_many_names_are_refused_before_room_is_made_for_them(
     tree: dict[str, Any], limit: str, tmp_path: Path
 ) -> None:
-    assert f"exceeds {limit}" in error_of_bytes(msgpack.packb(tree), tmp_path / "flax_model.msgpack")
+    assert f"exceeds {limit}" in load_error_of_bytes(msgpack.packb(tree), tmp_path / "flax_model.msgpack")
 
 
 def test_a_kernel_that_is_no_matrix_is_named(tmp_path: Path) -> None:
-    message = error_of_bytes(packed_array((1, 2, 1), "float32", bytes(8)), tmp_path / "flax_model.msgpack")
+    message = load_error_of_bytes(packed_array((1, 2, 1), "float32", bytes(8)), tmp_path / "flax_model.msgpack")
     assert "expected a matrix in a/kernel, got shape [1, 2, 1]" in message

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.model.checkpoint.broken import LEGACY, error_of_bytes, saved
+from tests.model.checkpoint.broken import LEGACY, load_error_of_bytes, saved
 
 
 class Code:
@@ -26,7 +26,7 @@ class Code:
 def test_code_in_a_pickle_is_named_and_not_run(options: dict[str, bool], tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     state = {"classifier.bias": torch.zeros(2), "x": Code(f"touch {ran}")}
-    message = error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")
+    message = load_error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")
     assert "unpickling it would run posix.system" in message
     assert "weights_only" not in message  # torch advises to switch that off
     assert not ran.exists()
@@ -55,4 +55,4 @@ def test_code_in_a_pickle_is_named_and_not_run(options: dict[str, bool], tmp_pat
 def test_a_pickle_of_anything_else_is_named(
     options: dict[str, bool], state: object, complaint: str, tmp_path: Path
 ) -> None:
-    assert complaint in error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")
+    assert complaint in load_error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")

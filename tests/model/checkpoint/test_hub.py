@@ -48,9 +48,9 @@ def checkpoint(uri: str, endpoint: str) -> Checkpoint:
     ],
 )
 def test_a_model_of_the_hub_loads_at_its_revision(uri: str, file: str, folder: Path, hub: str) -> None:
-    found = checkpoint(uri, hub)
-    assert found.config.labels == ("bad", "mixed", "good")
-    name, tensors = load_tensors(found)
+    remote = checkpoint(uri, hub)
+    assert remote.config.labels == ("bad", "mixed", "good")
+    name, tensors = load_tensors(remote)
     assert name == file
     expected = load_tensors(Checkpoint(str(folder)))[1]
     assert tensors.keys() == expected.keys()
@@ -82,12 +82,12 @@ def test_a_repository_without_weights_is_named(hub: str) -> None:
 
 
 def test_every_file_is_downloaded_once(folder: Path) -> None:
-    asked: list[str] = []
-    with serve({"org/once": {"main": folder}}, asked) as endpoint:
-        found = checkpoint("hf://org/once", endpoint)
-        load_tensors(found)
-        found.digest()
-    shards = [path for path in asked if path.startswith("GET") and path.endswith(".safetensors")]
+    requested: list[str] = []
+    with serve({"org/once": {"main": folder}}, requested) as endpoint:
+        remote = checkpoint("hf://org/once", endpoint)
+        load_tensors(remote)
+        remote.digest()
+    shards = [path for path in requested if path.startswith("GET") and path.endswith(".safetensors")]
     assert sorted(shards) == sorted(set(shards)) != []
 
 

@@ -21,7 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"vocab_size": 2**62}, "vocab_size must be at most 4194304, got 4611686018427387904"),
         ({"max_position_embeddings": 10**9}, "max_position_embeddings must be at most 65536"),
@@ -30,9 +30,9 @@ def folder(tmp_path: Path) -> Path:
         ({"id2label": None, "label2id": None, "num_labels": 10**9}, "num_labels must be at most 1048576"),
     ],
 )
-def test_a_config_of_no_real_model_is_refused(folder: Path, changes: dict[str, Any], said: str) -> None:
+def test_a_config_of_no_real_model_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
     edit_config(folder, **changes)
-    with pytest.raises(CheckpointError, match=said.replace("+", "[+]")):
+    with pytest.raises(CheckpointError, match=message.replace("+", "[+]")):
         read_weights(Checkpoint(str(folder)))
 
 

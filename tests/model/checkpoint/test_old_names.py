@@ -9,7 +9,7 @@ from torch import Tensor
 
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.weights import sinusoidal_positions
-from tests.model.parity import CASES, assert_parity, hf_outputs, load, make_example, our_outputs, random_batch
+from tests.model.parity import CASES, assert_parity, hf_outputs, load, make_example, model_outputs, random_batch
 from tests.support import edit_config, edit_tensors, make_checkpoint, randomise
 
 TOKENS = CASES["token-classification"]
@@ -46,7 +46,7 @@ def test_old_tensor_names_load(
 ) -> None:
     example = make_example(tmp_path, CASES[case], BATCH, layers=1)
     rename_tensors(tmp_path, *replacements, prefix=prefix)
-    assert_parity(example.outputs(), example.wanted)
+    assert_parity(example.outputs(), example.expected)
 
 
 def test_old_config_names_load(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_old_config_names_load(tmp_path: Path) -> None:
     old = {"hidden_size": 48, "num_attention_heads": 4, "num_hidden_layers": 3}
     edit_config(tmp_path, dim=None, n_heads=None, n_layers=None, **old)
     edit_config(tmp_path, tie_weights_=True, output_past=True, finetuning_task="ner")
-    assert_parity(example.outputs(), example.wanted)
+    assert_parity(example.outputs(), example.expected)
     assert_parity(example.outputs(), hf_outputs(tmp_path, TOKENS, BATCH))
 
 
@@ -75,11 +75,11 @@ def make_sinusoidal(folder: Path) -> transformers.PreTrainedModel:
 def test_missing_sinusoidal_positions_are_generated(tmp_path: Path) -> None:
     model = make_sinusoidal(tmp_path)
     batch = random_batch([5, 512])
-    wanted = hf_outputs(tmp_path, TOKENS, batch)
+    expected = hf_outputs(tmp_path, TOKENS, batch)
     edit_tensors(tmp_path, lambda tensors: tensors.pop(POSITIONS))
     positions = model.distilbert.embeddings.position_embeddings.weight
     assert torch.allclose(sinusoidal_positions(Checkpoint(str(tmp_path)).config), positions, atol=1e-6)
-    assert_parity(our_outputs(load(tmp_path, TOKENS.name), TOKENS, batch), wanted)
+    assert_parity(model_outputs(load(tmp_path, TOKENS.name), TOKENS, batch), expected)
     assert model.config.sinusoidal_pos_embds
 
 
@@ -87,5 +87,5 @@ def test_stored_positions_win_over_sinusoidal_ones(tmp_path: Path) -> None:
     model = make_sinusoidal(tmp_path)
     randomise(model, seed=1, std=0.3)  # the positions too, as after fine-tuning
     model.save_pretrained(tmp_path)
-    ours = our_outputs(load(tmp_path, TOKENS.name), TOKENS, BATCH)
-    assert_parity(ours, hf_outputs(tmp_path, TOKENS, BATCH))
+    actual = model_outputs(load(tmp_path, TOKENS.name), TOKENS, BATCH)
+    assert_parity(actual, hf_outputs(tmp_path, TOKENS, BATCH))

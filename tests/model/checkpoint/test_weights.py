@@ -60,7 +60,7 @@ PLACES = [
 ]
 
 
-Make = Callable[[HeadKind], Path]
+CopyOf = Callable[[HeadKind], Path]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[HeadKind, Path]:
 
 
 @pytest.fixture
-def make(whole: dict[HeadKind, Path], tmp_path: Path) -> Make:
+def copy_of(whole: dict[HeadKind, Path], tmp_path: Path) -> CopyOf:
     """A copy of one, to break."""
     return lambda head: Path(shutil.copytree(whole[head], tmp_path / head))
 
@@ -83,7 +83,7 @@ def stored(folder: Path, name: str) -> str:
     return next(full for full in load_file(folder / WEIGHTS) if full.removeprefix("distilbert.") == name)
 
 
-def error_of(folder: Path, head: HeadName = "token-classification") -> str:
+def weights_error(folder: Path, head: HeadName = "token-classification") -> str:
     with pytest.raises(CheckpointError) as caught:
         check_weights(head, read_weights(Checkpoint(str(folder))))
     assert str(folder / WEIGHTS) in str(caught.value)
@@ -91,13 +91,13 @@ def error_of(folder: Path, head: HeadName = "token-classification") -> str:
 
 
 @pytest.fixture
-def folder(make: Make) -> Path:
-    return make("token-classification")
+def folder(copy_of: CopyOf) -> Path:
+    return copy_of("token-classification")
 
 
 @pytest.mark.parametrize("head", TENSORS)
-def test_a_whole_checkpoint_loads(make: Make, head: HeadName) -> None:
-    weights = weights_of(make(head), head)
+def test_a_whole_checkpoint_loads(copy_of: CopyOf, head: HeadName) -> None:
+    weights = weights_of(copy_of(head), head)
     eager = choose_attention("eager", torch.device("cpu"), torch.float32, 8)
     for module in (load_encoder(weights, eager, torch.float32), load_head(head, weights, torch.float32)):
         assert not module.training
@@ -105,48 +105,48 @@ def test_a_whole_checkpoint_loads(make: Make, head: HeadName) -> None:
 
 
 @pytest.mark.parametrize(("head", "name", "shape"), PLACES)
-def test_a_missing_tensor_is_named(make: Make, head: HeadName, name: str, shape: str) -> None:
-    folder = make(head)
+def test_a_missing_tensor_is_named(copy_of: CopyOf, head: HeadName, name: str, shape: str) -> None:
+    folder = copy_of(head)
     edit_tensors(folder, lambda tensors: tensors.pop(stored(folder, name)))
     if head == "masked-lm" and name in ("vocab_projector.weight", "embeddings.word_embeddings.weight"):
         weights_of(folder, head)  # made from its twin
     else:
-        assert f"missing: {name}" in error_of(folder, head)
+        assert f"missing: {name}" in weights_error(folder, head)
 
 
 @pytest.mark.parametrize(("head", "name", "shape"), PLACES)
-def test_a_wrong_shape_is_named_with_both_shapes(make: Make, head: HeadName, name: str, shape: str) -> None:
-    folder = make(head)
+def test_a_wrong_shape_is_named_with_both_shapes(copy_of: CopyOf, head: HeadName, name: str, shape: str) -> None:
+    folder = copy_of(head)
     edit_tensors(folder, lambda tensors: tensors.update({stored(folder, name): torch.zeros(3, 16)}))
-    assert f"wrong shape: {name} expected {shape}, got [3, 16]" in error_of(folder, head)
+    assert f"wrong shape: {name} expected {shape}, got [3, 16]" in weights_error(folder, head)
 
 
 @pytest.mark.parametrize("head", TENSORS)
 @pytest.mark.parametrize(
     "name", ["extra.weight", "classifier.other", "distilbert.transformer.layer.2.attention.q_lin.weight"]
 )
-def test_an_extra_tensor_is_named(make: Make, name: str, head: HeadName) -> None:
-    folder = make(head)
+def test_an_extra_tensor_is_named(copy_of: CopyOf, name: str, head: HeadName) -> None:
+    folder = copy_of(head)
     edit_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(2)}))
-    assert f"unexpected: {name.removeprefix('distilbert.')}" in error_of(folder, head)
+    assert f"unexpected: {name.removeprefix('distilbert.')}" in weights_error(folder, head)
 
 
 @pytest.mark.parametrize(
     ("kind", "head"), [(kind, head) for kind in (*TENSORS, "base") for head in TENSORS if head != kind]
 )
-def test_a_checkpoint_of_one_head_is_refused_for_another(make: Make, kind: HeadKind, head: HeadName) -> None:
+def test_a_checkpoint_of_one_head_is_refused_for_another(copy_of: CopyOf, kind: HeadKind, head: HeadName) -> None:
     """What it lacks and has too much is named, and the class that config.json names."""
-    folder = make(kind)
-    message = error_of(folder, head)
-    theirs, ours = TENSORS.get(kind, {}), TENSORS[head]
+    folder = copy_of(kind)
+    message = weights_error(folder, head)
+    kind_tensors, head_tensors = TENSORS.get(kind, {}), TENSORS[head]
     assert f"is not a DistilBERT for {head}" in message
     assert "config.json names DistilBert" in message
-    assert all(name in message for name in theirs.keys() ^ ours.keys())
+    assert all(name in message for name in kind_tensors.keys() ^ head_tensors.keys())
 
 
-def test_a_head_for_choices_is_no_classifier_of_labels(make: Make) -> None:
+def test_a_head_for_choices_is_no_classifier_of_labels(copy_of: CopyOf) -> None:
     """Its tensors have the same names; config.json says two labels, as for every head that has none."""
-    message = error_of(make("multiple-choice"), "sequence-classification")
+    message = weights_error(copy_of("multiple-choice"), "sequence-classification")
     assert "for sequence-classification with 2 labels" in message
     assert "classifier.weight expected [2, 16], got [1, 16]" in message
 
@@ -154,7 +154,7 @@ def test_a_head_for_choices_is_no_classifier_of_labels(make: Make) -> None:
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int8, torch.bool], ids=str)
 def test_a_tensor_that_holds_no_floats_is_named(folder: Path, dtype: torch.dtype) -> None:
     edit_tensors(folder, lambda tensors: tensors.update({"classifier.bias": torch.zeros(7, dtype=dtype)}))
-    assert "classifier.bias" in error_of(folder)
+    assert "classifier.bias" in weights_error(folder)
 
 
 @pytest.mark.parametrize("stored_as", [torch.float16, torch.bfloat16, torch.float64], ids=str)
@@ -175,7 +175,7 @@ def test_every_complaint_is_in_one_message(folder: Path) -> None:
         tensors["pre_classifier.weight"] = torch.zeros(48, 48)
 
     edit_tensors(folder, edit)
-    message = error_of(folder)
+    message = weights_error(folder)
     assert "missing: classifier.bias, classifier.weight" in message
     assert "unexpected: pre_classifier.weight" in message
 
@@ -190,19 +190,19 @@ def test_position_ids_of_old_files_are_ignored(folder: Path) -> None:
 def test_a_truncated_file_is_named(folder: Path, keep: int) -> None:
     file = folder / WEIGHTS
     file.write_bytes(file.read_bytes()[:keep])
-    assert f"{file}: not a complete safetensors file" in error_of(folder)
+    assert f"{file}: not a complete safetensors file" in weights_error(folder)
 
 
 @pytest.mark.parametrize("data", [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", b"\x80\x02}q\x00."])
 def test_other_bytes_are_not_taken_for_weights(folder: Path, data: bytes) -> None:
     (folder / WEIGHTS).write_bytes(data)
-    assert f"{folder / WEIGHTS}: not a complete safetensors file" in error_of(folder)
+    assert f"{folder / WEIGHTS}: not a complete safetensors file" in weights_error(folder)
 
 
 def test_a_tensor_given_twice_is_named(folder: Path) -> None:
     """One bare and one prefixed: which of the two should win?"""
     edit_tensors(folder, lambda tensors: tensors.update({"module.classifier.bias": torch.ones(7)}))
-    assert "classifier.bias" in error_of(folder)
+    assert "classifier.bias" in weights_error(folder)
 
 
 def test_the_digest_tells_checkpoints_apart(folder: Path, whole: dict[HeadKind, Path]) -> None:

@@ -74,11 +74,11 @@ def joined(asks: Asks) -> QuestionWindows:
 
 def listed(answers: RankedAnswers) -> dict[int, list[Answer]]:
     """The answers of each ask that has any, best first."""
-    found: dict[int, list[Answer]] = {}
+    answers_by_ask: dict[int, list[Answer]] = {}
     columns = (column.tolist() for column in (answers.ask, answers.start, answers.end, answers.score))
     for ask, start, end, score in zip(*columns, strict=True):
-        found.setdefault(ask // 10, []).append((start, end, score))
-    return found
+        answers_by_ask.setdefault(ask // 10, []).append((start, end, score))
+    return answers_by_ask
 
 
 def hf(

@@ -75,7 +75,7 @@ def tagged(labels: Sequence[str], tags: str) -> Case:
     return one_text(labels, [[float(label == tag) for label in labels] for tag in tags.split()])
 
 
-def our_spans(labels: Sequence[str], tags: str) -> list[Span]:
+def detected_spans(labels: Sequence[str], tags: str) -> list[Span]:
     return spans_of(tagged(labels, tags).decode(detect_scheme(labels), "simple"))
 
 

@@ -55,15 +55,15 @@ def test_merging_windows_equals_the_rule(drawn: tuple[EntitySpans, np.ndarray]) 
     numbered = list(
         zip(spans.start.tolist(), spans.end.tolist(), spans.score.tolist(), range(len(spans.start)), strict=True)
     )
-    wanted: list[int] = []
+    expected: list[int] = []
     for text, group in groupby(numbered, key=lambda entity: text_of_window[spans.text[entity[3]]]):
         entities = list(group)
         alone = (text_of_window == text).sum() == 1
-        wanted += [number for *_, number in entities] if alone else naive_merge(entities)
+        expected += [number for *_, number in entities] if alone else naive_merge(entities)
     merged = hf_merge_windows(spans, text_of_window)
-    assert merged.text.tolist() == text_of_window[spans.text[wanted]].tolist()
+    assert merged.text.tolist() == text_of_window[spans.text[expected]].tolist()
     for name in ("start", "end", "label", "score"):
-        assert getattr(merged, name).tolist() == getattr(spans, name)[wanted].tolist()
+        assert getattr(merged, name).tolist() == getattr(spans, name)[expected].tolist()
 
 
 def test_a_long_unsure_span_beats_a_short_sure_one() -> None:

@@ -30,8 +30,8 @@ def reference(ask: Sequence[Window], options: dict[str, Any], n_best: int) -> li
                     end = int(w.context.end[w.context.word_ids == w.context.word_ids[j]].max())
                 worth = float(np.float32(w.start[i - w.first]) + np.float32(w.end[j - w.first]))
                 best[start, end] = max(worth, best.get((start, end), -np.inf))
-    found = sorted(((-worth, *span) for span, worth in best.items()))[: max(n_best, options["top_k"])]
-    places = [(place, 0, (start, end), -place) for place, start, end in found]
+    actual = sorted(((-worth, *span) for span, worth in best.items()))[: max(n_best, options["top_k"])]
+    places = [(place, 0, (start, end), -place) for place, start, end in actual]
     if options["handle_impossible_answer"]:
         null = min(float(np.float32(w.null[0]) + np.float32(w.null[1])) for w in ask)
         places.append((-(null - options["null_threshold"]), 1, (0, 0), null))
@@ -47,7 +47,7 @@ logits = st.integers(-8, 8).map(lambda n: n / 2)
 @st.composite
 def asks(draw: st.DrawFn) -> list[list[Window]]:
     """Asks whose windows cover their context, sharing tokens and cutting words as may be; each has its own logits."""
-    found = []
+    actual = []
     for _ in range(draw(st.integers(0, 4))):
         context = words(draw(st.lists(st.integers(1, 4), max_size=16)))
         edges = sorted(draw(st.sets(st.integers(1, max(1, context.tokens - 1)), max_size=3)) | {0, context.tokens})
@@ -57,8 +57,8 @@ def asks(draw: st.DrawFn) -> list[list[Window]]:
             values = draw(st.lists(logits, min_size=2 * (last - first) + 2, max_size=2 * (last - first) + 2))
             start, end = np.array(values[2:]).reshape(2, -1)
             windows.append(Window(context, first, last, start, end, (values[0], values[1])))
-        found.append(windows)
-    return found
+        actual.append(windows)
+    return actual
 
 
 options = st.fixed_dictionaries(
@@ -78,12 +78,12 @@ def test_decode_is_the_loop_over_all_spans(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(question_answering, "N_BEST", n_best)  # few: most spans are never looked at
-        patch.setattr(answer_spans, "_CELLS", cells)  # few: the windows of an ask are looked at one by one
-        found = listed(decode(joined(asks), **options))
+        patch.setattr(answer_spans, "_MAX_CELLS", cells)  # few: the windows of an ask are looked at one by one
+        actual = listed(decode(joined(asks), **options))
     expected = {i: answers for i, ask in enumerate(asks) if (answers := reference(ask, options, n_best))}
-    assert {i: spans(answers) for i, answers in found.items()} == {i: spans(a) for i, a in expected.items()}
+    assert {i: spans(answers) for i, answers in actual.items()} == {i: spans(a) for i, a in expected.items()}
     for i, answers in expected.items():
-        assert [score for *_, score in found[i]] == pytest.approx([score for *_, score in answers], abs=SCORE)
+        assert [score for *_, score in actual[i]] == pytest.approx([score for *_, score in answers], abs=SCORE)
 
 
 @given(asks=asks(), options=options)
@@ -92,7 +92,7 @@ def test_how_much_is_looked_at_together_changes_nothing(asks: list[list[Window]]
     chosen = {name: options[name] for name in names}
     whole, nulls = hf_candidates(joined(asks), **chosen)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(answer_spans, "_CELLS", 1)
+        patch.setattr(answer_spans, "_MAX_CELLS", 1)
         parts, _ = hf_candidates(joined(asks), **chosen)
     assert listed(parts) == listed(whole)
     assert len(nulls.ask) == len([ask for ask in asks if ask])
@@ -119,9 +119,9 @@ def test_windows_of_the_same_logits_give_what_the_whole_context_gives(data: st.D
     )
     parts = [Window(context, a, b, start[a:b], end[a:b]) for a, b in zip(windows.start, windows.end, strict=True)]
     chosen = {"max_answer_len": max_answer_len, "top_k": 5, "handle_impossible_answer": True}
-    found, whole = (listed(decode(joined([ask]), **chosen))[0] for ask in (parts, [Window(context, 0, n, start, end)]))
-    assert spans(found) == spans(whole)
-    assert [score for *_, score in found] == pytest.approx([score for *_, score in whole], abs=SCORE)
+    actual, whole = (listed(decode(joined([ask]), **chosen))[0] for ask in (parts, [Window(context, 0, n, start, end)]))
+    assert spans(actual) == spans(whole)
+    assert [score for *_, score in actual] == pytest.approx([score for *_, score in whole], abs=SCORE)
 
 
 @given(asks=asks(), options=options)
@@ -137,11 +137,11 @@ def test_only_differences_of_logits_count(asks: list[list[Window]], options: dic
         [replace(w, start=w.start + 64, end=w.end - 32, null=(w.null[0] + 64, w.null[1] - 32)) for w in ask]
         for ask in asks
     ]
-    found, expected = (listed(decode(joined(some), **options)) for some in (moved, asks))
-    assert found.keys() == expected.keys()
+    actual, expected = (listed(decode(joined(some), **options)) for some in (moved, asks))
+    assert actual.keys() == expected.keys()
     for i, answers in expected.items():
-        assert spans(found[i]) == spans(answers)
-        assert [s for *_, s in found[i]] == pytest.approx([s for *_, s in answers], abs=SCORE)
+        assert spans(actual[i]) == spans(answers)
+        assert [s for *_, s in actual[i]] == pytest.approx([s for *_, s in answers], abs=SCORE)
 
 
 # by hand

@@ -27,11 +27,11 @@ def golden_windows(group: golden.Group) -> QuestionWindows:
     size = group.options.get("max_seq_len", 384)
     overlap = group.options.get("doc_stride", min(size // 2, 128))
     tokens = tokenizer()([row.text for row in group.rows])
-    asked = np.diff(tokenizer()([row.question for row in group.rows]).offsets)
+    question_lengths = np.diff(tokenizer()([row.question for row in group.rows]).offsets)
     parts = []
     for i, row in enumerate(group.rows):
         first, last = tokens.offsets[i : i + 2]
-        windows = split_hf(np.array([0, last - first]), int(size - asked[i] - 3), overlap, min_windows=1)
+        windows = split_hf(np.array([0, last - first]), int(size - question_lengths[i] - 3), overlap, min_windows=1)
         assert windows.lengths.tolist() == row.windows
         at = first + ragged_ranges(windows.start, windows.lengths)
         inside, null = row.logits[:, : len(at)], row.logits[:, len(at) :]
@@ -47,15 +47,15 @@ def test_answers_are_those_of_transformers(group: golden.Group) -> None:
         name: group.options[name] for name in ("top_k", "max_answer_len", "align_to_words") if name in group.options
     }
     null = group.options.get("handle_impossible_answer", False)
-    ours = hf(golden_windows(group), [row.text for row in group.rows], null=null, **options)
+    actual = hf(golden_windows(group), [row.text for row in group.rows], null=null, **options)
     for i, row in enumerate(group.rows):
         # where a window has too few spans Transformers fills up with others, of probability 0
-        theirs = [(int(start), int(end), score) for score, start, end in row.answers if score > 0]
-        mine = ours.get(i, [])
-        assert len(mine) == len(theirs)
-        assert [score for *_, score in mine] == pytest.approx([score for *_, score in theirs], abs=SCORE, rel=SCORE)
-        for (start, end, _), (_, _, score) in zip(mine, theirs, strict=True):
-            tied = [(a, b) for a, b, other in theirs if other == pytest.approx(score, abs=0, rel=SCORE)]
+        reference = [(int(start), int(end), score) for score, start, end in row.answers if score > 0]
+        answers = actual.get(i, [])
+        assert len(answers) == len(reference)
+        assert [score for *_, score in answers] == pytest.approx([score for *_, score in reference], abs=SCORE, rel=SCORE)
+        for (start, end, _), (_, _, score) in zip(answers, reference, strict=True):
+            tied = [(a, b) for a, b, other in reference if other == pytest.approx(score, abs=0, rel=SCORE)]
             assert (start, end) in tied
 
 
@@ -76,8 +76,8 @@ def test_the_golden_checkpoint_can_be_made_again() -> None:
     for row in [row for row in groups[0].rows if len(row.windows) == 1][:10]:
         question, context = (tokenizer()([text]).input_ids.tolist() for text in (row.question, row.text))
         out = model(torch.tensor([[cls_id, *question, sep_id, *context, sep_id]]))
-        found = torch.cat([out.start_logits, out.end_logits]).numpy()
-        inside = np.concatenate([found[:, len(question) + 2 : -1], found[:, :1]], axis=1)
+        logits = torch.cat([out.start_logits, out.end_logits]).numpy()
+        inside = np.concatenate([logits[:, len(question) + 2 : -1], logits[:, :1]], axis=1)
         np.testing.assert_allclose(inside, row.logits, atol=1e-4)
 
 
@@ -108,8 +108,8 @@ def test_transformers_itself_scores_more_than_one() -> None:
     scores = [score for group in golden.load()[0] for row in group.rows for score, *_ in row.answers]
     assert max(scores) > 12
     for group in golden.load()[0]:
-        ours = decode(golden_windows(group), top_k=3, handle_impossible_answer=True)
-        assert np.bincount(ours.ask, ours.score).max() <= 1 + SCORE
+        actual = decode(golden_windows(group), top_k=3, handle_impossible_answer=True)
+        assert np.bincount(actual.ask, actual.score).max() <= 1 + SCORE
 
 
 def test_one_text_in_two_places_is_two_answers() -> None:

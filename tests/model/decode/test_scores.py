@@ -67,16 +67,16 @@ def test_ragged_softmax_is_the_softmax_of_each_group(parts: list[list[float]]) -
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(1, 7)), elements=few), limits)
 def test_the_best_come_first_and_ties_in_order(scores: np.ndarray, most: int | None) -> None:
-    wanted = [sorted(range(len(row)), key=lambda i: -row[i])[:most] for row in scores.tolist()]
-    assert ranked(scores, most).tolist() == wanted
+    expected = [sorted(range(len(row)), key=lambda i: -row[i])[:most] for row in scores.tolist()]
+    assert ranked(scores, most).tolist() == expected
 
 
 @given(groups, limits)
 def test_the_best_of_each_group_come_first_and_ties_in_order(parts: list[list[float]], most: int | None) -> None:
     scores, counts = flat(parts)
     kept, of_each = ranked_ragged(scores, counts, most)
-    wanted = []
+    expected = []
     for first, part in zip(offsets_of(counts).tolist(), parts, strict=False):
-        wanted += [first + i for i in sorted(range(len(part)), key=lambda i: -part[i])[:most]]
-    assert kept.tolist() == wanted
+        expected += [first + i for i in sorted(range(len(part)), key=lambda i: -part[i])[:most]]
+    assert kept.tolist() == expected
     assert of_each.tolist() == [min(len(part), most or len(part)) for part in parts]

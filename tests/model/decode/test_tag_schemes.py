@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilray.model.decode.token_classification import EntitySpans, above, detect_scheme, token_scheme
-from tests.model.decode.decoding import SCHEMES, hf_spans, label_set, one_text, our_spans
+from distilray.model.decode.token_classification import EntitySpans, above_threshold, detect_scheme, token_scheme
+from tests.model.decode.decoding import SCHEMES, hf_spans, label_set, one_text, detected_spans
 
 
 @pytest.mark.parametrize(
@@ -61,12 +61,12 @@ def test_a_label_that_only_looks_like_an_end_is_none() -> None:
 
 def test_a_type_called_o_is_not_outside() -> None:
     labels = ("O", "B-O", "I-O")
-    assert our_spans(labels, "O B-O I-O O") == [(2, 5, "O")]
+    assert detected_spans(labels, "O B-O I-O O") == [(2, 5, "O")]
     assert hf_spans(labels, "O B-O I-O O") == []
 
 
 def test_a_label_set_without_o_labels_every_token() -> None:
-    assert our_spans(("B-PER", "I-PER"), "B-PER I-PER B-PER") == [(0, 3, "PER"), (4, 5, "PER")]
+    assert detected_spans(("B-PER", "I-PER"), "B-PER I-PER B-PER") == [(0, 3, "PER"), (4, 5, "PER")]
 
 
 # Transformers' known defects, beside ours
@@ -74,25 +74,25 @@ def test_a_label_set_without_o_labels_every_token() -> None:
 
 def test_bioes_spans_stay_whole() -> None:
     labels = label_set("BIES")
-    assert our_spans(labels, "B-PER I-PER E-PER") == [(0, 5, "PER")]
+    assert detected_spans(labels, "B-PER I-PER E-PER") == [(0, 5, "PER")]
     assert hf_spans(labels, "B-PER I-PER E-PER") == [(0, 3, "PER"), (4, 5, "PER")]
 
 
 def test_single_token_spans_stay_apart() -> None:
     labels = label_set("BIES")
-    assert our_spans(labels, "S-PER S-PER") == [(0, 1, "PER"), (2, 3, "PER")]
+    assert detected_spans(labels, "S-PER S-PER") == [(0, 1, "PER"), (2, 3, "PER")]
     assert hf_spans(labels, "S-PER S-PER") == [(0, 3, "PER")]
 
 
 def test_names_with_dashes_stay_whole() -> None:
-    assert our_spans(("O", "DATE-TIME"), "DATE-TIME DATE-TIME") == [(0, 3, "DATE-TIME")]
+    assert detected_spans(("O", "DATE-TIME"), "DATE-TIME DATE-TIME") == [(0, 3, "DATE-TIME")]
     assert hf_spans(("O", "DATE-TIME"), "DATE-TIME DATE-TIME") == [(0, 3, "TIME")]
-    assert our_spans(("O", "B-DATE-TIME", "I-DATE-TIME"), "B-DATE-TIME I-DATE-TIME") == [(0, 3, "DATE-TIME")]
+    assert detected_spans(("O", "B-DATE-TIME", "I-DATE-TIME"), "B-DATE-TIME I-DATE-TIME") == [(0, 3, "DATE-TIME")]
 
 
 def test_underscores_separate_too() -> None:
     labels = label_set("BI", dash="_")
-    assert our_spans(labels, "B_PER I_PER B_PER") == [(0, 3, "PER"), (4, 5, "PER")]
+    assert detected_spans(labels, "B_PER I_PER B_PER") == [(0, 3, "PER"), (4, 5, "PER")]
     assert hf_spans(labels, "B_PER I_PER") == [(0, 1, "B_PER"), (2, 3, "I_PER")]
 
 
@@ -104,7 +104,7 @@ def test_thresholds_go_by_label_and_by_default() -> None:
     spans = case.decode(token_scheme(case.labels), "none")
 
     def kept(threshold: float, **by_label: float) -> list[int]:
-        return above(spans, threshold, by_label).start.tolist()
+        return above_threshold(spans, threshold, by_label).start.tolist()
 
     assert kept(0.0) == [0, 2, 4, 6]
     assert kept(0.7) == [0, 4, 6]
@@ -115,8 +115,8 @@ def test_thresholds_go_by_label_and_by_default() -> None:
 
 def test_a_score_at_the_threshold_is_kept() -> None:
     spans = EntitySpans(*(np.zeros(2, dtype=int) for _ in range(4)), np.array([0.9, 0.89], dtype=np.float32), ("A",))
-    assert above(spans, 0.9, {}).score.tolist() == pytest.approx([0.9])
-    assert above(spans, 0.0, {"A": 0.9}).score.tolist() == pytest.approx([0.9])
+    assert above_threshold(spans, 0.9, {}).score.tolist() == pytest.approx([0.9])
+    assert above_threshold(spans, 0.0, {"A": 0.9}).score.tolist() == pytest.approx([0.9])
 
 
 @given(st.lists(st.tuples(st.sampled_from("AB"), st.floats(0, 1, width=32)), max_size=20), st.floats(0, 1, width=32))
@@ -125,5 +125,5 @@ def test_thresholds_equal_a_loop(scored: list[tuple[str, float]], threshold: flo
     label = np.array(["AB".index(name) for name, _ in scored], dtype=np.int64)
     scores = np.array([score for _, score in scored], dtype=np.float32)
     spans = EntitySpans(zeros, zeros, np.arange(len(scored)), label, scores, ("A", "B"))
-    wanted = [i for i, (name, score) in enumerate(scored) if score >= {"A": 0.5, "B": threshold}[name]]
-    assert above(spans, threshold, {"A": 0.5}).end.tolist() == wanted
+    expected = [i for i, (name, score) in enumerate(scored) if score >= {"A": 0.5, "B": threshold}[name]]
+    assert above_threshold(spans, threshold, {"A": 0.5}).end.tolist() == expected

@@ -24,7 +24,7 @@ from tests.model.decode.decoding import (
     chunks,
     label_set,
     one_text,
-    our_spans,
+    detected_spans,
     read_tag,
     reference,
     spans_of,
@@ -35,10 +35,10 @@ SCORE = 1e-6
 
 
 def assert_equals_reference(case: Case, scheme: TagScheme, prefixed: bool, aggregation: Aggregation) -> None:
-    ours = case.decode(scheme, aggregation)
-    wanted = reference(case, prefixed, aggregation)
-    assert [spans_of(ours, text) for text in range(len(case.lengths))] == [[s[:3] for s in text] for text in wanted]
-    assert ours.score.tolist() == pytest.approx([s[3] for text in wanted for s in text], abs=SCORE)
+    actual = case.decode(scheme, aggregation)
+    expected = reference(case, prefixed, aggregation)
+    assert [spans_of(actual, text) for text in range(len(case.lengths))] == [[s[:3] for s in text] for text in expected]
+    assert actual.score.tolist() == pytest.approx([s[3] for text in expected for s in text], abs=SCORE)
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
@@ -65,8 +65,8 @@ def test_labels_without_a_scheme_group_by_name(aggregation: Aggregation, data: s
 def test_certain_tags_in_any_order_equal_conlleval(letters: str, tags: st.DataObject) -> None:
     labels = label_set(letters)
     sequence = tags.draw(st.lists(st.sampled_from(labels), max_size=15))
-    wanted = [(2 * a, 2 * b + 1, kind) for a, b, kind in chunks([read_tag(tag, prefixed=True) for tag in sequence])]
-    assert our_spans(labels, " ".join(sequence)) == wanted
+    expected = [(2 * a, 2 * b + 1, kind) for a, b, kind in chunks([read_tag(tag, prefixed=True) for tag in sequence])]
+    assert detected_spans(labels, " ".join(sequence)) == expected
 
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)

@@ -139,8 +139,8 @@ def draw_texts(seed: int, rows: Rows, labels: Sequence[str], longest: int) -> li
 def paths(texts: Sequence[np.ndarray], labels: Sequence[str]) -> list[list[int]]:
     """Our path of each text."""
     lengths = [len(text) for text in texts]
-    found = best_path(np.concatenate(texts), np.repeat(np.arange(len(texts)), lengths), tag_rules(labels))
-    return [part.tolist() for part in np.split(found, np.cumsum(lengths)[:-1])]
+    actual = best_path(np.concatenate(texts), np.repeat(np.arange(len(texts)), lengths), tag_rules(labels))
+    return [part.tolist() for part in np.split(actual, np.cumsum(lengths)[:-1])]
 
 
 def logs_of(text: np.ndarray) -> np.ndarray:
@@ -277,12 +277,12 @@ def word_rows(tokens: np.ndarray, words: np.ndarray, how: Aggregation) -> list[t
     """First token, last token and probabilities of each word of a text."""
     whole = how != "simple"
     edges = [0, *(i for i in range(1, len(words)) if not whole or words[i] != words[i - 1]), len(words)]
-    found = []
+    actual = []
     for first, stop in pairwise(edges):
         rows = softmax(as_logits(tokens[first:stop]))
         pick = {"average": rows.astype(np.float64).mean(axis=0), "max": rows[rows.max(axis=1).argmax()]}
-        found.append((first, stop - 1, pick.get(how, rows[0])))
-    return found
+        actual.append((first, stop - 1, pick.get(how, rows[0])))
+    return actual
 
 
 @SCHEMES
@@ -299,14 +299,14 @@ def test_no_repair_is_needed_and_scores_are_of_the_chosen_labels(
     pieces = word_rows(tokens, words, how)
     text = np.array([row for *_, row in pieces], dtype=np.float32)
     [path] = paths([text], labels)
-    found = spans_of(tokens, [len(tokens)], words, labels, how, viterbi=True)
-    wanted = strict_spans(labels, path)
-    assert [found.names[label] for label in found.label] == [kind for *_, kind in wanted]
-    assert found.start.tolist() == [2 * pieces[first][0] for first, *_ in wanted]
-    assert found.end.tolist() == [2 * pieces[last][1] + 1 for _, last, _ in wanted]
+    actual = spans_of(tokens, [len(tokens)], words, labels, how, viterbi=True)
+    expected = strict_spans(labels, path)
+    assert [actual.names[label] for label in actual.label] == [kind for *_, kind in expected]
+    assert actual.start.tolist() == [2 * pieces[first][0] for first, *_ in expected]
+    assert actual.end.tolist() == [2 * pieces[last][1] + 1 for _, last, _ in expected]
     chosen = text[np.arange(len(path)), path]
-    scores = [chosen[first : last + 1].mean() for first, last, _ in wanted]
-    assert found.score.tolist() == pytest.approx(scores, abs=EXACT)
+    scores = [chosen[first : last + 1].mean() for first, last, _ in expected]
+    assert actual.score.tolist() == pytest.approx(scores, abs=EXACT)
 
 
 @SCHEMES
@@ -335,8 +335,8 @@ def one_text(labels: Sequence[str], *rows: dict[str, float], viterbi: bool) -> l
     """First word, last word, name and score of each span; labels without a probability get hardly any."""
     tokens = np.array([[row.get(label, 1e-6) for label in labels] for row in rows])
     spans = spans_of(tokens, [len(rows)], np.arange(len(rows)), labels, "first", viterbi)
-    found = zip(*columns(spans)[1:], strict=True)
-    return [(int(a) // 2, int(b) // 2, spans.names[int(name)], round(score, 2)) for a, b, name, score in found]
+    actual = zip(*columns(spans)[1:], strict=True)
+    return [(int(a) // 2, int(b) // 2, spans.names[int(name)], round(score, 2)) for a, b, name, score in actual]
 
 
 def test_an_inside_without_a_start_begins_or_vanishes() -> None:

@@ -1,4 +1,4 @@
-"""For the tests of losses and metrics: batches of a corpus, and counts on their way between workers."""
+"""Helpers for the tests of losses and metrics: batches of a corpus, and the merge of their counts."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -14,11 +14,11 @@ Cuts = st.lists(st.integers(0, 40), max_size=5)
 
 
 def add_up(counts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Counts merged after a trip through strict JSON."""
+    """Merge counts after a round trip through strict JSON."""
     return reduce(merge, (json.loads(json.dumps(count, allow_nan=False)) for count in counts), {})
 
 
 def in_batches(rows: int, cuts: list[int], count: Callable[[slice], dict[str, Any]]) -> dict[str, Any]:
-    """The merged counts of a corpus cut at `cuts`; cuts at the same place make empty batches."""
+    """Split a corpus at `cuts` and merge the counts of its batches. Equal cuts give empty batches."""
     edges = sorted([0, rows, *(min(cut, rows) for cut in cuts)])
     return add_up(count(slice(*pair)) for pair in pairwise(edges))

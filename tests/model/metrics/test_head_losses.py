@@ -1,4 +1,4 @@
-"""Every head's loss equals Transformers' own: ours from packed logits, theirs from `labels` and a padded batch."""
+"""Tests that the loss of every head from packed logits equals Transformers' loss from `labels` and a padded batch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,18 @@ from torch.nn.utils.rnn import pad_sequence
 from distilray.model.arrays import offsets_of
 from distilray.model.metrics import losses
 from distilray.model.network.names import AttentionName
-from tests.model.parity import CALM, CASES, GATES, VOCABULARY, Batch, Case, hf_model, load, our_outputs, ragged_batch
+from tests.model.parity import (
+    OPTIONS_16_BIT,
+    CASES,
+    GATES,
+    VOCABULARY,
+    Batch,
+    Case,
+    hf_model,
+    load,
+    model_outputs,
+    ragged_batch,
+)
 from tests.support import make_checkpoint
 
 HEADS = [name for name in CASES if CASES[name].name not in ("first-token", "mean-pooling")]
@@ -22,18 +33,21 @@ CHOICES = 2
 
 @dataclass(frozen=True)
 class Labelled:
-    """A checkpoint, a batch, its gold as Transformers takes it, the loss it gives, and the unit of the gates."""
+    """A checkpoint, a batch, its gold labels in Transformers' form, Transformers' loss, and the unit of the gates."""
 
     name: str
     folder: Path
     batch: Batch
     gold: Any
-    theirs: float
+    reference: float
     unit: float
 
 
 def make_gold(name: str, batch: Batch) -> Any:
-    """Labels [B]; start and end, [2, B]; or labels of tokens, [T], those of a third of the positions read."""
+    """Draw gold labels: of sequences [B], of start and end [2, B], or of tokens [T].
+
+    Of the tokens that the head reads, a third have a label. The others have -100.
+    """
     draw = np.random.default_rng(8)
     count = len(batch.lengths)
     match name:
@@ -57,9 +71,9 @@ def make_gold(name: str, batch: Batch) -> Any:
 
 @torch.inference_mode()
 def hf_loss(folder: Path, case: Case, batch: Batch, gold: Any) -> tuple[float, float]:
-    """The loss, and the standard deviation of the logits that count."""
+    """Compute Transformers' loss and the standard deviation of the logits that it depends on."""
     model, ids = hf_model(folder), batch.split()
-    if case.name == "question-answering":  # padding would take part in the softmax over positions
+    if case.name == "question-answering":  # the softmax over positions would include padding
         outs = [
             model(i[None], start_positions=s[None], end_positions=e[None]) for i, s, e in zip(ids, *gold, strict=True)
         ]
@@ -76,7 +90,7 @@ def hf_loss(folder: Path, case: Case, batch: Batch, gold: Any) -> tuple[float, f
     return out.loss.item(), logits.std().item()
 
 
-def our_loss(name: str, logits: Tensor, batch: Batch, gold: Any) -> float:
+def packed_loss(name: str, logits: Tensor, batch: Batch, gold: Any) -> float:
     outputs, labels = logits.numpy(), gold.numpy()
     match name:
         case "multi-label":
@@ -102,29 +116,31 @@ def make_labelled(folder: Path, name: str, **options: Any) -> Labelled:
 
 
 @pytest.fixture(scope="module", params=HEADS)
-def wild(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Labelled:
-    return make_labelled(tmp_path_factory.mktemp("wild"), request.param)
+def labelled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Labelled:
+    return make_labelled(tmp_path_factory.mktemp("fp32"), request.param)
 
 
 @pytest.fixture(scope="module", params=HEADS)
-def calm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Labelled:
-    return make_labelled(tmp_path_factory.mktemp("calm"), request.param, **CALM)
+def labelled_16_bit(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Labelled:
+    return make_labelled(tmp_path_factory.mktemp("16-bit"), request.param, **OPTIONS_16_BIT)
 
 
 def assert_loss(labelled: Labelled, attention: AttentionName, dtype: torch.dtype) -> None:
-    """Within the gate of the mean difference."""
+    """Assert that the loss is within the gate of the mean difference."""
     case = CASES[labelled.name]
-    logits = our_outputs(load(labelled.folder, case.name, attention, dtype), case, labelled.batch)
-    ours = our_loss(labelled.name, logits, labelled.batch, labelled.gold)
-    assert abs(ours - labelled.theirs) <= GATES[dtype].mean * labelled.unit
+    logits = model_outputs(load(labelled.folder, case.name, attention, dtype), case, labelled.batch)
+    actual = packed_loss(labelled.name, logits, labelled.batch, labelled.gold)
+    assert abs(actual - labelled.reference) <= GATES[dtype].mean * labelled.unit
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_losses_equal_transformers(wild: Labelled, attention: AttentionName) -> None:
-    assert_loss(wild, attention, torch.float32)
+def test_losses_equal_transformers(labelled: Labelled, attention: AttentionName) -> None:
+    assert_loss(labelled, attention, torch.float32)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_16_bit_losses_equal_transformers_in_fp32(calm: Labelled, attention: AttentionName, dtype: torch.dtype) -> None:
-    assert_loss(calm, attention, dtype)
+def test_16_bit_losses_equal_transformers_in_fp32(
+    labelled_16_bit: Labelled, attention: AttentionName, dtype: torch.dtype
+) -> None:
+    assert_loss(labelled_16_bit, attention, dtype)

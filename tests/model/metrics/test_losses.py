@@ -1,4 +1,4 @@
-"""Every head's loss against the real Transformers model's, and against PyTorch in float64 on logits that hurt."""
+"""Tests of every head's loss against the Transformers model, and against PyTorch in float64 on extreme logits."""
 
 import math
 from typing import Any
@@ -18,7 +18,7 @@ from distilray.model.metrics import losses
 from tests.model.metrics.batches import Cuts, in_batches
 from tests.support import randomise
 
-SCALES = [1, 1e3, 1e8]  # of the head's last layer: usual logits, and some that overflow a naive exp
+SCALES = [1, 1e3, 1e8]  # factors of the head's last layer: usual logits, and logits that overflow a naive exp
 VOCABULARY, ROWS, LENGTH = 60, 7, 12
 
 
@@ -56,52 +56,52 @@ def run(model: Any, input_ids: torch.Tensor, **gold: torch.Tensor) -> tuple[floa
     return out.loss.item(), out
 
 
-def assert_close(ours: float | None, theirs: float) -> None:
-    """HF's float32 against our float64; its NaN, the mean over nothing, is our None."""
-    assert (ours is None) == math.isnan(theirs)
-    assert ours is None or ours == pytest.approx(theirs, rel=2e-6, abs=1e-6)
+def assert_close(actual: float | None, reference: float) -> None:
+    """Compare a float64 loss with Transformers' float32 loss. A mean over no rows is None here and NaN there."""
+    assert (actual is None) == math.isnan(reference)
+    assert actual is None or actual == pytest.approx(reference, rel=2e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("ignored", [0, 0.3, 1])
 @pytest.mark.parametrize("labels", [1, 5, VOCABULARY])
-def test_tokens(labels: int, ignored: float, scale: float) -> None:
-    """Of words with 1 or 5 labels, and of masked tokens with the vocabulary."""
+def test_token_losses_equal_transformers(labels: int, ignored: float, scale: float) -> None:
+    """1 and 5 labels test token classification; a label per vocabulary entry tests masked tokens."""
     masked = labels == VOCABULARY
     model = make_model("MaskedLM" if masked else "TokenClassification", scale, num_labels=labels)
     gold = gold_of((ROWS, LENGTH), labels, ignored)
     gold[2] = -100
-    theirs, out = run(model, ids(ROWS, LENGTH), labels=gold)
-    assert_close(loss(token=losses.cross_entropy(out.logits.flatten(0, 1).numpy(), gold.flatten().numpy())), theirs)
+    reference, out = run(model, ids(ROWS, LENGTH), labels=gold)
+    assert_close(loss(token=losses.cross_entropy(out.logits.flatten(0, 1).numpy(), gold.flatten().numpy())), reference)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("ignored", [0, 0.3, 1])
-def test_single_labels(ignored: float, scale: float) -> None:
+def test_single_label_losses_equal_transformers(ignored: float, scale: float) -> None:
     model = make_model("SequenceClassification", scale, num_labels=4, problem_type="single_label_classification")
     gold = gold_of((ROWS,), 4, ignored)
-    theirs, out = run(model, ids(ROWS, LENGTH), labels=gold)
-    assert_close(loss(label=losses.cross_entropy(out.logits.numpy(), gold.numpy())), theirs)
+    reference, out = run(model, ids(ROWS, LENGTH), labels=gold)
+    assert_close(loss(label=losses.cross_entropy(out.logits.numpy(), gold.numpy())), reference)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("labels", [1, 4])
 @pytest.mark.parametrize("soft", [False, True])
-def test_multiple_labels(labels: int, soft: bool, scale: float) -> None:
+def test_multi_label_losses_equal_transformers(labels: int, soft: bool, scale: float) -> None:
     model = make_model("SequenceClassification", scale, num_labels=labels, problem_type="multi_label_classification")
     gold = torch.rand(ROWS, labels, generator=torch.Generator().manual_seed(3))
     gold = gold if soft else gold.round()
-    theirs, out = run(model, ids(ROWS, LENGTH), labels=gold)
-    assert_close(loss(label=losses.binary_cross_entropy(out.logits.numpy(), gold.numpy())), theirs)
+    reference, out = run(model, ids(ROWS, LENGTH), labels=gold)
+    assert_close(loss(label=losses.binary_cross_entropy(out.logits.numpy(), gold.numpy())), reference)
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize(("outputs", "rows"), [(1, ROWS), (1, 1), (3, ROWS)])
-def test_regression(outputs: int, rows: int, scale: float) -> None:
+def test_regression_losses_equal_transformers(outputs: int, rows: int, scale: float) -> None:
     model = make_model("SequenceClassification", scale, num_labels=outputs, problem_type="regression")
     gold = torch.randn((rows,) if outputs == 1 else (rows, outputs), generator=torch.Generator().manual_seed(3))
-    theirs, out = run(model, ids(rows, LENGTH), labels=gold)
-    assert_close(loss(output=losses.squared_error(out.logits.numpy(), gold.numpy())), theirs)
+    reference, out = run(model, ids(rows, LENGTH), labels=gold)
+    assert_close(loss(output=losses.squared_error(out.logits.numpy(), gold.numpy())), reference)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -109,20 +109,23 @@ def test_regression(outputs: int, rows: int, scale: float) -> None:
     ("start", "end"),
     [
         ([0, 1, 5, 11, 3, 4, 2], [0, 3, 5, 11, 9, 4, 2]),
-        ([0, -100, 5, 12, 99, 4, -1], [0, 3, 12, 11, 99, 12, 2]),  # below 0 is 0; the length and beyond are ignored
-        ([12] * 7, [3] * 7),  # no start at all: undefined
+        (
+            [0, -100, 5, 12, 99, 4, -1],
+            [0, 3, 12, 11, 99, 12, 2],
+        ),  # a position below 0 counts as 0; a position >= length is ignored
+        ([12] * 7, [3] * 7),  # no start position: the loss is undefined
     ],
 )
-def test_question_answering(start: list[int], end: list[int], scale: float) -> None:
+def test_question_answering_losses_equal_transformers(start: list[int], end: list[int], scale: float) -> None:
     model = make_model("QuestionAnswering", scale)
-    theirs, out = run(model, ids(ROWS, LENGTH), start_positions=torch.tensor(start), end_positions=torch.tensor(end))
+    reference, out = run(model, ids(ROWS, LENGTH), start_positions=torch.tensor(start), end_positions=torch.tensor(end))
     logits = [side.flatten().numpy() for side in (out.start_logits, out.end_logits)]
     offsets = np.arange(ROWS + 1) * LENGTH
-    assert_close(loss(**losses.question_answering(*logits, offsets, np.array(start), np.array(end))), theirs)
+    assert_close(loss(**losses.question_answering(*logits, offsets, np.array(start), np.array(end))), reference)
 
 
-def test_windows_of_different_lengths() -> None:
-    """Each window has the loss that Transformers gives it alone, and the corpus their mean."""
+def test_losses_of_windows_of_different_lengths_equal_transformers() -> None:
+    """Each window has the loss that Transformers computes for it alone. The corpus has their mean."""
     model = make_model("QuestionAnswering")
     lengths = np.array([3, 12, 1, 7])
     start, end = np.array([1, 5, 0, 6]), np.array([2, 9, 0, 6])
@@ -137,15 +140,17 @@ def test_windows_of_different_lengths() -> None:
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_multiple_choice(scale: float) -> None:
+def test_multiple_choice_losses_equal_transformers(scale: float) -> None:
     model = make_model("MultipleChoice", scale)
     gold = gold_of((ROWS,), 4)
-    theirs, out = run(model, ids(ROWS, 4, LENGTH), labels=gold)
+    reference, out = run(model, ids(ROWS, 4, LENGTH), labels=gold)
     offsets = np.arange(ROWS + 1) * 4
-    assert_close(loss(choice=losses.ragged_cross_entropy(out.logits.flatten().numpy(), offsets, gold.numpy())), theirs)
+    assert_close(
+        loss(choice=losses.ragged_cross_entropy(out.logits.flatten().numpy(), offsets, gold.numpy())), reference
+    )
 
 
-def test_rows_of_different_numbers_of_choices() -> None:
+def test_losses_of_different_numbers_of_choices_equal_transformers() -> None:
     model = make_model("MultipleChoice")
     sizes, gold = np.array([2, 5, 1, 3]), np.array([1, 4, 0, 0])
     pairs = [run(model, ids(1, n, LENGTH), labels=torch.tensor([g])) for n, g in zip(sizes, gold, strict=True)]
@@ -158,7 +163,9 @@ Logits = hnp.arrays(np.float32, st.tuples(st.integers(0, 9), st.integers(1, 5)),
 
 
 @given(Logits, st.integers(0, 9), Cuts)
-def test_any_float32_logits_in_any_batches(logits: np.ndarray, seed: int, cuts: list[int]) -> None:
+def test_losses_of_any_float32_logits_in_any_batches_equal_pytorch(
+    logits: np.ndarray, seed: int, cuts: list[int]
+) -> None:
     random = np.random.default_rng(seed)
     rows, width = logits.shape
     gold = np.where(random.random(rows) < 0.3, -100, random.integers(0, width, rows))
@@ -171,17 +178,17 @@ def test_any_float32_logits_in_any_batches(logits: np.ndarray, seed: int, cuts: 
             "squared": losses.count(x=losses.squared_error(logits[part], table[part])),
         }
 
-    ours = {name: losses.figures(part)["loss"] for name, part in in_batches(rows, cuts, batch).items()}
-    assert ours == {name: losses.figures(part)["loss"] for name, part in batch(slice(None)).items()}
+    actual = {name: losses.figures(part)["loss"] for name, part in in_batches(rows, cuts, batch).items()}
+    assert actual == {name: losses.figures(part)["loss"] for name, part in batch(slice(None)).items()}
     x, z, y = torch.from_numpy(logits).double(), torch.from_numpy(table), torch.from_numpy(gold)
-    theirs = {
+    reference = {
         "cross_entropy": F.cross_entropy(x, y),
         "binary": F.binary_cross_entropy_with_logits(x, z),
         "squared": F.mse_loss(x, z),
     }
-    for name, value in theirs.items():
-        assert (ours[name] is None) == math.isnan(value)
-        assert ours[name] is None or ours[name] == pytest.approx(value.item(), rel=1e-12, abs=1e-15), name
+    for name, value in reference.items():
+        assert (actual[name] is None) == math.isnan(value)
+        assert actual[name] is None or actual[name] == pytest.approx(value.item(), rel=1e-12, abs=1e-15), name
 
 
 def test_the_mean_is_over_the_corpus_not_over_its_batches() -> None:
@@ -192,18 +199,18 @@ def test_the_mean_is_over_the_corpus_not_over_its_batches() -> None:
     assert losses.figures(merged)["loss"] != pytest.approx((one.mean() + two.mean()) / 2)
 
 
-def test_no_counts_at_all() -> None:
+def test_no_counts_give_no_loss() -> None:
     assert losses.figures({}) == {"loss": None}
     assert losses.ragged_cross_entropy(np.zeros(0), np.zeros(1, dtype=np.int64), np.zeros(0, dtype=np.int64)).size == 0
 
 
-def test_what_does_not_fit_is_an_error() -> None:
+def test_arguments_that_do_not_fit_are_an_error() -> None:
     two = np.zeros((2, 3), dtype=np.float32)
     with pytest.raises(MetricError, match="gold of row 1 is 3, expected 0 to 2; 1 such rows of 2"):
         losses.cross_entropy(two, np.array([0, 3]))
     with pytest.raises(MetricError, match="gold of 2 rows"):
         losses.cross_entropy(two, np.array([0]))
-    with pytest.raises(MetricError, match="row 1 has nothing to choose from"):
+    with pytest.raises(MetricError, match="expected at least one logit per row, got row 1 without any"):
         losses.ragged_cross_entropy(np.zeros(2), np.array([0, 2, 2]), np.array([0, -100]))
     with pytest.raises(MetricError, match=r"logits' shape \(2, 3\), got \(2, 2\)"):
         losses.squared_error(two, np.zeros((2, 2)))

@@ -1,4 +1,4 @@
-"""Entity spans against seqeval, on the tags that the spans make and on tags that make no sense."""
+"""Tests of the metrics of entity spans against seqeval, on valid and on invalid sequences of tags."""
 
 from itertools import pairwise
 from typing import Any
@@ -29,7 +29,7 @@ def entities(spans: list[Span], names: tuple[str, ...] = NAMES) -> Entities:
 
 @st.composite
 def corpora(draw: st.DrawFn) -> list[tuple[list[Span], list[Span]]]:
-    """Gold and found spans of a few texts of WORDS words; the spans of a side do not overlap."""
+    """Draw gold and predicted spans of a few texts of WORDS words. Spans of one side do not overlap."""
 
     def spans(text: int) -> list[Span]:
         edges = sorted(draw(st.lists(st.integers(0, WORDS), unique=True, max_size=6)))
@@ -44,43 +44,43 @@ def corpora(draw: st.DrawFn) -> list[tuple[list[Span], list[Span]]]:
 
 
 def tags(spans: list[Span]) -> list[str]:
-    written = ["O"] * WORDS
+    text_tags = ["O"] * WORDS
     for _, start, end, label in spans:
-        written[start:end] = [f"B-{NAMES[label]}"] + [f"I-{NAMES[label]}"] * (end - start - 1)
-    return written
+        text_tags[start:end] = [f"B-{NAMES[label]}"] + [f"I-{NAMES[label]}"] * (end - start - 1)
+    return text_tags
 
 
-def assert_equal(ours: dict[str, Any], report: dict[str, Any]) -> None:
+def assert_equal(actual: dict[str, Any], report: dict[str, Any]) -> None:
     averages = {"micro": "micro avg", "macro": "macro avg", "weighted": "weighted avg"}
-    rows = {**ours["labels"], **{averages[key]: ours[key] for key in averages}}
-    assert set(ours["labels"]) == set(report) - set(averages.values())
+    rows = {**actual["labels"], **{averages[key]: actual[key] for key in averages}}
+    assert set(actual["labels"]) == set(report) - set(averages.values())
     for name, row in rows.items():
-        theirs = [report[name][key] for key in ("precision", "recall", "f1-score", "support")]
-        if not ours["labels"] and name == "macro avg":  # a mean over nothing: NaN there, 0 here
-            theirs = [0, 0, 0, 0]
-        assert list(row.values()) == pytest.approx(theirs, rel=1e-12), name
+        reference = [report[name][key] for key in ("precision", "recall", "f1-score", "support")]
+        if not actual["labels"] and name == "macro avg":  # a mean over no labels is NaN in seqeval and 0 here
+            reference = [0, 0, 0, 0]
+        assert list(row.values()) == pytest.approx(reference, rel=1e-12), name
 
 
 @given(corpora(), Cuts)
-def test_figures_are_seqevals(corpus: list[tuple[list[Span], list[Span]]], cuts: list[int]) -> None:
+def test_figures_equal_seqeval(corpus: list[tuple[list[Span], list[Span]]], cuts: list[int]) -> None:
     def batch(texts: slice) -> dict[str, Any]:
-        gold, found = ([span for pair in corpus[texts] for span in pair[side]] for side in (0, 1))
-        return count(entities(gold), entities(found[::-1]))
+        gold, predicted = ([span for pair in corpus[texts] for span in pair[side]] for side in (0, 1))
+        return count(entities(gold), entities(predicted[::-1]))
 
-    ours = figures(in_batches(len(corpus), cuts, batch))
-    assert ours == figures(batch(slice(None)))
-    gold, found = ([tags(pair[side]) for pair in corpus] for side in (0, 1))
-    assert_equal(ours, classification_report(gold, found, output_dict=True, zero_division=0))
-    if ours["labels"]:  # strict mode refuses a corpus without entities
-        strict = classification_report(gold, found, output_dict=True, zero_division=0, mode="strict", scheme=IOB2)
-        assert_equal(ours, strict)
+    actual = figures(in_batches(len(corpus), cuts, batch))
+    assert actual == figures(batch(slice(None)))
+    gold, predicted = ([tags(pair[side]) for pair in corpus] for side in (0, 1))
+    assert_equal(actual, classification_report(gold, predicted, output_dict=True, zero_division=0))
+    if actual["labels"]:  # strict mode rejects a corpus without entities
+        strict = classification_report(gold, predicted, output_dict=True, zero_division=0, mode="strict", scheme=IOB2)
+        assert_equal(actual, strict)
 
 
 @given(
     st.lists(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), min_size=1, max_size=9), min_size=1, max_size=5)
 )
-def test_decoded_tags_give_conllevals_figures(texts: list[list[tuple[int, int]]]) -> None:
-    """Any sequence of tags, through our decoder: `I-PER` after `B-LOC`, `I-` first, and so on."""
+def test_figures_of_decoded_tags_equal_conlleval(texts: list[list[tuple[int, int]]]) -> None:
+    """The decoder gets any sequence of tags, such as `I-PER` after `B-LOC` or `I-` at the start."""
     offsets = offsets_of(np.array([len(text) for text in texts]))
     places = np.concatenate([np.arange(len(text)) for text in texts])
 
@@ -91,16 +91,19 @@ def test_decoded_tags_give_conllevals_figures(texts: list[list[tuple[int, int]]]
         got = decode(logits, offsets, every, places, places + 1, detect_scheme(LABELS), "first")
         return Entities(got.text, got.start, got.end, got.label, got.names)
 
-    gold, found = ([[LABELS[pair[side]] for pair in text] for text in texts] for side in (0, 1))
-    report = classification_report(gold, found, output_dict=True, zero_division=0)
+    gold, predicted = ([[LABELS[pair[side]] for pair in text] for text in texts] for side in (0, 1))
+    report = classification_report(gold, predicted, output_dict=True, zero_division=0)
     assert_equal(figures(add_up([count(spans(0), spans(1))])), report)
 
 
-def test_by_hand() -> None:
-    """Two of three PER found, one of them with a wrong end; a LOC called ORG; the second text counts for itself."""
+def test_figures_equal_hand_computed_values() -> None:
+    """Two of three PER are predicted, one of them with a wrong end. A LOC is predicted as ORG.
+
+    A span of the second text does not match an equal span of the first.
+    """
     gold = entities([(0, 0, 2, 0), (0, 5, 6, 0), (0, 7, 8, 1), (1, 0, 2, 0)])
-    found = entities([(0, 0, 2, 0), (0, 5, 7, 0), (0, 7, 8, 2)])
-    counts = count(gold, found)
+    predicted = entities([(0, 0, 2, 0), (0, 5, 7, 0), (0, 7, 8, 2)])
+    counts = count(gold, predicted)
     assert counts == {
         "LOC": {"hits": 0, "found": 0, "gold": 1},
         "ORG": {"hits": 0, "found": 1, "gold": 0},
@@ -113,28 +116,28 @@ def test_by_hand() -> None:
     assert got["weighted"]["f1"] == pytest.approx(3 / 10)
 
 
-def test_a_span_given_twice_counts_once() -> None:
+def test_a_duplicate_span_counts_once() -> None:
     once, twice = [(0, 1, 2, 0)], [(0, 1, 2, 0), (0, 1, 2, 0)]
     assert count(entities(once), entities(twice)) == count(entities(twice), entities(once))
     assert count(entities(once), entities(twice)) == {"PER": {"hits": 1, "found": 1, "gold": 1}}
 
 
-def test_labels_are_in_order_of_name_whatever_batch_they_came_in() -> None:
+def test_figures_sort_labels_by_name() -> None:
     batches = [count(entities([(0, 1, 2, label)]), entities([])) for label in (0, 2, 1)]
     assert list(figures(add_up(batches))["labels"]) == ["LOC", "ORG", "PER"]
 
 
 def test_spans_may_overlap() -> None:
-    gold, found = [(0, 0, 5, 0), (0, 1, 2, 1)], [(0, 1, 2, 1), (0, 1, 2, 0)]
-    assert figures(count(entities(gold), entities(found)))["micro"]["f1"] == 1 / 2
+    gold, predicted = [(0, 0, 5, 0), (0, 1, 2, 1)], [(0, 1, 2, 1), (0, 1, 2, 0)]
+    assert figures(count(entities(gold), entities(predicted)))["micro"]["f1"] == 1 / 2
 
 
 def test_labels_are_compared_by_name() -> None:
-    gold, found = entities([(0, 1, 2, 0)], names=("LOC", "PER")), entities([(0, 1, 2, 1)], names=("AGE", "LOC"))
-    assert count(gold, found) == {"LOC": {"hits": 1, "found": 1, "gold": 1}}
+    gold, predicted = entities([(0, 1, 2, 0)], names=("LOC", "PER")), entities([(0, 1, 2, 1)], names=("AGE", "LOC"))
+    assert count(gold, predicted) == {"LOC": {"hits": 1, "found": 1, "gold": 1}}
 
 
-def test_nothing_at_all() -> None:
+def test_figures_of_no_spans_are_zero() -> None:
     nothing = count(entities([]), entities([], names=()))
     zeros = {"precision": 0, "recall": 0, "f1": 0, "support": 0}
     assert figures(nothing) == {"micro": zeros, "macro": zeros, "weighted": zeros, "labels": {}}

@@ -79,10 +79,10 @@ def test_only_the_special_mode_gives_special_ids(both: Both) -> None:
 
 def test_every_mode_has_the_same_vocabulary_and_special_ids(both: Both) -> None:
     """Hidden from texts, special tokens still have their names and their ids."""
-    for mine in (both.special, both.mask, both.text):
-        assert list(mine.vocabulary) == vocabulary() == both.hf.convert_ids_to_tokens(range(len(vocabulary())))
-        assert (*mine.specials, mine.unk_id, mine.mask_id) == (2, 3, 1, 4)
-        assert mine.token_chars.tolist() == [len(token) for token in vocabulary()]
+    for tokenizer in (both.special, both.mask, both.text):
+        assert list(tokenizer.vocabulary) == vocabulary() == both.hf.convert_ids_to_tokens(range(len(vocabulary())))
+        assert (*tokenizer.specials, tokenizer.unk_id, tokenizer.mask_id) == (2, 3, 1, 4)
+        assert tokenizer.token_chars.tolist() == [len(token) for token in vocabulary()]
 
 
 @given(texts)

@@ -224,8 +224,8 @@ WHOLE = {"vocab_txt": VOCABULARY_TXT}
     [
         pytest.param({}, "neither tokenizer.json nor vocab.txt", id="no file"),
         pytest.param({"vocab_txt": b"[PAD]\n\xff\xfe"}, "vocab.txt: expected UTF-8", id="no UTF-8"),
-        pytest.param({"vocab_txt": ""}, "lacks [UNK], [SEP], [CLS]", id="empty vocabulary"),
-        pytest.param({"vocab_txt": "[UNK]\n[CLS]\nword\n"}, "lacks [SEP]", id="no [SEP]"),
+        pytest.param({"vocab_txt": ""}, "does not contain [UNK], [SEP], [CLS]", id="empty vocabulary"),
+        pytest.param({"vocab_txt": "[UNK]\n[CLS]\nword\n"}, "does not contain [SEP]", id="no [SEP]"),
         pytest.param({"tokenizer_json": ""}, "tokenizer.json: not valid JSON", id="empty file"),
         pytest.param({"tokenizer_json": "[]"}, "tokenizer.json: expected a JSON object, got list", id="a list"),
         pytest.param({"tokenizer_json": "{}"}, "cannot be used", id="an empty object"),

@@ -45,8 +45,8 @@ def library(tokenizer: Tokenizer, batch: list[str]) -> list[Row]:
 
 
 def assert_as_library(tokenizer: Tokenizer, batch: list[str]) -> None:
-    for text, ours, wanted in zip(batch, rows(tokenizer(batch)), library(tokenizer, batch), strict=True):
-        assert ours == wanted, repr(text)
+    for text, actual, expected in zip(batch, rows(tokenizer(batch)), library(tokenizer, batch), strict=True):
+        assert actual == expected, repr(text)
 
 
 @given(st.sampled_from(range(len(FLAGS))), st.lists(texts, min_size=1, max_size=4))
@@ -105,13 +105,13 @@ def test_two_hundred_thousand_texts_equal_the_library(
 
 @pytest.mark.parametrize("kind", ARROW_TYPES, ids=str)
 def test_arrow_arrays_whole_sliced_and_in_chunks(uncased: Tokenizer, kind: pa.DataType) -> None:
-    wanted = library(uncased, TEXTS)
+    expected = library(uncased, TEXTS)
     array = pa.array(TEXTS, kind)
-    assert rows(uncased(array)) == wanted
-    assert rows(uncased(array.slice(3, 11))) == wanted[3:14]
+    assert rows(uncased(array)) == expected
+    assert rows(uncased(array.slice(3, 11))) == expected[3:14]
     chunked = pa.chunked_array([array.slice(0, 4), array.slice(4, 0), array.slice(4, 9), array.slice(20)])
-    assert rows(uncased(chunked)) == wanted[:13] + wanted[20:]
-    assert rows(uncased(chunked.slice(2, 6))) == wanted[2:8]
+    assert rows(uncased(chunked)) == expected[:13] + expected[20:]
+    assert rows(uncased(chunked.slice(2, 6))) == expected[2:8]
 
 
 @pytest.mark.parametrize("kind", ARROW_TYPES, ids=str)

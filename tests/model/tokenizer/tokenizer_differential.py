@@ -46,15 +46,15 @@ def tokenizer(folder: Path, words: str, number: int, cache_bytes: int) -> Tokeni
     return load(folder, MODES[number % len(MODES)], cache_bytes=cache_bytes)
 
 
-def differing(ours: Tokens, library: Tokens) -> int:
+def differing(cached: Tokens, library: Tokens) -> int:
     """Texts whose ids, words or offsets are not equal."""
     lengths = np.diff(library.offsets)
-    is_other = np.diff(ours.offsets) != lengths
+    is_other = np.diff(cached.offsets) != lengths
     if is_other.any():
         return int(is_other.sum())
     row = np.repeat(np.arange(len(lengths)), lengths)
     columns = ("input_ids", "word_ids", "start", "end")
-    return len({int(i) for name in columns for i in row[getattr(ours, name) != getattr(library, name)]})
+    return len({int(i) for name in columns for i in row[getattr(cached, name) != getattr(library, name)]})
 
 
 def main() -> None:

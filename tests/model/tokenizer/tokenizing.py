@@ -62,10 +62,10 @@ def hf_rows(hf: PreTrainedTokenizerBase, batch: list[str]) -> list[Row]:
 
 def assert_equals_transformers(folder: Path) -> None:
     """Every text, and the ids of the special tokens."""
-    ours, hf = load(folder), AutoTokenizer.from_pretrained(folder)
-    for text, mine, wanted in zip(TEXTS, rows(ours(TEXTS)), hf_rows(hf, TEXTS), strict=True):
-        assert mine == wanted, repr(text)
-    assert (*ours.specials, ours.unk_id, ours.mask_id) == (
+    tokenizer, hf = load(folder), AutoTokenizer.from_pretrained(folder)
+    for text, actual, expected in zip(TEXTS, rows(tokenizer(TEXTS)), hf_rows(hf, TEXTS), strict=True):
+        assert actual == expected, repr(text)
+    assert (*tokenizer.specials, tokenizer.unk_id, tokenizer.mask_id) == (
         hf.cls_token_id,
         hf.sep_token_id,
         hf.unk_token_id,
