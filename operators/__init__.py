@@ -2,7 +2,8 @@
 
 >>> from distilray.operators import Predict, TokenClassification, Tokenize
 
-The flat modules are the steps, in the order read, tokenize, predict, write. The folders hold what the steps share.
+The flat modules are the steps in the order of a row: read, tokenize, predict, write. In an evaluation, `evaluate`
+replaces predict and write. In a retry, `merge_retried` replaces write. The folders hold what the steps share.
 """
 
 from typing import TYPE_CHECKING

@@ -1,16 +1,16 @@
-"""The errors of the operators."""
+"""The errors of the operators. Their messages state what was expected, what came, and what to do."""
 
 
 class TaskError(ValueError):
-    """A task that cannot be done with its checkpoint: what was expected, what came, what to do."""
+    """A task that does not fit its checkpoint."""
 
 
 class ColumnSizeError(ValueError):
-    """More text at once than a string column can hold."""
+    """More text in one read than a string column can hold."""
 
 
 class ShardError(ValueError):
-    """A shard that is not what the plan says it is."""
+    """A shard that differs from the shard in the plan."""
 
 
 class SandboxError(RuntimeError):
@@ -18,8 +18,8 @@ class SandboxError(RuntimeError):
 
 
 class UnitError(RuntimeError):
-    """A unit that did not arrive whole at its commit."""
+    """A unit that cannot be committed: rows are missing or doubled, or its dead letters are too large."""
 
 
 class TableError(ValueError):
-    """A table that an operator cannot take: what was expected, what came, what to do."""
+    """A table that an operator cannot read."""

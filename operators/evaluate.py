@@ -1,4 +1,4 @@
-"""A tokenized unit of a labelled corpus to counts: what losses and metrics are made of."""
+"""The evaluate step: a tokenized unit of a labelled corpus into the counts behind losses and metrics."""
 
 import json
 from collections.abc import Sequence
@@ -21,24 +21,27 @@ Counts = dict[str, Any]
 
 @dataclass
 class Evaluate:
-    """Answers a unit and compares with the tasks' gold columns; gives a table of one row: its counts as JSON, by task."""
+    """The evaluate step. It answers a unit and compares the answers with the gold columns of the tasks.
+
+    It returns a table of one row: the counts by name of task, as JSON.
+    """
 
     tasks: Sequence[Task]
     compute: ComputeSpec
 
     def __post_init__(self) -> None:
-        """Loads the models; raises CheckpointError or BackendError."""
+        """Load the models. Raises CheckpointError or BackendError."""
         self.predict = PredictUnit(self.tasks, self.compute)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Raises MetricError for gold that does not fit its task."""
+        """Evaluate a unit. Raises MetricError for gold that does not fit its task."""
         alive = pc.is_null(table[s.DEAD_REASON]).to_numpy()
         columns = {task.name: task.gold for task in self.tasks if isinstance(task, EvaluatedTask) and task.gold}
         gold = {name: _gold(table, column, alive) for name, column in columns.items()}
         answers, _ = self.predict.answers(table, gold)
         counts: Counts = {}
         for task, answer in zip(self.tasks, answers, strict=True):
-            dead = np.logical_or.reduce([~alive, *(death.rows for death in answer.rejections)])
+            dead = np.logical_or.reduce([~alive, *(rejection.rows for rejection in answer.rejections)])
             counts[task.name] = {
                 "corpus": {
                     "judged": int((gold[task.name].rows & ~dead).sum()),
@@ -51,7 +54,7 @@ class Evaluate:
 
 
 def counts_of(table: pa.Table) -> list[Counts]:
-    """The counts in what `Evaluate` gave."""
+    """Return the counts in a table that `Evaluate` returned."""
     return [json.loads(counts) for counts in table["counts"].to_pylist()]
 
 

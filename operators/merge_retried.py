@@ -1,4 +1,7 @@
-"""Rows of a unit that were dead and are answered now, put beside those that its object holds; and dead/ made to agree."""
+"""The merge step of a retry: newly answered rows into the data object of their unit.
+
+It also makes the dead letters in dead/ agree with the data object.
+"""
 
 import base64
 import io
@@ -25,41 +28,45 @@ from distilray.operators.write import Write
 
 @dataclass(frozen=True)
 class MergeRetried(Write):
-    """Like `Write` of the rows that were dead: the unit's object with those added that are answered now is its new commit.
+    """The write step for rows that were dead letters. It adds the newly answered rows to the data object of the unit.
 
-    It is a single put, and it says which dead letters are left, so that dead/ can be made to agree with it at any time.
-    A merge that was done already, by a try that died after its put, is not done again.
+    One object write replaces the data object, and this write is the new commit. The new footer embeds the remaining
+    dead letters, so that dead/ can be made to agree with it at any time. If an earlier attempt was interrupted after
+    that write, the merge is not repeated.
     """
 
     def commit(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
         path = f"{root}/data/{unit}.parquet"
         file = pq.ParquetFile(io.BytesIO(fs.cat_file(path)), page_checksum_verification=True)
-        known, old = read_record(file.metadata), file.read()
-        tried = pa.concat_tables([data.select([s.ROW]), dead.select([s.ROW])])[s.ROW]
-        merged = pc.any(pc.is_in(tried, value_set=old[s.ROW])).as_py()
-        if not merged and digest_dead_letters(dead) != known.dead:
+        record, old = read_record(file.metadata), file.read()
+        retried = pa.concat_tables([data.select([s.ROW]), dead.select([s.ROW])])[s.ROW]
+        merged = pc.any(pc.is_in(retried, value_set=old[s.ROW])).as_py()
+        if not merged and digest_dead_letters(dead) != record.dead:
             rows = pa.concat_tables([old.replace_schema_metadata(None), data.replace_schema_metadata(None)])
             whole = rows.sort_by(s.ROW)
-            about = footer(unit, dead, _merged(known.stats, stats))
-            letters = encode_parquet(dead, about) if dead.num_rows else b""
-            write_object(fs, path, encode_parquet(whole, with_dead_letters(about, letters)))
+            metadata = footer(unit, dead, _merged(record.stats, stats))
+            dead_letters = encode_parquet(dead, metadata) if dead.num_rows else b""
+            write_object(fs, path, encode_parquet(whole, with_dead_letters(metadata, dead_letters)))
         write_dead_letters(fs, root, unit)
 
 
 def write_dead_letters(fs: Any, root: str, unit: str) -> None:
-    """Makes the dead object of a unit what its data object says it is, if that says so: before version 0.4 not all did."""
+    """Write the dead letters that the data object of a unit embeds, or remove their object if there are none.
+
+    A data object written before version 0.4 may embed nothing; then the dead letters are left unchanged.
+    """
     file = io.BytesIO(fs.cat_file(f"{root}/data/{unit}.parquet"))
     encoded = (pq.read_metadata(file).metadata or {}).get(DEAD_LETTERS_KEY)
     if encoded is None:
         return
-    letters, path = base64.b64decode(encoded), f"{root}/dead/{unit}.parquet"
-    if letters:
-        write_object(fs, path, letters)
+    dead_letters, path = base64.b64decode(encoded), f"{root}/dead/{unit}.parquet"
+    if dead_letters:
+        write_object(fs, path, dead_letters)
     else:
         remove_object(fs, path)
 
 
 def _merged(old: Stats, new: Stats) -> Stats:
-    """Of a unit whose dead rows were tried again."""
+    """Return the Stats of a unit after a retry. new: those of the retried rows."""
     both = old + new
     return replace(both, units=1, dead=new.dead, backends=dict.fromkeys(both.backends, 1))

@@ -1,4 +1,4 @@
-"""The predict step: token ids to answers. Each distinct sequence is computed once; every task decodes its own outputs."""
+"""The predict step: tokens into answers. Each distinct sequence is computed once; each task decodes its outputs."""
 
 import json
 import logging
@@ -125,8 +125,8 @@ class PredictUnit:
     def answers(self, table: pa.Table, gold: Mapping[str, Gold]) -> tuple[list[Answer], int]:
         """Return the answer of every task and the number of tokens of all windows.
 
-        gold: the gold by name of task, with which the answers are compared. Rows whose logits are not finite become dead
-        letters. Raises NotFiniteError for such rows if there is gold.
+        gold: the gold by name of task, with which the answers are compared. Rows whose logits are not finite become
+        dead letters. Raises NotFiniteError for such rows if there is gold.
         """
         answers: dict[int, Answer] = {}
         window_tokens = 0

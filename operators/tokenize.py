@@ -1,4 +1,4 @@
-"""Texts to ragged tokens, once for each tokenizer that differs."""
+"""Tokenization of texts into ragged columns, once for each distinct tokenizer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from distilray.operators.tasks.task import InputKind, Task, open_checkpoints
 
 
 @dataclass(frozen=True)
-class Tokenizing:
-    """Tasks by number, with tokenizers that make equal tokens, and the columns that they read beside the text.
+class TokenizerGroup:
+    """Tokenizers that give equal tokens, by number of their task, and the columns that the tasks read beside the text.
 
-    The tokenizers may differ in how many tokens their models hold.
+    The tokenizers of a group may differ in the length limit of their models.
     """
 
     tokenizers: dict[int, Tokenizer]
@@ -31,18 +31,21 @@ class Tokenizing:
 
     @property
     def tokenizer(self) -> Tokenizer:
-        """Any of them."""
+        """The first tokenizer of the group."""
         return next(iter(self.tokenizers.values()))
 
 
-def tokenizings(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> list[Tokenizing]:
-    """The different tokenizers of the tasks, in order. Raises CheckpointError for one that cannot be read."""
+def group_tokenizers(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> list[TokenizerGroup]:
+    """Group the tokenizers of the tasks, in the order of the tasks.
+
+    Raises CheckpointError if a tokenizer cannot be read.
+    """
     pairs = zip(tasks, checkpoints, strict=True)
     tokenizers = [Tokenizer(checkpoint, task.special_tokens) for task, checkpoint in pairs]
     keys = [(tokenizer.description, tokenizer.specials) for tokenizer in tokenizers]
     groups = [[i for i, other in enumerate(keys) if other == key] for key in dict.fromkeys(keys)]
     return [
-        Tokenizing(
+        TokenizerGroup(
             {i: tokenizers[i] for i in group}, {name: kind for i in group for name, kind in tasks[i].columns.items()}
         )
         for group in groups
@@ -51,40 +54,41 @@ def tokenizings(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> lis
 
 @dataclass
 class TokenizeUnit:
-    """Adds a column of tokens for each tokenizer and each column that it reads; a dead row has no tokens."""
+    """The tokenize step. It adds a column of tokens for each pair of tokenizer and column; a dead row has no tokens."""
 
     tasks: Sequence[Task]
     isolation: Isolation | None = None
 
     def __post_init__(self) -> None:
-        """Raises CheckpointError for a tokenizer that cannot be read."""
-        self.tokenizings = tokenizings(self.tasks, open_checkpoints(self.tasks))
-        self._deadline = Watchdog(self.isolation.deadline if self.isolation else None)
+        """Read the tokenizers. Raises CheckpointError if a tokenizer cannot be read."""
+        self.tokenizer_groups = group_tokenizers(self.tasks, open_checkpoints(self.tasks))
+        self._watchdog = Watchdog(self.isolation.deadline if self.isolation else None)
 
     @timed("tokenize")
     def __call__(self, table: pa.Table) -> pa.Table:
-        """The rows with list<TOKEN> columns, or list<list<TOKEN>> for columns of lists.
+        """Return the rows with list<TOKEN> columns, or list<list<TOKEN>> columns for columns of lists.
 
-        With a guard, rows that bring the operator down are dead.
+        With `isolation`, rows that make the step fail become dead letters.
         """
-        return guarded(self.isolation, "tokenize", self.tokenized, partial(_again, self.tasks, self.isolation), table)
+        make_call = partial(_make_call, self.tasks, self.isolation)
+        return guarded(self.isolation, "tokenize", self.tokenized, make_call, table)
 
     def tokenized(self, table: pa.Table) -> pa.Table:
-        """Raises whatever a tokenizer raises."""
-        with self._deadline:
-            return tokenized(table, self.tokenizings)
+        """Tokenize the rows without isolation. Raises what a tokenizer raises."""
+        with self._watchdog:
+            return tokenized(table, self.tokenizer_groups)
 
 
-def _again(tasks: Sequence[Task], isolation: Isolation | None) -> Call:
+def _make_call(tasks: Sequence[Task], isolation: Isolation | None) -> Call:
     return TokenizeUnit(tasks, isolation).tokenized
 
 
-def tokenized(table: pa.Table, tokenizings: Sequence[Tokenizing]) -> pa.Table:
-    """The rows with the columns that `Tokenize` adds."""
-    for number, tokenizing in enumerate(tokenizings):
-        columns = {s.TEXT: table[s.TEXT]} | {name: table[s.input_column(name)] for name in tokenizing.columns}
+def tokenized(table: pa.Table, groups: Sequence[TokenizerGroup]) -> pa.Table:
+    """Return the rows with the columns that `TokenizeUnit` adds."""
+    for number, group in enumerate(groups):
+        columns = {s.TEXT: table[s.TEXT]} | {name: table[s.input_column(name)] for name in group.columns}
         for name, column in columns.items():
-            table = table.append_column(s.tokens_column(number, name), _tokens(tokenizing.tokenizer, column))
+            table = table.append_column(s.tokens_column(number, name), _tokens(group.tokenizer, column))
     return table
 
 

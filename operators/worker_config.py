@@ -1,4 +1,4 @@
-"""Everything a worker must know to take a unit from its shard to its answers."""
+"""The configuration of a worker, from the shard of a unit to its answers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ from distilray.operators.tasks.task import Task
 
 @dataclass(frozen=True)
 class ComputeSpec:
-    """How a worker computes. threads: CPU threads of a forward pass, None: torch's default; parity: which share of the rows
-    is compared with a float32 reference."""
+    """The way in which a worker computes.
+
+    threads: the number of CPU threads of a forward pass. None means torch's default. parity: the share of the rows that
+    is compared with a float32 reference.
+    """
 
     dtype: DtypeName = "auto"
     attention: AttentionName = "auto"
@@ -23,7 +26,7 @@ class ComputeSpec:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Plain, picklable data: models, tokenizers and files are opened from it where they are used."""
+    """Plain, picklable data. Each worker opens models, tokenizers and files from it."""
 
     read: Read
     tasks: Sequence[Task]

@@ -1,4 +1,7 @@
-"""A finished unit to its objects: dead letters first, then the data object, whose put is the commit."""
+"""The write step: a finished unit into its objects.
+
+It writes the dead letters first. Writing the data object commits the unit.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +23,7 @@ from distilray.operators.tasks.task import Task
 
 @dataclass(frozen=True)
 class Commit:
-    """A unit whose object was put: what it holds, which is in its footer too, and how long it took, which is not."""
+    """A committed unit. stats: the statistics, which its footer holds too. timing: the times, which are in no file."""
 
     stats: Stats
     timing: Timing
@@ -28,7 +31,10 @@ class Commit:
 
 @dataclass(frozen=True)
 class Write:
-    """Commits the one unit a table holds; gives a table of one row: the unit's name and its Stats as JSON."""
+    """The write step. It commits the unit of a table.
+
+    It returns a table of one row: the name of the unit and its Stats as JSON.
+    """
 
     uri: str
     tasks: Sequence[Task]
@@ -39,34 +45,44 @@ class Write:
 
     @timed("write")
     def __call__(self, table: pa.Table) -> pa.Table:
-        """Raises UnitError, and commits nothing, if rows are missing or doubled."""
+        """Commit the unit of a table.
+
+        Raises UnitError and commits nothing if rows are missing or doubled, or if the dead letters are too large.
+        """
         unit = _whole_unit(table)
         is_dead = pc.is_valid(table[s.DEAD_REASON])
         dead, data = table.filter(is_dead), table.filter(pc.invert(is_dead))
         stats = _stats(data, dead, self.tasks)
-        letters = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
-        letters.append(dead[s.DEAD_TEXT] if self.dead_text else pa.nulls(dead.num_rows, pa.string()))
+        dead_columns = [dead[c] for c in (s.SHARD, s.ROW, s.DEAD_STAGE, s.DEAD_REASON, s.DEAD_MESSAGE)]
+        dead_columns.append(dead[s.DEAD_TEXT] if self.dead_text else pa.nulls(dead.num_rows, pa.string()))
         schema = s.data_schema(self.columns, self.answers)
         fs, root = open_store(self.uri, self.storage_options)
-        self.commit(fs, root, unit, data.select(schema.names).cast(schema), pa.table(letters, schema=s.DEAD), stats)
+        self.commit(
+            fs, root, unit, data.select(schema.names).cast(schema), pa.table(dead_columns, schema=s.DEAD), stats
+        )
         return pa.table({"unit": [unit], "stats": [json.dumps(asdict(stats))]})
 
     def commit(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
-        """The objects of a unit. Dead letters that an earlier try left, and this one has not, are orphans: see pipeline/count.py."""
-        about = footer(unit, dead, stats)
+        """Write the objects of a unit.
+
+        An earlier attempt may have left dead letters that this attempt does not have. They are orphans: see
+        pipeline/sink/reconcile.py.
+        """
+        metadata = footer(unit, dead, stats)
         if dead.num_rows:
-            letters = encode_parquet(dead, about)
-            about = with_dead_letters(about, letters)
-            write_object(fs, f"{root}/dead/{unit}.parquet", letters)
-        write_object(fs, f"{root}/data/{unit}.parquet", encode_parquet(data, about))
+            dead_letters = encode_parquet(dead, metadata)
+            metadata = with_dead_letters(metadata, dead_letters)
+            write_object(fs, f"{root}/dead/{unit}.parquet", dead_letters)
+        write_object(fs, f"{root}/data/{unit}.parquet", encode_parquet(data, metadata))
 
 
 def commit_of(table: pa.Table) -> Commit:
-    """The one unit in what `Write` gave."""
+    """Return the commit in a table that `Write` returned."""
     return Commit(Stats(**json.loads(table["stats"][0].as_py())), timing_of(table))
 
 
 def _whole_unit(table: pa.Table) -> str:
+    """Return the name of the unit. Raises UnitError if the table does not hold exactly the rows of one unit."""
     units = pc.unique(table[s.UNIT]).to_pylist()
     if len(units) != 1:
         raise UnitError(f"expected the rows of one unit, got those of {units}")
@@ -77,20 +93,20 @@ def _whole_unit(table: pa.Table) -> str:
 
 
 def _stats(data: pa.Table, dead: pa.Table, tasks: Sequence[Task]) -> Stats:
-    every = pa.concat_tables([data, dead])
+    rows = pa.concat_tables([data, dead])
     labels = {task.name: task.labels_to_count(data[task.name]) for task in tasks}
-    cut = {task.name: pc.sum(data[task.truncated_column]).as_py() or 0 for task in tasks if task.truncates}
+    truncated = {task.name: pc.sum(data[task.truncated_column]).as_py() or 0 for task in tasks if task.truncates}
     return Stats(
         units=1,
         rows=data.num_rows,
         tokens=pc.sum(data[s.TOKENS]).as_py() or 0,
-        window_tokens=every[s.WINDOW_TOKENS][0].as_py(),
-        computed_tokens=every[s.COMPUTED_TOKENS][0].as_py(),
-        truncated=cut,
+        window_tokens=rows[s.WINDOW_TOKENS][0].as_py(),
+        computed_tokens=rows[s.COMPUTED_TOKENS][0].as_py(),
+        truncated=truncated,
         dead=_counts(dead[s.DEAD_REASON]),
         labels={name: _counts(column) for name, column in labels.items() if column is not None},
-        backends={every[s.BACKEND][0].as_py(): 1},
-        parity=json.loads(every[s.PARITY][0].as_py()) if s.PARITY in every.column_names else {},
+        backends={rows[s.BACKEND][0].as_py(): 1},
+        parity=json.loads(rows[s.PARITY][0].as_py()) if s.PARITY in rows.column_names else {},
     )
 
 

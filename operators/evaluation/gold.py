@@ -1,4 +1,4 @@
-"""Gold columns of a labelled corpus as the arrays that losses and metrics take."""
+"""The gold columns of a labelled corpus, as the arrays that losses and metrics take."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from distilray.operators.rows.ragged import ragged
 
 @dataclass(frozen=True)
 class Gold:
-    """The gold of R rows, and which of them count: a row that is dead, or has no gold, does not.
+    """The gold of R rows.
 
-    characters: int64 [R], of each text. All methods raise MetricError for a column that is not what they expect.
+    name: the name of the column. rows: bool [R], the rows that count; a row that is dead or has no gold does not count.
+    characters: int64 [R], the length of each text. All methods raise MetricError if the column is not what they expect.
     """
 
     name: str
@@ -29,23 +30,24 @@ class Gold:
     characters: Ints
 
     def label_ids(self, labels: Sequence[str]) -> Ints:
-        """int64 [R]: index into `labels`, -100 in rows that do not count.
+        """Return int64 [R], the index of each row's label within `labels`; -100 in rows that do not count.
 
-        The column holds names or indices; whole numbers are names if all labels are whole numbers, such as stars or years.
+        The column holds names or indices. Whole numbers are names if all labels are whole numbers, such as stars or
+        years.
         """
         kind, expected = plain_type(self.column.type), "labels: strings or whole numbers" if labels else "whole numbers"
         if labels and (not pa.types.is_integer(kind) or all(label.isdecimal() for label in labels)):
             if not (pa.types.is_integer(kind) or is_text(kind)):
-                raise self._wrong(expected)
+                raise self._error(expected)
             ids = self._ids(self._cast(self.column, pa.string(), expected), labels, range(len(labels)))
         elif pa.types.is_integer(kind):
             ids = pc.fill_null(self._cast(self.column, pa.int64(), expected), IGNORED).to_numpy()
         else:
-            raise self._wrong(expected)
+            raise self._error(expected)
         return np.where(self.rows, ids, IGNORED)
 
     def label_flags(self, labels: Sequence[str]) -> Bools:
-        """bool [R, L]: which labels each row has; the column holds lists of names."""
+        """Return bool [R, L], the labels that each row has. The column holds lists of names."""
         lists = self._lists("lists of labels")
         names = self._cast(lists.flatten(), pa.string(), "lists of labels", nulls=False)
         flags = np.zeros((len(lists), len(labels)), dtype=np.bool_)
@@ -53,7 +55,10 @@ class Gold:
         return flags
 
     def numbers(self, width: int) -> npt.NDArray[np.float64]:
-        """float64 [R, width]; the column holds numbers, or lists of `width` numbers; rows that do not count are 0."""
+        """Return float64 [R, width]; rows that do not count are 0.
+
+        The column holds numbers, or lists of `width` numbers.
+        """
         expected = "numbers" if width == 1 else f"lists of {width} numbers"
         if width == 1 and (pa.types.is_floating(self.column.type) or pa.types.is_integer(self.column.type)):
             column = pc.fill_null(self._cast(self.column, pa.float64(), expected), 0)
@@ -66,7 +71,7 @@ class Gold:
         return values
 
     def entities(self) -> Entities:
-        """Spans of the rows that count; the column holds list<struct<start, end, label>>."""
+        """Return the entities of the rows that count. The column holds list<struct<start, end, label>>."""
         expected = "lists of structs with label, and start < end in characters of the text"
         lists = self._lists(expected)
         start, end = (self._field(lists, name, pa.int64(), expected).to_numpy() for name in ("start", "end"))
@@ -76,7 +81,7 @@ class Gold:
         return Entities(row, start, end, label.indices.to_numpy(), label.dictionary.to_pylist())
 
     def answers(self) -> tuple[pa.ListArray, Ints]:
-        """Texts of each row's gold answers, list<string> [R], and where the first begins, -1 for none.
+        """Return the texts of each row's gold answers, list<string> [R], and the start of the first one, -1 for none.
 
         The column holds list<struct<text, start>>, or SQuAD's struct<text: list, answer_start: list>.
         """
@@ -98,7 +103,10 @@ class Gold:
         return ragged(counts, text), first
 
     def token_ids(self, vocabulary: Sequence[str], counts: Ints) -> Ints:
-        """int64 [masks]: the token behind each mask, -100 in rows that do not count; the column holds lists of tokens."""
+        """Return int64 [masks], the id of the gold token of each mask; -100 in rows that do not count.
+
+        counts: the masks of each row. The column holds lists of tokens.
+        """
         lists = self._lists("lists with a token for each mask")
         self._check(self.rows & (_counts(lists) != counts), "lists with a token for each mask")
         names = self._cast(lists.flatten(), pa.string(), "lists with a token for each mask", nulls=False)
@@ -107,47 +115,47 @@ class Gold:
         return gold
 
     def _ids(self, names: pa.Array, labels: Sequence[str], ids: Sequence[int]) -> Ints:
-        """The id of each name, -100 for a null; MetricError for a name that is none of the labels."""
+        """Return the id of each name, -100 for a null. Raises MetricError for a name that is not a label."""
         index = pc.index_in(names, pa.array(labels, pa.string()), skip_nulls=True)
         unknown = pc.unique(names.filter(pc.and_(pc.is_null(index), pc.is_valid(names)))).to_pylist()
         if unknown:
             shown, known = ", ".join(map(str, unknown[:5])), ", ".join(labels[:20])
             more = f" and {len(labels) - 20:,} more" if len(labels) > 20 else ""
             raise MetricError(f"gold column {self.name} has {shown}; the model knows {known}{more}")
-        found = pc.fill_null(index, -1).to_numpy()
-        return np.where(found < 0, IGNORED, np.asarray(ids)[found])
+        positions = pc.fill_null(index, -1).to_numpy()
+        return np.where(positions < 0, IGNORED, np.asarray(ids)[positions])
 
     def _lists(self, expected: str, column: pa.Array | None = None) -> pa.ListArray:
-        """The column as lists, empty in rows that do not count."""
+        """Return the column as lists, empty in rows that do not count."""
         column = self.column if column is None else column
         kind = column.type
         if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
-            raise self._wrong(expected)
+            raise self._error(expected)
         lists = self._cast(column, pa.list_(kind.value_type), expected)
         self._check(self.rows & lists.is_null().to_numpy(zero_copy_only=False), expected)
         return pc.if_else(pa.array(self.rows), lists, pa.scalar([], lists.type))
 
     def _part(self, name: str, expected: str) -> pa.ListArray:
-        """A list inside the column's struct."""
+        """Return a list field of the column's struct."""
         if self.column.type.get_field_index(name) < 0:
-            raise self._wrong(expected)
+            raise self._error(expected)
         return self._lists(expected, pc.struct_field(self.column, name))
 
     def _field(self, lists: pa.ListArray, name: str, kind: pa.DataType | None, expected: str) -> pa.Array:
         """A field of the structs in lists, end to end."""
         values = lists.flatten()
         if not pa.types.is_struct(values.type) or values.type.get_field_index(name) < 0:
-            raise self._wrong(expected)
+            raise self._error(expected)
         field = pc.struct_field(values, name)
         return field if kind is None else self._cast(field, kind, expected, nulls=False)
 
     def _cast(self, values: pa.Array, kind: pa.DataType, expected: str, *, nulls: bool = True) -> pa.Array:
         try:
             if pa.types.is_string(kind) != is_text(values.type) and not pa.types.is_integer(plain_type(values.type)):
-                raise self._wrong(expected)  # a number in a string is no number
+                raise self._error(expected)  # a string is not converted to a number
             cast = values.cast(kind)
         except pa.ArrowException:
-            raise self._wrong(expected) from None
+            raise self._error(expected) from None
         if not nulls and cast.null_count:
             raise MetricError(f"gold column {self.name}: expected {expected}, got a null inside")
         return cast
@@ -156,15 +164,15 @@ class Gold:
         self._check(np.bincount(row, bad, minlength=len(self.rows)) > 0, expected)
 
     def _check(self, bad: Bools, expected: str) -> None:
-        """MetricError that shows the first bad row."""
+        """Raise MetricError with the first bad row, if there is one."""
         if bad.any():
             row = int(np.flatnonzero(bad)[0])
-            raise self._wrong(
+            raise self._error(
                 expected, f"{self.column[row].as_py()!r:.120} for a text of {self.characters[row]} characters"
             )
 
-    def _wrong(self, expected: str, came: str | None = None) -> MetricError:
-        return MetricError(f"gold column {self.name}: expected {expected}, got {came or self.column.type}")
+    def _error(self, expected: str, value: str | None = None) -> MetricError:
+        return MetricError(f"gold column {self.name}: expected {expected}, got {value or self.column.type}")
 
 
 def _counts(lists: pa.ListArray) -> Ints:
@@ -173,6 +181,6 @@ def _counts(lists: pa.ListArray) -> Ints:
 
 
 def _parents(lists: pa.ListArray) -> Ints:
-    """The row of each value."""
+    """Return the row of each value of the lists."""
     rows: Ints = np.repeat(np.arange(len(lists)), _counts(lists))
     return rows

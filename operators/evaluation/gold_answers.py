@@ -1,4 +1,4 @@
-"""Answers compared with gold answers: the loss over windows, exact match and F1 over rows."""
+"""The comparison of answers with gold answers: the loss over windows, exact match and F1 over rows."""
 
 from typing import Any
 
@@ -15,13 +15,14 @@ from distilray.operators.rows.ragged import one_chunk
 
 
 def count_answers(
-    gold: Gold, found: pa.ListArray, tokens: Tokens, windows: Windows, context: Ints, logits: Floats, offsets: Ints
+    gold: Gold, predicted: pa.ListArray, tokens: Tokens, windows: Windows, context: Ints, logits: Floats, offsets: Ints
 ) -> dict[str, Any]:
-    """Of the rows that count; found: list<ANSWER> [R], the best first.
+    """Count the answers and losses of the rows that count.
 
-    The windows' sequences lie end to end in logits [T, 2], offsets [W + 1]; context: [W], where the text begins in each.
-    As in Transformers' training, the gold of a window is its part of the row's first gold answer, or [CLS] if it does
-    not hold all of that.
+    predicted: list<ANSWER> [R], the best first. logits: [T, 2], of the sequences of all windows end to end. offsets:
+    [W+1], of the sequences in logits. context: [W], the position of the text in each sequence. As in Transformers'
+    training, the gold of a window is the row's first gold answer, or [CLS] if the window does not hold all of that
+    answer.
     """
     texts, first = gold.answers()
     start, end = _positions(tokens, texts, first)
@@ -33,11 +34,14 @@ def count_answers(
     cu = np.append(0, np.cumsum(np.diff(offsets)[kept]))
     terms = losses.question_answering(table[:, 0], table[:, 1], cu, starts[kept], ends[kept])
     rows = pa.array(gold.rows)
-    return {"loss": losses.count(**terms), "answers": answers.count(texts.filter(rows), _best(found).filter(rows))}
+    return {
+        "loss": losses.count(**terms),
+        "answers": answers.count(texts.filter(rows), _first_texts(predicted).filter(rows)),
+    }
 
 
 def _positions(tokens: Tokens, texts: pa.ListArray, first: Ints) -> tuple[Ints, Ints]:
-    """First and last token of each row's first gold answer, counted in its text; -1 where there is none."""
+    """Return the first and last token of each row's first gold answer, counted within its text; -1 if there is none."""
     has = first >= 0
     length = np.zeros(len(first), dtype=np.int64)
     length[has] = pc.utf8_length(pc.list_element(texts.filter(pa.array(has)), 0)).to_numpy()
@@ -45,15 +49,15 @@ def _positions(tokens: Tokens, texts: pa.ListArray, first: Ints) -> tuple[Ints, 
     width = int(max(tokens.end.max(initial=0), (first + length).max(initial=0))) + 1
     at = row * width + tokens.start.astype(np.int64)
 
-    def token(character: Ints) -> Ints:
-        """The last token that begins at or before it."""
-        place = np.searchsorted(at, np.arange(len(first)) * width + character, "right") - 1 - tokens.offsets[:-1]
-        return np.where(has, np.maximum(place, 0), -1)
+    def token_at(character: Ints) -> Ints:
+        """Return the last token that begins at or before a character."""
+        token = np.searchsorted(at, np.arange(len(first)) * width + character, "right") - 1 - tokens.offsets[:-1]
+        return np.where(has, np.maximum(token, 0), -1)
 
-    return token(first), token(np.maximum(first + length - 1, first))
+    return token_at(first), token_at(np.maximum(first + length - 1, first))
 
 
-def _best(found: pa.ListArray) -> pa.Array:
-    """Each row's first answer, "" for none."""
-    padded = pc.list_slice(found, 0, 1, return_fixed_size_list=True)
+def _first_texts(answers: pa.ListArray) -> pa.Array:
+    """Return the text of each row's first answer, "" for none."""
+    padded = pc.list_slice(answers, 0, 1, return_fixed_size_list=True)
     return pc.fill_null(one_chunk(pa.chunked_array([pc.struct_field(padded.flatten(), "text")])), "")

@@ -1,8 +1,8 @@
-"""Rows that bring their worker down become dead letters, and all others are answered.
+"""Isolation of rows that make a step fail. They become dead letters, and all other rows are answered.
 
-An operator that raises is called again on ever smaller parts of its batch. A worker that died (a segfault, the kernel's
-out-of-memory killer, a deadline) leaves a mark that says which unit it had begun: the next try of that unit on the same machine
-gives it in small parts to a process of its own, see sandbox.py.
+If a step raises, it is called again on smaller and smaller parts of its batch. If a worker's process ends (a segfault,
+the kernel's out-of-memory killer, a deadline), a mark on the machine's disk remains that names the unit. The next
+attempt at that unit on the same machine sends it in small parts to a sandbox process, see sandbox.py.
 """
 
 import logging
@@ -35,18 +35,22 @@ NOT_ROW_ERRORS = (
     DeviceMemoryError,
     torch.AcceleratorError,
 )
-_PARTS = 8  # of a batch that failed
-MAX_FAILED_ROWS = 10  # rows that failed, and none that did not: the fault is not theirs
+_PARTS = 8  # into which a failed batch is split
+MAX_FAILED_ROWS = 10  # if so many rows fail and none succeeds, the rows are not the cause
 _NO_MEMORY = "allocate memory"  # torch's allocator on a CPU raises a plain RuntimeError
+_NO_MARK = "cannot write the mark of an attempt: a row that ends this worker will end the next worker, too: %s"
 
 Call = Callable[[pa.Table], pa.Table]
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """How a worker outlives its rows. run: what tells units of this output from those of others; deadline: seconds without
-    progress after which a worker ends itself, None: never; hopeless: after how many rows that raised, and none that did not, a
-    unit does, None: never."""
+    """The settings by which a worker survives its rows.
+
+    run: a name that distinguishes the units of this output from those of other outputs. deadline: the seconds without
+    progress after which a worker ends its process. None means never. max_failed_rows: if so many rows raise and no
+    other row succeeds, the unit raises, too. None means never.
+    """
 
     run: str
     deadline: float | None = None
@@ -54,71 +58,76 @@ class Isolation:
 
     @contextmanager
     def attempt(self, stage: str, unit: str) -> Iterator[bool]:
-        """Whether an earlier try at this unit on this machine never came to its end.
+        """Mark an attempt at a unit, and yield whether an earlier attempt on this machine never ended.
 
-        It comes to one by an exception, too, but not by that of a lost device, nor when the process dies.
+        An attempt ends by success or by an exception. It does not end by the exception of a lost device, or when the
+        process ends.
         """
-        mark = _mark(self.run, f"{stage}-{unit}")
-        died = False
+        mark = _mark_path(self.run, f"{stage}-{unit}")
+        crashed = False
         try:
             if mark is not None:
-                died = _is_dead(mark)
+                crashed = _writer_is_gone(mark)
                 mark.parent.mkdir(parents=True, exist_ok=True)
-                mark.write_text(_process(os.getpid()))
+                mark.write_text(_process_identity(os.getpid()))
         except OSError as error:
-            log.warning("if a row kills this worker, it will kill the next, too: %s", error)
+            log.warning(_NO_MARK, error)
         try:
-            yield died
+            yield crashed
         except torch.AcceleratorError:
             raise
         except BaseException:
-            _forget(mark)
+            _remove_mark(mark)
             raise
-        _forget(mark)
+        _remove_mark(mark)
 
 
-def _is_dead(mark: Path) -> bool:
-    """Whether who made the mark, if it is there, lives no more; this process has begun nothing else."""
+def _writer_is_gone(mark: Path) -> bool:
+    """Return whether the mark exists and the process that wrote it has ended.
+
+    A mark of this process counts, too: this process has no other attempt in progress.
+    """
     try:
-        maker = mark.read_text(errors="replace")
+        writer = mark.read_text(errors="replace")
     except FileNotFoundError:
         return False
-    pid = maker.partition(" ")[0]
-    return not pid.isdecimal() or int(pid) == os.getpid() or _process(int(pid)) != maker
+    pid = writer.partition(" ")[0]
+    return not pid.isdecimal() or int(pid) == os.getpid() or _process_identity(int(pid)) != writer
 
 
-def _process(pid: int) -> str:
-    """Tells a process from others, before and after it, with its number; a zombie is none."""
+def _process_identity(pid: int) -> str:
+    """Return a text that identifies a process; the system reuses its number alone. A zombie process gives ""."""
     try:
-        state, *said = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return f"{pid}" if pid == os.getpid() else ""
-    return "" if state == "Z" else f"{pid} {said[18]}"  # clock ticks at its start
+    return "" if state == "Z" else f"{pid} {fields[18]}"  # clock ticks at its start
 
 
-def _mark(run: str, name: str) -> Path | None:
+def _mark_path(run: str, name: str) -> Path | None:
     try:
         return cache_folder() / "begun" / run / name
     except RuntimeError as error:  # a user without a home
-        log.warning("if a row kills this worker, it will kill the next, too: %s", error)
+        log.warning(_NO_MARK, error)
         return None
 
 
-def _forget(mark: Path | None) -> None:
+def _remove_mark(mark: Path | None) -> None:
     if mark is not None:
         with suppress(OSError):
             mark.unlink(missing_ok=True)
 
 
 def call_bisecting(call: Call, table: pa.Table, stage: str, max_failed_rows: int | None = MAX_FAILED_ROWS) -> pa.Table:
-    """What `call` gives for the rows, those for which it raises being dead.
+    """Return what `call` returns for the rows. The rows for which it raises become dead letters.
 
-    Raises what `call` raises if that is no fault of rows, or if `hopeless` rows did and no other survived.
+    Raises what `call` raises if the error is in NOT_ROW_ERRORS, or if `max_failed_rows` rows raise and no other row
+    succeeds.
     """
-    dead = lived = 0
+    failed_rows = answered_rows = 0
 
     def attempt(part: pa.Table) -> Iterator[pa.Table]:
-        nonlocal dead, lived
+        nonlocal failed_rows, answered_rows
         try:
             yield call(part)
         except NOT_ROW_ERRORS:
@@ -128,19 +137,19 @@ def call_bisecting(call: Call, table: pa.Table, stage: str, max_failed_rows: int
                 for piece in split_rows(part, -(-part.num_rows // _PARTS)):
                     yield from attempt(piece)
                 return
-            dead += 1
-            if max_failed_rows and dead >= max_failed_rows and not lived:
+            failed_rows += 1
+            if max_failed_rows and failed_rows >= max_failed_rows and not answered_rows:
                 raise
             log.warning("a row raised in %s: %s", stage, type(error).__name__)
             yield call(mark_dead(part, stage, _reason(error), explain(error)))
         else:
-            lived += count_alive(part)
+            answered_rows += count_alive(part)
 
     return concat_parts(list(attempt(table)))
 
 
 def count_alive(table: pa.Table) -> int:
-    """How many rows are not dead."""
+    """Count the rows that are not dead."""
     return int(table[s.DEAD_REASON].null_count)
 
 
@@ -150,18 +159,18 @@ def _reason(error: Exception) -> str:
 
 
 def split_rows(table: pa.Table, rows: int) -> Iterator[pa.Table]:
-    """Parts of at most so many rows."""
+    """Split a table into parts of at most `rows` rows."""
     for start in range(0, table.num_rows, rows):
         yield table.take(np.arange(start, min(start + rows, table.num_rows)))
 
 
 def mark_dead(table: pa.Table, stage: str, reason: str, message: str) -> pa.Table:
-    """The rows, dead: nothing of them is left to compute but their address."""
-    said = {s.DEAD_STAGE: stage, s.DEAD_REASON: reason, s.DEAD_MESSAGE: message, s.DEAD_TEXT: table[s.TEXT]}
+    """Return the rows as dead letters, without texts and tokens, so that a step computes nothing for them."""
+    values = {s.DEAD_STAGE: stage, s.DEAD_REASON: reason, s.DEAD_MESSAGE: message, s.DEAD_TEXT: table[s.TEXT]}
     for name in table.column_names:
         kind, number = table.schema.field(name).type, table.column_names.index(name)
-        if name in said:
-            value = said[name]
+        if name in values:
+            value = values[name]
             column = value if isinstance(value, pa.ChunkedArray) else pa.array([value] * table.num_rows, kind)
         elif name.startswith(s.TOKENS_PREFIX):
             column = pa.array([[]] * table.num_rows, kind)
@@ -174,7 +183,7 @@ def mark_dead(table: pa.Table, stage: str, reason: str, message: str) -> pa.Tabl
 
 
 def concat_parts(parts: list[pa.Table]) -> pa.Table:
-    """Parts of a unit as one table; what was counted over each is added up."""
+    """Concatenate parts of a unit into one table, and add up the counts of the parts."""
     if len(parts) == 1:
         return parts[0]
     table = pa.concat_tables(parts).combine_chunks()

@@ -1,7 +1,7 @@
-"""A unit whose worker died, in small parts in a process of its own: what kills that is found row by row.
+"""The sandbox: a separate process that computes, in small parts, a unit whose worker's process ended.
 
-The process is a plain `python -m`: not forked, for torch and CUDA do not survive that, and without the main module of the
-user's program, which might start a run.
+Rows that end the sandbox process are found one by one. The process is a plain `python -m`. It is not forked, because
+torch and CUDA do not survive a fork. It does not import the main module of the user's program, which might start a run.
 """
 
 import ctypes
@@ -42,17 +42,17 @@ from distilray.operators.rows.reasons import CRASH, MEMORY, TIMEOUT
 
 log = logging.getLogger(__name__)
 
-_ROWS = 64  # a part: one death finds it, the next ones the row
-_MEMORY = 0.5  # of what is free when the process starts
-_LEAST = 2.0**30  # bytes it may take in any case
-_LAST = 10  # seconds for a process to end that has closed its connection
-_LOOK = 0.05  # seconds between two looks at its memory
-_DEVICE = 3  # exit code
+_ROWS = 64  # of a part; the rows of a part that ends the process are computed one by one
+_MEMORY_SHARE = 0.5  # of the memory that is free when the process starts
+_MIN_MEMORY = 2.0**30  # bytes that the process may use in any case
+_EXIT_WAIT = 10  # seconds to wait for the end of a process that has closed its connection
+_POLL_INTERVAL = 0.05  # seconds between two checks of the memory of the process
+_DEVICE_LOST = 3  # the exit code after a lost device
 _PR_SET_PDEATHSIG = 1
 
 
 class SandboxDiedError(Exception):
-    """The process is gone. reason: of a dead letter."""
+    """The sandbox process ended. reason: the reason for a dead letter."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
@@ -60,16 +60,19 @@ class SandboxDiedError(Exception):
 
 
 def guarded(
-    isolation: Isolation | None, stage: str, call: Call, again: Callable[[], Call], table: pa.Table
+    isolation: Isolation | None, stage: str, call: Call, make_call: Callable[[], Call], table: pa.Table
 ) -> pa.Table:
-    """What `call` gives for the rows of a unit; with a guard, those that bring it down are dead."""
+    """Return what `call` returns for the rows of a unit.
+
+    With `isolation`, rows that make it fail become dead letters. make_call: creates `call` in another process.
+    """
     if isolation is None:
         return call(table)
     unit = str(table[s.UNIT][0].as_py())
-    with isolation.attempt(stage, unit) as died:
-        if died:
-            log.warning("%s of unit %s ended its worker: trying it in a process of its own", stage, unit)
-            return call_in_sandbox(table, stage, call, again, isolation.deadline, isolation.max_failed_rows)
+    with isolation.attempt(stage, unit) as crashed:
+        if crashed:
+            log.warning("an earlier %s of unit %s ended its worker: using a separate process", stage, unit)
+            return call_in_sandbox(table, stage, call, make_call, isolation.deadline, isolation.max_failed_rows)
         return call_bisecting(call, table, stage, isolation.max_failed_rows)
 
 
@@ -77,54 +80,57 @@ def call_in_sandbox(
     table: pa.Table,
     stage: str,
     call: Call,
-    again: Callable[[], Call],
+    make_call: Callable[[], Call],
     deadline: float | None = None,
     max_failed_rows: int | None = MAX_FAILED_ROWS,
 ) -> pa.Table:
-    """What `call` gives for the rows, those that kill a process or raise being dead.
+    """Return what `call` returns for the rows. Rows that raise or end the sandbox process become dead letters.
 
-    again: makes `call` in another process. Raises SandboxError if it cannot be made, raises for all rows, or `hopeless` rows one
-    after another have ended their process: then it is not the rows that do.
+    make_call: creates `call` in another process. Raises SandboxError if that fails, if `call` raises for all rows, or
+    if `max_failed_rows` consecutive rows end their process, because then the rows are not the cause.
     """
-    with Sandbox(stage, partial(_surviving, stage, again, max_failed_rows), deadline) as sandbox:
-        died = 0  # rows one after another
+    with Sandbox(stage, partial(_bisecting, stage, make_call, max_failed_rows), deadline) as sandbox:
+        failed = 0  # consecutive rows that ended their process
 
         def attempt(part: pa.Table) -> Iterator[pa.Table]:
-            nonlocal died
+            nonlocal failed
             one = part.num_rows == 1
             try:
                 result = sandbox.ask_with_retry(part) if one else sandbox.ask(part)
-            except SandboxDiedError as death:
+            except SandboxDiedError as error:
                 if not one:
                     for piece in split_rows(part, 1):
                         yield from attempt(piece)
                     return
-                died += 1
-                if max_failed_rows and died >= max_failed_rows:
-                    raise SandboxError(_not_of_rows(stage, died, death)) from None
-                yield call(mark_dead(part, stage, death.reason, str(death)))
+                failed += 1
+                if max_failed_rows and failed >= max_failed_rows:
+                    raise SandboxError(_rows_not_the_cause(stage, failed, error)) from None
+                yield call(mark_dead(part, stage, error.reason, str(error)))
             else:
-                died = 0 if count_alive(result) else died
+                failed = 0 if count_alive(result) else failed
                 yield result
 
         return concat_parts([result for part in split_rows(table, _ROWS) for result in attempt(part)])
 
 
-def _not_of_rows(stage: str, rows: int, death: SandboxDiedError) -> str:
+def _rows_not_the_cause(stage: str, rows: int, error: SandboxDiedError) -> str:
     return (
-        f"{stage}: {rows} rows one after another ended a process of their own on {platform.node()}, the last one so: {death}; "
-        "look at the memory and the devices of that machine, or, if it is the rows, set max_dead"
+        f"{stage}: {rows} consecutive rows each ended a separate process on {platform.node()}; the last one: {error}; "
+        "check the memory and the devices of that machine, or, if the rows are the cause, set max_dead"
     )
 
 
-def _surviving(stage: str, again: Callable[[], Call], max_failed_rows: int | None) -> Call:
-    call = again()
+def _bisecting(stage: str, make_call: Callable[[], Call], max_failed_rows: int | None) -> Call:
+    call = make_call()
     return lambda table: call_bisecting(call, table, stage, max_failed_rows)
 
 
 class Sandbox:
-    """A process that works for this one, started when it is needed. worker: makes there what answers questions, and what
-    ends the process if there is no progress for `deadline` seconds."""
+    """A process that computes for this process. It starts with the first request.
+
+    worker: creates, in the sandbox process, the function that answers requests. That function must end the process
+    after `deadline` seconds without progress.
+    """
 
     def __init__(self, stage: str, worker: Callable[[], Callable[[Any], Any]], deadline: float | None = None) -> None:
         self._stage, self._worker, self._deadline = stage, worker, deadline
@@ -139,55 +145,64 @@ class Sandbox:
             self._process.kill()
             self._process.wait()
 
-    def ask(self, question: Any) -> Any:
-        """The worker's answer. Raises DiedError if the process dies of the question, SandboxError if it raises."""
-        return self._asked(self._process or self._start(), question)
+    def ask(self, request: Any) -> Any:
+        """Return the worker's answer to a request.
 
-    def ask_with_retry(self, question: Any) -> Any:
-        """The same, asked once more if the process dies, unless of its deadline: something else may have killed it."""
+        Raises SandboxDiedError if the process ends while it computes the answer, and SandboxError if the worker raises.
+        Errors that state what a user can do are raised unchanged.
+        """
+        return self._exchange(self._process or self._start(), request)
+
+    def ask_with_retry(self, request: Any) -> Any:
+        """Return the worker's answer, with one retry if the process ends, because something else may have ended it.
+
+        There is no retry if the process made no progress within the deadline.
+        """
         try:
-            return self.ask(question)
-        except SandboxDiedError as death:
-            if death.reason == TIMEOUT:
+            return self.ask(request)
+        except SandboxDiedError as error:
+            if error.reason == TIMEOUT:
                 raise
-            return self.ask(question)
+            return self.ask(request)
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        self._connection, theirs = Pipe()
-        command = [sys.executable, "-m", "distilray.operators.isolation.sandbox", str(theirs.fileno())]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}  # a job's working directory, too
-        self._process = process = subprocess.Popen(command, pass_fds=[theirs.fileno()], env=environment)  # noqa: S603  our own module
-        theirs.close()
-        self._limit = float("inf")  # loading a model must be possible
+        self._connection, child_end = Pipe()
+        descriptor = child_end.fileno()
+        command = [sys.executable, "-m", "distilray.operators.isolation.sandbox", str(descriptor)]
+        # sys.path includes the working directory of a Ray job
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self._process = process = subprocess.Popen(command, pass_fds=[descriptor], env=environment)  # noqa: S603
+        child_end.close()
+        self._limit = float("inf")  # no limit while the worker loads its models
         try:
-            self._asked(process, self._worker)
-        except SandboxDiedError as death:
-            raise SandboxError(f"a process of its own for {self._stage} could not start: {death}") from None
-        self._limit = resident(process.pid) + max(_MEMORY * free_memory(), _LEAST)
+            self._exchange(process, self._worker)
+        except SandboxDiedError as error:
+            raise SandboxError(f"a separate process for {self._stage} could not start: {error}") from None
+        self._limit = resident(process.pid) + max(_MEMORY_SHARE * free_memory(), _MIN_MEMORY)
         return process
 
-    def _asked(self, process: "subprocess.Popen[bytes]", question: Any) -> Any:
-        """The answer; the process is watched meanwhile."""
-        greedy, start = False, time.monotonic()
+    def _exchange(self, process: "subprocess.Popen[bytes]", request: Any) -> Any:
+        """Send a request and return the answer. Meanwhile watch the process and its memory."""
+        over_limit, start = False, time.monotonic()
         try:
-            self._connection.send(question)
-            while not self._connection.poll(_LOOK):
+            self._connection.send(request)
+            while not self._connection.poll(_POLL_INTERVAL):
                 if process.poll() is not None and not self._connection.poll():
-                    raise EOFError  # nobody else says so, if a child of it holds the connection open
+                    raise EOFError  # the connection stays open if a child of the process holds it
                 if resident(process.pid) > self._limit:
-                    greedy = True
+                    over_limit = True
                     process.kill()
             answer, error = self._connection.recv()
-        except (EOFError, OSError):  # OSError: in the middle of an answer
+        except (EOFError, OSError):  # OSError: the process ended in the middle of an answer
             self._connection.close()
             self._process = None
             try:
-                code = process.wait(_LAST)
+                code = process.wait(_EXIT_WAIT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 code = process.wait()
             late = self._deadline is not None and time.monotonic() - start >= self._deadline
-            raise _death(code, greedy=greedy, late=late) from None
+            raise _as_error(code, over_limit=over_limit, late=late) from None
         if isinstance(error, Exception):
             raise error
         if error is not None:
@@ -195,43 +210,44 @@ class Sandbox:
         return answer
 
 
-def _death(code: int, *, greedy: bool, late: bool) -> SandboxDiedError:
-    if greedy:
+def _as_error(code: int, *, over_limit: bool, late: bool) -> SandboxDiedError:
+    """Return the error for the end of a sandbox process. The messages become part of dead letters."""
+    if over_limit:
         return SandboxDiedError(MEMORY, "took more than half of the memory that was free")
     if code == EXIT_CODE and late:
         return SandboxDiedError(TIMEOUT, "made no progress within compute.deadline")
-    if code == _DEVICE:
+    if code == _DEVICE_LOST:
         return SandboxDiedError(CRASH, "the device failed")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return SandboxDiedError(CRASH, f"ended the process: {name}")
 
 
 def _serve(connection: Connection) -> None:
-    """In the process: makes the worker, then asks it whatever comes."""
+    """Create the worker in the sandbox process, then answer requests until the connection closes."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # a worker that dies takes it along
-        Path("/proc/self/oom_score_adj").write_text("1000")  # if memory ends, it goes first
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # the process ends together with its parent
+        Path("/proc/self/oom_score_adj").write_text("1000")  # the kernel kills it first if memory runs out
     try:
         worker = connection.recv()()
     except Exception as error:
-        connection.send((None, _told(error)))
+        connection.send((None, _portable(error)))
         return
     connection.send((None, None))
     while True:
         try:
-            question = connection.recv()
+            request = connection.recv()
         except EOFError:
             return
         try:
-            connection.send((worker(question), None))
+            connection.send((worker(request), None))
         except torch.AcceleratorError:
-            os._exit(_DEVICE)  # no call of this process can use it again, nor what Python does at its end
+            os._exit(_DEVICE_LOST)  # the device is unusable now, even for the clean-up at the exit of Python
         except Exception as error:
-            connection.send((None, _told(error)))
+            connection.send((None, _portable(error)))
 
 
-def _told(error: Exception) -> Exception | str:
-    """Errors that say what a user can do travel as themselves."""
+def _portable(error: Exception) -> Exception | str:
+    """Return errors that state what a user can do unchanged, and other errors as text."""
     return error if type(error) in (*NOT_ROW_ERRORS, ShardError, StoreError) else explain(error)
 
 

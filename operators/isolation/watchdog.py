@@ -1,4 +1,7 @@
-"""A worker without progress ends its process: whatever hangs, in Python or below it, holding Python's lock or not."""
+"""A watchdog that ends the process of a worker without progress.
+
+It works for hangs in Python and below it, whether or not the hanging code holds the GIL.
+"""
 
 import faulthandler
 import sys
@@ -8,33 +11,36 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Self
 
-EXIT_CODE = 1  # faulthandler's
-_EXACT = 0.05  # of the seconds: renewing costs a thread, and packs may take milliseconds
+EXIT_CODE = 1  # the exit code of faulthandler
+_PRECISION = 0.05  # of the seconds: a renewal starts a thread, and a pack may take only milliseconds
 
 
 class Watchdog:
-    """Blocks that must show progress every so many seconds; None: they may take any time. A process has one at a time."""
+    """A context manager for blocks that must renew it every `seconds` seconds. None means no limit.
+
+    A process may have only one active watchdog at a time.
+    """
 
     def __init__(self, seconds: float | None) -> None:
-        self._seconds, self._on, self._renewed = seconds, False, float("-inf")
-        self._lock = Lock()  # Arrow reads in threads of its own
+        self._seconds, self._active, self._renewed = seconds, False, float("-inf")
+        self._lock = Lock()  # Arrow reads in its own threads
 
     def __enter__(self) -> Self:
-        self._on, self._renewed = self._seconds is not None, float("-inf")
+        self._active, self._renewed = self._seconds is not None, float("-inf")
         self.renew()
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
-            if self._on:
+            if self._active:
                 faulthandler.cancel_dump_traceback_later()
-            self._on = False
+            self._active = False
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """A block that waits for others, which may take any time."""
+        """Suspend the watchdog for a block that waits for another system."""
         with self._lock:
-            if self._on:
+            if self._active:
                 faulthandler.cancel_dump_traceback_later()
         try:
             yield
@@ -43,8 +49,11 @@ class Watchdog:
             self.renew()
 
     def renew(self) -> None:
-        """Says that there is progress. The time over, all threads' tracebacks go to stderr and the process exits."""
+        """Restart the time limit, because there is progress.
+
+        When the time is over, the tracebacks of all threads go to stderr and the process exits.
+        """
         with self._lock:
-            if self._on and self._seconds and time.monotonic() - self._renewed > self._seconds * _EXACT:
+            if self._active and self._seconds and time.monotonic() - self._renewed > self._seconds * _PRECISION:
                 self._renewed = time.monotonic()
                 faulthandler.dump_traceback_later(self._seconds, exit=True, file=sys.__stderr__ or sys.stderr)

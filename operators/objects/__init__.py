@@ -1,1 +1,5 @@
-"""What lies in a sink."""
+"""The objects of a unit in a sink: their bytes, their footers, and the statistics in them.
+
+`object_store` writes objects, `unit_object` encodes and reads them, `watched_file` reads shards, `stats` adds them up.
+Import `write_object`, `remove_object`, `encode_parquet`, `read_record`, `WatchedFile`, `Stats` and `ParityCounts`.
+"""

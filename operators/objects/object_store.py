@@ -1,4 +1,4 @@
-"""Objects of a store, and files of a disk: written whole or not at all."""
+"""Atomic writes of the objects of a store and of files on a local disk."""
 
 import errno
 import os
@@ -13,23 +13,29 @@ from fsspec.implementations.local import LocalFileSystem
 from distilray.model.errors import StoreError
 from distilray.model.storage.store import explain
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
-_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}  # what disks say that have no hard links
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}  # errors of disks without hard links
 
 
 def write_object(fs: Any, path: str, data: bytes) -> None:
-    """One object, whole or not at all: a single put on a store, a rename on a local disk. Raises StoreError for a full disk."""
+    """Write one object, whole or not at all: by a single request to a store, by a rename on a local disk.
+
+    Raises StoreError for a full disk.
+    """
     if isinstance(fs, LocalFileSystem):
-        os.replace(_draft(path, data), path)
+        os.replace(_write_draft(path, data), path)
     else:
         fs.pipe_file(path, data)
 
 
 def write_streamed(fs: Any, path: str, write: Callable[[BinaryIO], None]) -> None:
-    """Like `put`, of what `write` writes, however long; nothing is put if it raises. Raises as `put` does."""
+    """Write the object that `write` writes to a file, of any length. Nothing is written if `write` raises.
+
+    Raises the same errors as `write_object`.
+    """
     local = isinstance(fs, LocalFileSystem)
-    above = os.path.dirname(path) if local else gettempdir()
-    with _written_to(above), TemporaryDirectory(prefix=".", dir=above) as folder:
+    parent = os.path.dirname(path) if local else gettempdir()
+    with _writing_to(parent), TemporaryDirectory(prefix=".", dir=parent) as folder:
         draft = f"{folder}/draft"
         with open(draft, "wb") as file:
             write(file)
@@ -42,66 +48,66 @@ def write_streamed(fs: Any, path: str, write: Callable[[BinaryIO], None]) -> Non
 
 
 def write_if_absent(fs: Any, path: str, data: bytes) -> bool:
-    """Like `put`, but only if nothing is there; whether what is there now is `data`.
+    """Write an object only if the path is free. Return whether the object at the path is now `data`.
 
-    A put whose answer got lost is tried again, and finds its own object. A store that knows no conditional put lets the
-    last one win, and so does a disk without hard links. Raises as `put` does.
+    A write whose response was lost is retried, and then finds its own object. On a store without conditional writes,
+    and on a disk without hard links, the last write wins. Raises the same errors as `write_object`.
     """
     try:
         if isinstance(fs, LocalFileSystem):
-            draft = _draft(path, data)
+            draft = _write_draft(path, data)
             try:
-                os.link(draft, path)  # fails if the path is taken, unlike a rename
+                os.link(draft, path)  # unlike a rename, a link fails if the path is taken
             except OSError as error:
                 if error.errno not in _NO_LINKS or fs.exists(path):
                     raise
                 os.replace(draft, path)
             finally:
-                _drop(draft)
+                _remove_draft(draft)
         else:
             fs.pipe_file(path, data, mode="create")
     except OSError:
-        fs.invalidate_cache(path)  # a listing from before our own put would hide it
+        fs.invalidate_cache(path)  # a cached listing may be older than the object
         if fs.exists(path):
-            there: bytes = fs.cat_file(path)
-            return there == data
+            existing: bytes = fs.cat_file(path)
+            return existing == data
         raise
     return True
 
 
 def remove_object(fs: Any, path: str) -> None:
-    """It is gone afterwards, whoever did it."""
+    """Remove an object. It is no error if the object does not exist."""
     with suppress(FileNotFoundError):
         fs.rm_file(path)
 
 
-def _draft(path: str, data: bytes) -> str:
-    """The data under a hidden name beside `path`, safely on disk."""
+def _write_draft(path: str, data: bytes) -> str:
+    """Write and sync the data to a hidden file in the folder of `path`, and return the path of that file."""
     folder, name = os.path.split(path)
     draft = f"{folder}/.{name}.{uuid.uuid4().hex}"
     try:
-        with _written_to(folder), open(draft, "wb") as file:
+        with _writing_to(folder), open(draft, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        _drop(draft)  # it would take the place that lacks
+        _remove_draft(draft)  # it would take up space on a full disk
         raise
     return draft
 
 
 @contextmanager
-def _written_to(folder: str) -> Iterator[None]:
-    """It is made, if it is not there. Raises StoreError for a full disk."""
+def _writing_to(folder: str) -> Iterator[None]:
+    """Create the folder if it does not exist, and run the block. Raises StoreError for a full disk."""
     try:
         os.makedirs(folder, exist_ok=True)
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _DISK_FULL:
             raise StoreError(f"cannot write to {folder}: {explain(error)}") from error
         raise
 
 
-def _drop(draft: str) -> None:
+def _remove_draft(draft: str) -> None:
     with suppress(FileNotFoundError):
         os.remove(draft)

@@ -1,4 +1,4 @@
-"""What a unit or a run answered, in numbers."""
+"""The statistics of a unit or a run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,8 +8,12 @@ from distilray.model.metrics.counts import merge
 
 
 class ParityCounts(TypedDict):
-    """Of one task. rows: sampled and answered; positions: where its head decides; flips: positions where the two decide
-    otherwise; difference: the largest between two logits, or components of an embedding."""
+    """The parity of one task.
+
+    rows: the rows that were sampled and answered. positions: the positions at which the head decides. flips: the
+    positions at which the run and the reference decide differently. difference: the largest difference between two
+    logits, or between two components of embeddings.
+    """
 
     rows: int
     positions: int
@@ -18,7 +22,7 @@ class ParityCounts(TypedDict):
 
 
 def add_parity(a: Mapping[str, ParityCounts], b: Mapping[str, ParityCounts]) -> dict[str, ParityCounts]:
-    """Of the rows of both: counts add up, the larger difference counts."""
+    """Add the parity of two sets of rows, by name of task. Counts add up, and the larger difference counts."""
     return {name: _sum(a[name], b[name]) if name in a and name in b else {**a, **b}[name] for name in {**a, **b}}
 
 
@@ -33,10 +37,13 @@ def _sum(a: ParityCounts, b: ParityCounts) -> ParityCounts:
 
 @dataclass(frozen=True)
 class Stats:
-    """What a unit, or a run, answered. tokens: of the texts; computed_tokens: counted where the model runs;
-    window_tokens: what the windows hold, [CLS] and [SEP] and overlaps included; truncated: rows by task;
-    dead: rows by reason; labels: counts by task and label; backends: units by what computed them; parity: by task, how
-    sampled rows compare with a float32 reference."""
+    """The statistics of a unit or a run.
+
+    rows: the answered rows. tokens: the tokens of the texts. window_tokens: the tokens of the windows, with [CLS],
+    [SEP] and overlaps. computed_tokens: the tokens that the encoders computed. truncated: the truncated rows by task.
+    dead: the dead rows by reason. labels: the counts by task and label. backends: the units by backend. parity: the
+    comparison of sampled rows with a float32 reference, by task.
+    """
 
     units: int = 0
     rows: int = 0
@@ -51,7 +58,7 @@ class Stats:
 
     @property
     def padding(self) -> int:
-        """Token positions computed that hold no token."""
+        """The computed token positions that hold no token."""
         return self.computed_tokens - self.window_tokens
 
     @property
@@ -59,7 +66,6 @@ class Stats:
         return sum(self.dead.values())
 
     def __add__(self, other: "Stats") -> "Stats":
-        mine, others = (
-            {**vars(each), "parity": {}} for each in (self, other)
-        )  # asdict would copy: dear with 100,000 units
-        return Stats(**{**merge(mine, others), "parity": add_parity(self.parity, other.parity)})
+        # vars and not asdict: a copy is expensive with 100,000 units
+        a, b = ({**vars(stats), "parity": {}} for stats in (self, other))
+        return Stats(**{**merge(a, b), "parity": add_parity(self.parity, other.parity)})

@@ -1,4 +1,4 @@
-"""A file that remembers the failure of its store."""
+"""A file object that keeps the error of its store."""
 
 from typing import Any
 
@@ -7,19 +7,22 @@ from distilray.operators.isolation.watchdog import Watchdog
 
 
 class WatchedFile:
-    """A file of `size` bytes that remembers its own failure: Arrow reports a failing store, short bytes and bad ones alike,
-    as OSError. deadline: of whoever decodes the bytes; it does not run while they are awaited."""
+    """A file of `size` bytes that keeps its own error.
 
-    def __init__(self, file: Any, size: int, path: str, deadline: Watchdog | None = None) -> None:
+    Arrow reports a failing store, truncated bytes and invalid bytes alike as OSError; `error` distinguishes the first
+    two from the third. watchdog: the watchdog of the decoding code; it is suspended during a read.
+    """
+
+    def __init__(self, file: Any, size: int, path: str, watchdog: Watchdog | None = None) -> None:
         self._file, self._size, self._path = file, size, path
-        self._deadline = deadline or Watchdog(None)
+        self._watchdog = watchdog or Watchdog(None)
         self.error: Exception | None = None
         self.closed = False
 
     def read(self, size: int = -1) -> bytes:
         left = max(self._size - self._file.tell(), 0)
         try:
-            with self._deadline.paused():
+            with self._watchdog.paused():
                 return read_exactly(self._file, left if size < 0 else min(size, left), self._path)
         except Exception as error:
             self.error = error

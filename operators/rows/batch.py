@@ -1,4 +1,4 @@
-"""A tokenized unit as flat arrays."""
+"""The batch: a tokenized unit as flat arrays."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from distilray.operators.rows.ragged import one_chunk
 
 @dataclass(frozen=True)
 class TokenColumn:
-    """The tokens of a column of texts. begin: where they begin in the pool; counts: the texts of each row, [R]."""
+    """The tokens of a column of texts. begin: their position in the pool. counts: [R], the texts of each row."""
 
     tokens: Tokens
     begin: int
@@ -23,17 +23,17 @@ class TokenColumn:
 
     @property
     def first(self) -> Ints:
-        """Where each text begins in the pool."""
+        """The position of each text in the pool."""
         return self.begin + self.tokens.offsets[:-1]
 
     @property
     def lengths(self) -> Ints:
-        """Tokens of each text."""
+        """The number of tokens of each text."""
         return np.diff(self.tokens.offsets)
 
 
 class TokenPool:
-    """Token ids that sequences are slices of; it grows, and what lies in it stays where it is."""
+    """The token ids of a batch; sequences are slices of it. Ids can be added, and their positions do not change."""
 
     def __init__(self) -> None:
         self._parts: list[Ints] = []
@@ -41,7 +41,7 @@ class TokenPool:
         self.constants: dict[tuple[str, ...], TokenColumn] = {}
 
     def add(self, ids: Ints) -> int:
-        """Where `ids` begin."""
+        """Add ids and return their position."""
         self._parts.append(ids)
         self._size += len(ids)
         return self._size - len(ids)
@@ -53,9 +53,10 @@ class TokenPool:
 
 @dataclass(frozen=True)
 class Batch:
-    """R rows: their texts, the tokens of each column that was tokenized, and the pool that holds all ids.
+    """R rows with their texts and tokens.
 
-    table: all columns of the rows; text: the tokens of the texts; others: those of other columns by name.
+    table: all columns of the rows. text: the tokens of the texts. others: the tokens of other columns by name. pool:
+    the pool that holds all token ids.
     """
 
     table: pa.Table
@@ -70,24 +71,24 @@ class Batch:
 
     @property
     def texts(self) -> pa.StringArray:
-        """Null where a row is dead."""
+        """The texts; null for dead rows."""
         return one_chunk(self.table[s.TEXT])
 
     def input(self, name: str) -> pa.Array:
-        """A column that a task reads beside the text."""
+        """Return a column that a task reads beside the text."""
         return one_chunk(self.table[s.input_column(name)])
 
     def add(self, texts: list[str]) -> TokenColumn:
-        """Tokenizes texts that are the same for every row, such as a question, into the pool."""
+        """Tokenize texts that are the same for every row, such as a question, into the pool."""
         key = tuple(texts)
-        if key not in self.pool.constants:  # tasks that ask the same share its tokens, and so their sequences
+        if key not in self.pool.constants:  # tasks with the same texts share tokens, and so sequences
             tokens = self.tokenizer(texts)
             self.pool.constants[key] = TokenColumn(tokens, self.pool.add(tokens.input_ids), np.array([len(texts)]))
         return self.pool.constants[key]
 
 
 def read_batch(table: pa.Table, number: int, tokenizer: Tokenizer) -> Batch:
-    """The batch of the tokenizer with that number; no copy is made of a table of one chunk."""
+    """Read the batch of the tokenizer group `number` from a tokenized table. A table of one chunk is not copied."""
     pool = TokenPool()
     text = _column(table[s.tokens_column(number, s.TEXT)], pool)
     prefix = s.tokens_column(number, "")
@@ -99,7 +100,7 @@ def read_batch(table: pa.Table, number: int, tokenizer: Tokenizer) -> Batch:
 def _column(column: pa.ChunkedArray, pool: TokenPool) -> TokenColumn:
     values = one_chunk(column)
     counts: Ints = np.ones(len(values), dtype=np.int64)
-    if pa.types.is_list(values.type.value_type):  # a list of texts a row
+    if pa.types.is_list(values.type.value_type):  # each row has a list of texts
         counts, values = _lengths(values), values.flatten()
     token = values.flatten()
     ids, words, start, end = (pc.struct_field(token, name).to_numpy() for name in s.TOKEN.names)

@@ -1,4 +1,4 @@
-"""Columns of a shard as a run wants them: plain types, valid UTF-8, and a reason for every row that is not."""
+"""The conversion of columns of a shard to plain types and valid UTF-8, with a reason for each row where this fails."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,16 @@ from distilray.operators.errors import ColumnSizeError
 from distilray.operators.rows.ragged import one_chunk
 
 TEXT_TYPES = "string, large_string, string_view, binary, large_binary, null, or a dictionary of one of them"
-# what Arrow raises for bytes that are no Parquet
+# the errors that Arrow raises for bytes that are not valid Parquet
 CORRUPT = (pa.ArrowException, OSError, UnicodeDecodeError)
 
-_MOST_BYTES = 2**31 - 1  # of a string column: its offsets are int32
+_MAX_BYTES = 2**31 - 1  # the limit of a string column, whose offsets are int32
 
-Dead = tuple[pa.Array, pa.Array]  # reason and message of each row, null for a living one
+Dead = tuple[pa.Array, pa.Array]  # reason and message of each row; null for a row that is not dead
 
 
 def plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type without its encoding: a dictionary's values, a view's strings."""
+    """Return the type without its encoding: the value type of a dictionary, the string type of a view."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if pa.types.is_string_view(kind):
@@ -29,18 +29,21 @@ def plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column of this type can hold texts."""
+    """Return whether a column of this type can hold texts."""
     plain = plain_type(kind)
     return _is_string(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain) or pa.types.is_null(plain)
 
 
-def columns_error(schema: pa.Schema, text: str, inputs: pa.Schema, wanted: Sequence[str], has: str) -> str | None:
-    """What keeps rows of this schema from being answered; wanted: other columns that must be there; has: "the shard has"."""
-    names = list(dict.fromkeys([text, *inputs.names, *wanted]))
+def columns_error(schema: pa.Schema, text: str, inputs: pa.Schema, required: Sequence[str], has: str) -> str | None:
+    """Return why rows of this schema cannot be answered, or None.
+
+    required: other columns that must exist. has: the words before the list of columns, such as "the shard has".
+    """
+    names = list(dict.fromkeys([text, *inputs.names, *required]))
     if missing := [name for name in names if name not in schema.names]:
         return f"column {', '.join(missing)} is missing; {has} {', '.join(schema.names)}"
-    if twice := [name for name in names if schema.names.count(name) > 1]:
-        return f"column {', '.join(twice)} is there more than once"
+    if duplicates := [name for name in names if schema.names.count(name) > 1]:
+        return f"column {', '.join(duplicates)} is there more than once"
     for column in [pa.field(text, pa.string()), *inputs]:
         kind = schema.field(column.name).type
         if pa.types.is_string(column.type) and not is_text(kind):
@@ -51,31 +54,34 @@ def columns_error(schema: pa.Schema, text: str, inputs: pa.Schema, wanted: Seque
 
 
 def inputs_of(table: pa.Table, text: str, inputs: pa.Schema) -> tuple[list[pa.Array], Dead]:
-    """The text and the other columns that tasks read, and why rows are dead that cannot be read."""
-    values, dead = texts(table[text], "the text")
-    found = [values]
+    """Return the text and the other columns that tasks read, and the reasons of rows with invalid values."""
+    values, dead = valid_texts(table[text], "the text")
+    columns = [values]
     for column in inputs:
-        parse = texts if pa.types.is_string(column.type) else text_lists
+        parse = valid_texts if pa.types.is_string(column.type) else valid_text_lists
         values, also_dead = parse(table[column.name], f"column {column.name}")
-        found.append(values)
-        dead = either(dead, also_dead)
-    return found, dead
+        columns.append(values)
+        dead = first_reasons(dead, also_dead)
+    return columns, dead
 
 
-def living(values: Sequence[pa.Array], dead: Dead) -> list[pa.Array]:
-    """The values, null in dead rows: a row that is dead in one column is not computed for the others."""
+def null_dead_rows(values: Sequence[pa.Array], dead: Dead) -> list[pa.Array]:
+    """Return the values with nulls in dead rows, so that no column of a dead row is computed."""
     alive = pc.is_null(dead[0])
-    return [pc.if_else(alive, each, pa.scalar(None, each.type)) for each in values]
+    return [pc.if_else(alive, column, pa.scalar(None, column.type)) for column in values]
 
 
-def texts(column: pa.ChunkedArray, called: str) -> tuple[pa.Array, Dead]:
-    """Valid UTF-8 texts, null where a row is dead, and why it is; called: what the column is in messages."""
+def valid_texts(column: pa.ChunkedArray, subject: str) -> tuple[pa.Array, Dead]:
+    """Return the valid UTF-8 texts, null for dead rows, and the reasons. subject: the column's name in messages."""
     text, bad = _utf8(column, pa.string())
-    return text, _dead(pc.and_(pc.is_null(text), pc.invert(bad)), bad, called)
+    return text, _dead(pc.and_(pc.is_null(text), pc.invert(bad)), bad, subject)
 
 
-def text_lists(column: pa.ChunkedArray, called: str) -> tuple[pa.ListArray, Dead]:
-    """Lists of valid UTF-8 texts, null where a row is dead: because the list is null, or one of its texts is bad."""
+def valid_text_lists(column: pa.ChunkedArray, subject: str) -> tuple[pa.ListArray, Dead]:
+    """Return the lists of valid UTF-8 texts, null for dead rows, and the reasons.
+
+    A row is dead if its list is null or if one of its texts is null or invalid.
+    """
     lists = one_chunk(column.cast(pa.list_(column.type.value_type)))
     counts = pc.fill_null(pc.list_value_length(lists), 0).to_numpy()
     text, bad = _utf8(pa.chunked_array([lists.flatten()]), pa.string())
@@ -84,24 +90,25 @@ def text_lists(column: pa.ChunkedArray, called: str) -> tuple[pa.ListArray, Dead
         pa.array(np.bincount(row, values.to_numpy(zero_copy_only=False), minlength=len(lists)) > 0)
         for values in (pc.and_(pc.is_null(text), pc.invert(bad)), bad)
     )
-    dead = _dead(pc.or_(null, pc.is_null(lists)), bad, called)
+    dead = _dead(pc.or_(null, pc.is_null(lists)), bad, subject)
     offsets = pa.array(offsets_of(counts), pa.int32())
     return pa.ListArray.from_arrays(offsets, text, mask=pc.is_valid(dead[0])), dead
 
 
-def _dead(null: pa.BooleanArray, bad: pa.BooleanArray, called: str) -> Dead:
+def _dead(null: pa.BooleanArray, bad: pa.BooleanArray, subject: str) -> Dead:
+    """Return the reasons of rows whose text is null or is not valid UTF-8."""
     none, which = pa.scalar(None, pa.string()), pc.make_struct(null, bad)
     reason = pc.case_when(which, "null_text", "invalid_utf8", none)
-    return reason, pc.case_when(which, f"{called} is null", f"{called} is not valid UTF-8", none)
+    return reason, pc.case_when(which, f"{subject} is null", f"{subject} is not valid UTF-8", none)
 
 
-def either(dead: Dead, also: Dead) -> Dead:
-    """The first reason of two, where there is any."""
+def first_reasons(dead: Dead, also: Dead) -> Dead:
+    """Return the first reason of each row; rows that are dead in neither stay null."""
     return pc.coalesce(dead[0], also[0]), pc.coalesce(dead[1], also[1])
 
 
-def keep(column: pa.ChunkedArray, field: pa.Field, dead: Dead) -> tuple[pa.Array, Dead]:
-    """A kept column in its type, and `dead` with the rows added whose value is not valid UTF-8.
+def convert_kept(column: pa.ChunkedArray, field: pa.Field, dead: Dead) -> tuple[pa.Array, Dead]:
+    """Convert a kept column to the type of its field, and add the rows whose value is not valid UTF-8 to `dead`.
 
     Raises ArrowInvalid for invalid UTF-8 inside a nested column.
     """
@@ -111,12 +118,12 @@ def keep(column: pa.ChunkedArray, field: pa.Field, dead: Dead) -> tuple[pa.Array
     values, bad = _utf8(column, field.type)
     reason, message = dead
     bad = pc.and_(bad, pc.is_null(reason))
-    says = f"column {field.name} is not valid UTF-8"
-    return values, (pc.if_else(bad, "invalid_utf8", reason), pc.if_else(bad, says, message))
+    text = f"column {field.name} is not valid UTF-8"
+    return values, (pc.if_else(bad, "invalid_utf8", reason), pc.if_else(bad, text, message))
 
 
 def is_text_list(kind: pa.DataType) -> bool:
-    """Whether a column of this type can hold lists of texts."""
+    """Return whether a column of this type can hold lists of texts."""
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     return bool(is_list) and is_text(kind.value_type)
 
@@ -126,16 +133,17 @@ def _is_string(kind: pa.DataType) -> bool:
 
 
 def _utf8(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.Array, pa.BooleanArray]:
-    """The column as `kind`, string or large_string, null where the bytes are not UTF-8, and where that is.
+    """Convert a column to `kind`, string or large_string.
 
-    Raises ColumnSizeError for 2 GiB or more that are to be string.
+    The result is null where the bytes are not UTF-8; the second value marks these rows. Raises ColumnSizeError if
+    `kind` is string and the column has 2 GiB or more.
     """
-    # large: a slice keeps the offsets of its whole column, and chunks add up
+    # large_binary: a slice keeps the offsets of its whole column, and the sizes of chunks add up
     chunked = column.cast(plain_type(column.type)).cast(pa.large_binary())
     size = pc.sum(pc.binary_length(chunked)).as_py() or 0
-    if size > _MOST_BYTES and pa.types.is_string(kind):
+    if size > _MAX_BYTES and pa.types.is_string(kind):
         raise ColumnSizeError(
-            f"a column has {size} bytes in {len(chunked)} rows that are read at once: expected at most {_MOST_BYTES}; "
+            f"a column has {size} bytes in {len(chunked)} rows that are read at once: expected at most {_MAX_BYTES}; "
             "write the shard with smaller row groups"
         )
     raw = one_chunk(chunked)
@@ -144,7 +152,7 @@ def _utf8(column: pa.ChunkedArray, kind: pa.DataType) -> tuple[pa.Array, pa.Bool
 
 
 def _invalid_utf8(raw: pa.Array) -> pa.BooleanArray:
-    """Bisects to the bad rows: one check for a clean column, a few more for each bad row."""
+    """Find the invalid rows by bisection: one check for a valid column, a few more for each invalid row."""
     bad = np.zeros(len(raw), dtype=np.bool_)
     pending = [(0, len(raw))]
     while pending:
@@ -161,10 +169,10 @@ def _invalid_utf8(raw: pa.Array) -> pa.BooleanArray:
 
 
 def constant(value: object, kind: pa.DataType, rows: int) -> pa.Array:
-    """`rows` times the same value."""
+    """Return an array that repeats a value `rows` times."""
     return pa.repeat(pa.scalar(value).cast(kind) if value is not None else pa.scalar(None, kind), rows)
 
 
 def all_dead(rows: int, reason: str, message: str) -> Dead:
-    """The same reason for every row."""
+    """Return the same reason for every row."""
     return constant(reason, pa.string(), rows), constant(message, pa.string(), rows)

@@ -1,4 +1,4 @@
-"""Scores of labels as columns of labels."""
+"""The conversion of label scores to columns of labels."""
 
 from collections.abc import Sequence
 
@@ -12,17 +12,20 @@ from distilray.operators.rows.ragged import ragged
 
 
 def best_labels(scores: Floats, labels: Sequence[str]) -> pa.StructArray:
-    """struct<label, score>: the best of each row; scores: [R, L]."""
+    """Return the best label of each row as struct<label, score>. scores: [R, L]."""
     best = ranked(scores, 1)
     return _labels(best[:, 0], np.take_along_axis(scores, best, axis=1)[:, 0], labels)
 
 
 def ranked_labels(scores: Floats, labels: Sequence[str], most: int | None, kept: Bools | None = None) -> pa.ListArray:
-    """list<struct<label, score>>: the `most` best of each row (None: all), of those `kept` [R, L], best first."""
+    """Return the best labels of each row as list<struct<label, score>>, best first.
+
+    most: the number of labels. None means all. kept: [R, L], the labels that may occur. None means all.
+    """
     order = ranked(scores, most)
-    stays = np.ones(order.shape, dtype=np.bool_) if kept is None else np.take_along_axis(kept, order, axis=1)
+    selected = np.ones(order.shape, dtype=np.bool_) if kept is None else np.take_along_axis(kept, order, axis=1)
     values = np.take_along_axis(scores, order, axis=1)
-    return ragged(stays.sum(axis=1), _labels(order[stays], values[stays], labels))
+    return ragged(selected.sum(axis=1), _labels(order[selected], values[selected], labels))
 
 
 def _labels(index: Ints, scores: Floats, labels: Sequence[str]) -> pa.StructArray:

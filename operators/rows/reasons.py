@@ -1,4 +1,4 @@
-"""The reasons of dead letters that are failures of the computation."""
+"""The reasons of dead letters that are failures of the computation, not of the input."""
 
-# why a row is dead that was no bad input: it raised, ended its process, took all memory, made no progress, or gave NaN
+# the row raised, ended its process, used too much memory, made no progress, or gave NaN or infinity
 ERROR, CRASH, MEMORY, TIMEOUT, NOT_FINITE = FAILURES = ("error", "crash", "out_of_memory", "timeout", "not_finite")

@@ -1,4 +1,4 @@
-"""Every column and Arrow schema, in one place."""
+"""All column names and Arrow schemas."""
 
 import pyarrow as pa
 
@@ -7,9 +7,9 @@ SHARD, ROW = "shard", "row"
 STAGE, REASON, MESSAGE = "stage", "reason", "message"
 RESERVED = (SHARD, ROW)
 
-# columns that travel between operators only; the underscore keeps them apart from a corpus's own, and those that begin so
-# have done their work once there are answers
+# columns that travel between the steps only; the underscore distinguishes them from the columns of a corpus
 INPUT_PREFIX, TOKENS_PREFIX = "_in.", "_tokens."
+# the prefixes of the columns that the predict step drops
 INTERNAL = ("_text", INPUT_PREFIX, TOKENS_PREFIX)
 UNIT, UNIT_ROWS, TEXT = "_unit", "_unit_rows", "_text"
 DEAD_STAGE, DEAD_REASON, DEAD_MESSAGE, DEAD_TEXT = DEATH = "_stage", "_reason", "_message", "_dead_text"
@@ -18,7 +18,7 @@ BACKEND, PARITY = "_backend", "_parity"
 
 TEXTS = pa.list_(pa.string())
 
-# the tokens of a text, without [CLS] and [SEP]
+# one token of a text; [CLS] and [SEP] are not among the tokens
 TOKEN = pa.struct([pa.field(name, pa.int32()) for name in ("input_ids", "word_ids", "start", "end")])
 
 ENTITY = pa.struct(
@@ -62,27 +62,27 @@ ANSWER = pa.struct(
 DEAD = pa.schema(
     [
         pa.field(SHARD, pa.string()),
-        pa.field(ROW, pa.int64()),  # null: the whole shard
+        pa.field(ROW, pa.int64()),  # null: the dead letter stands for the whole shard
         pa.field(STAGE, pa.string()),
         pa.field(REASON, pa.string()),
         pa.field(MESSAGE, pa.string()),
-        pa.field("text", pa.string()),  # null: there is none, or the job does not ask for it
+        pa.field("text", pa.string()),  # null: the row has no text, or the job does not set sink.dead_text
     ]
 )
 
 
 def input_column(name: str) -> str:
-    """Where a column that a task reads travels; the text itself travels as TEXT."""
+    """Return the name under which a column that a task reads travels. The text itself travels as TEXT."""
     return f"{INPUT_PREFIX}{name}"
 
 
 def tokens_column(tokenizer: int, name: str) -> str:
-    """Where the tokens of a column travel; tokenizer: its number among the job's different ones."""
+    """Return the name under which the tokens of a column travel. tokenizer: the number of the tokenizer group."""
     return f"{TOKENS_PREFIX}{tokenizer}.{name}"
 
 
 def rows_schema(kept: pa.Schema, inputs: pa.Schema) -> pa.Schema:
-    """What `read` gives: an address, the kept columns, what the tasks read, and for a bad row why it is dead."""
+    """Return the schema of the read step: address, kept columns, inputs of the tasks, and reasons of dead rows."""
     address = [pa.field(SHARD, pa.string()), pa.field(ROW, pa.int64())]
     travel = [
         pa.field(UNIT, pa.string()),
@@ -95,5 +95,5 @@ def rows_schema(kept: pa.Schema, inputs: pa.Schema) -> pa.Schema:
 
 
 def data_schema(kept: pa.Schema, answers: pa.Schema) -> pa.Schema:
-    """What `data/*.parquet` holds; answers: the tasks' columns."""
+    """Return the schema of `data/*.parquet`. answers: the columns of the tasks."""
     return pa.schema([pa.field(SHARD, pa.string()), pa.field(ROW, pa.int64()), *kept, *answers])

@@ -1,6 +1,6 @@
-"""How long each stage worked on a unit and what its predict worker waited for; it travels in the table's schema metadata.
+"""The seconds of each stage of a unit and the waiting times of its predict worker.
 
-It never comes into a file: the same unit is the same bytes, however long it took.
+They travel in the schema metadata of the table. They are in no file, so that equal units have equal bytes.
 """
 
 import json
@@ -20,9 +20,11 @@ Given = TypeVar("Given")
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a unit took, or many. read, tokenize, predict, write: at work; starved: the predict worker was free and there
-    were no tokens yet; held: there were, but its last unit was not handed over or this one not yet dispatched; starting:
-    either of them before the worker's first unit.
+    """The seconds of one unit, or the sum over many units.
+
+    read, tokenize, predict, write: the computing time of each stage. starved: the time in which the predict worker was
+    free and the tokens were not ready. held: the time in which the tokens were ready, but the last unit was not handed
+    over or this unit not yet dispatched. starting: both waiting times before the worker's first unit.
     """
 
     read: float = 0.0
@@ -36,7 +38,10 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Timing(Seconds):
-    """Of one unit. tokenized, predicted: when these were done, by the wall clock; worker: which predict worker did it."""
+    """The timing of one unit.
+
+    tokenized, predicted: the wall-clock times at which these stages ended. worker: the name of the predict worker.
+    """
 
     tokenized: float = 0.0
     predicted: float = 0.0
@@ -44,7 +49,7 @@ class Timing(Seconds):
 
 
 def timed(stage: str) -> Callable[[Callable[[Operator, Given], pa.Table]], Callable[[Operator, Given], pa.Table]]:
-    """Makes an operator's call note its seconds in the table it gives, beside what the table it got says."""
+    """Decorate the call of an operator, so that it adds its seconds to the timing that its input table carries."""
 
     def decorate(call: Callable[[Operator, Given], pa.Table]) -> Callable[[Operator, Given], pa.Table]:
         @wraps(call)
@@ -52,29 +57,30 @@ def timed(stage: str) -> Callable[[Callable[[Operator, Given], pa.Table]], Calla
             start = time.time()
             table = call(operator, given)
             end = time.time()
-            done = {"tokenized": end} if stage == "tokenize" else {}
-            return note(table, given, **{stage: end - start}, **done)
+            ended = {"tokenized": end} if stage == "tokenize" else {}
+            return add_timing(table, given, **{stage: end - start}, **ended)
 
         return measured
 
     return decorate
 
 
-def note(table: pa.Table, given: Any, **more: Any) -> pa.Table:
-    """The table with what `given` says of its stages, if it is a table, and more."""
-    said = asdict(timing_of(given)) if isinstance(given, pa.Table) else {}
-    return table.replace_schema_metadata({_KEY: json.dumps(said | more)})
+def add_timing(table: pa.Table, given: Any, **more: Any) -> pa.Table:
+    """Return the table with the timing of `given`, if that is a table, and with the values in `more`."""
+    timing = asdict(timing_of(given)) if isinstance(given, pa.Table) else {}
+    return table.replace_schema_metadata({_KEY: json.dumps(timing | more)})
 
 
 def timing_of(table: pa.Table) -> Timing:
-    """What the stages noted so far."""
+    """Return the timing that a table carries."""
     return Timing(**json.loads((table.schema.metadata or {}).get(_KEY, "{}")))
 
 
 def waits(free: float, tokenized: float, start: float) -> tuple[float, float]:
-    """Seconds that a worker, free since `free`, was starved and was held up before it could `start`.
+    """Return the seconds for which a worker, free since `free`, was starved and was held before `start`.
 
-    Clocks of two machines may differ by a little: nothing becomes negative by it.
+    tokenized: the time at which the tokens were ready. No result is negative, although the clocks of two machines may
+    differ.
     """
     gap = max(start - free, 0.0)
     starved = min(max(tokenized - free, 0.0), gap)

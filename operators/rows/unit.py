@@ -1,4 +1,4 @@
-"""A unit: which rows of which shard."""
+"""The unit, a range of rows of one shard."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Unit:
-    """Consecutive rows of one shard, read, computed and committed as one.
+    """Consecutive rows of one shard that are read, computed and committed as a whole.
 
-    row_groups: first and last + 1; skip: rows of the first row group that belong to earlier units;
-    first_row: number of the unit's first row in the shard. error: why the shard is dead, or None.
-    only_rows: the numbers of the rows that are wanted of it, ascending; None: all.
+    row_groups: the first row group and the last one + 1. skip: the rows of the first row group that belong to earlier
+    units. first_row: the number of the unit's first row in the shard. partitions: the values of the hive keys. error:
+    the reason and the message if the shard is unreadable, else None. only_rows: the numbers of the rows to read,
+    ascending. None means all.
     """
 
     name: str
@@ -27,6 +28,6 @@ class Unit:
 
 
 def version(info: Mapping[str, Any]) -> str:
-    """What tells one content of a path from another: its ETag where the store has one, else its size."""
+    """Return the version of a file: its ETag if the store has one, else its size."""
     etag = info.get("ETag") or info.get("etag")
     return str(etag).strip('"') if etag else str(info["size"])

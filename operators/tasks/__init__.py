@@ -1,4 +1,4 @@
-"""One module for each task: its options, its request to the model, its column, and how its answers are shown and judged.
+"""The tasks, one module each: its options, its request to the model, its column, and the use of its answers.
 
 A new task is one module and one line in MODULES: see docs/add-a-task.md.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distilray.operators.tasks.token_classification import TokenClassification
     from distilray.operators.tasks.zero_shot import ZeroShotClassification
 
-# the tasks that a job may have: class -> module, in the order in which errors and the JSON schema list them
+# the tasks of a job: class -> module, in the order of errors and of the JSON schema
 MODULES = {
     "TokenClassification": "distilray.operators.tasks.token_classification",
     "TextClassification": "distilray.operators.tasks.text_classification",

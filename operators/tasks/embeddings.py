@@ -1,11 +1,11 @@
-"""Embeddings: a vector for each text."""
+"""The embeddings task: a vector for each text."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from distilray.model.arrays import Arrays, Floats, Ints
 from distilray.model.decode.scores import no_decisions
@@ -18,30 +18,43 @@ from distilray.operators.errors import TaskError
 from distilray.operators.evaluation.gold import Gold
 from distilray.operators.rows.batch import Batch
 from distilray.operators.tasks.long_texts import LongTexts, window_texts
-from distilray.operators.tasks.options import ColumnName, Count
+from distilray.operators.tasks.options import AnswerColumn, Count
 from distilray.operators.tasks.task import Answer, Line, Rejection, Rendering, Request, Task
 
 
 class Embeddings(Task):
-    """Vectors of fixed size from the encoder of any DistilBERT checkpoint; its head, if it has one, is not used.
+    """Vectors of fixed size from the encoder of any DistilBERT checkpoint. The head of the checkpoint is not used."""
 
-    pooling: the mean over all tokens of a text, [CLS] and [SEP] among them, as sentence-transformers takes it, or the
-    hidden state of [CLS]. long_texts: what becomes of texts longer than the model; mean weighs windows by their tokens.
-    layer: which hidden states; 0 is the embedding layer, None the last. normalize: to length 1.
-    """
-
-    task: Literal["embeddings"] = "embeddings"
-    name: ColumnName = "embedding"
-    pooling: Literal["mean", "cls"] = "mean"
-    layer: Count | None = None
-    normalize: bool = False
-    dtype: Literal["float32", "float16"] = "float32"
-    long_texts: LongTexts = "error"
+    task: Annotated[Literal["embeddings"], Field(description="The kind of the task.")] = "embeddings"
+    name: AnswerColumn = "embedding"
+    pooling: Annotated[
+        Literal["mean", "cls"],
+        Field(
+            description="With mean, the vector is the mean over all tokens of a text with [CLS] and [SEP], as in "
+            "sentence-transformers. With cls, it is the hidden state of [CLS]."
+        ),
+    ] = "mean"
+    layer: Annotated[
+        Count | None,
+        Field(description="The layer whose hidden states are read. 0 is the embedding layer; null is the last layer."),
+    ] = None
+    normalize: Annotated[bool, Field(description="Whether to scale each vector to length 1.")] = False
+    dtype: Annotated[
+        Literal["float32", "float16"], Field(description="The data type of the components in the output.")
+    ] = "float32"
+    long_texts: Annotated[
+        LongTexts,
+        Field(
+            description="The treatment of a text longer than the model: error makes it a dead letter, truncate "
+            "reads its beginning, mean averages its windows, weighted by their tokens. max is not "
+            "supported."
+        ),
+    ] = "error"
 
     head: ClassVar[HeadName] = "mean-pooling"
 
     @model_validator(mode="after")
-    def _long_texts(self) -> Self:
+    def _check_options(self) -> Self:
         if self.long_texts == "max":
             raise ValueError("long_texts max has no meaning for embeddings; choose mean, truncate or error")
         return self
@@ -65,19 +78,19 @@ class Embeddings(Task):
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         capacity = batch.tokenizer.max_length - SINGLE
-        laid = window_texts(batch.text.tokens, capacity, self.long_texts)
-        windows = laid.windows
+        windowed = window_texts(batch.text.tokens, capacity, self.long_texts)
+        windows = windowed.windows
 
         def answer(outputs: Arrays) -> Answer:
             weights = windows.lengths + SINGLE if self.pooling == "mean" else np.ones_like(windows.lengths)
-            vectors = laid.averaged(outputs[0], weights)
+            vectors = windowed.averaged(outputs[0], weights)
             if self.normalize:
                 vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.float32(1e-12))
-            rejections = (*laid.rejections(self.long_texts, batch.tokenizer.max_length), self._overflow(vectors))
+            rejections = (*windowed.rejections(self.long_texts, batch.tokenizer.max_length), self._overflow(vectors))
             limit = np.finfo(self.dtype).max
             values = pa.array(np.clip(vectors, -limit, limit).astype(self.dtype).reshape(-1))
             column = pa.FixedSizeListArray.from_arrays(values, type=self.answer_type(config))
-            return Answer(column, laid.beyond if self.truncates else None, rejections)
+            return Answer(column, windowed.too_long if self.truncates else None, rejections)
 
         sequences = single(batch.text.first[windows.text] + windows.start, windows.lengths)
         return Request(sequences, HeadRequest(first_positions(len(windows.text))), windows.text, answer)

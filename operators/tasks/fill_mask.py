@@ -1,4 +1,4 @@
-"""Fill-mask: the tokens that a masked language model puts in the place of "[MASK]"."""
+"""The fill-mask task: the tokens that a masked language model predicts for "[MASK]"."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -27,7 +27,7 @@ from distilray.operators.rows import schema as s
 from distilray.operators.rows.batch import Batch
 from distilray.operators.rows.ragged import ragged
 from distilray.operators.tasks.long_texts import TOO_LONG, default_overlap
-from distilray.operators.tasks.options import ColumnName, Positive
+from distilray.operators.tasks.options import AnswerColumn, Positive
 from distilray.operators.tasks.task import (
     Answer,
     CompatTask,
@@ -40,25 +40,31 @@ from distilray.operators.tasks.task import (
     gold_of_answered,
 )
 
-_MASKS_AT_ONCE = 1024  # each has an output for every token of the vocabulary
+_MASKS_AT_ONCE = 1024  # each mask has an output for every token of the vocabulary
 
-if TYPE_CHECKING:  # a job that is only read imports no torch
+if TYPE_CHECKING:  # reading a job must not import torch
     import torch
     from torch import Tensor
 
 
 class FillMask(CompatTask):
-    """The best tokens for every mask in a text, each mask by itself, with a masked language model.
+    """The best tokens for every mask in a text, by a masked language model. Each mask is predicted independently.
 
-    A text longer than the model is read in windows, and only those with a mask are computed. targets: choose among these
-    only; their probabilities are those over the whole vocabulary. compat "hf": Transformers' rules: "[SEP]" in a text is
-    the separator, a target that is no token stands for its first piece, and a long text is a dead letter.
+    A text longer than the model is read in windows, and only windows with a mask are computed. With compat "hf",
+    "[SEP]" in a text is the separator, a target that is not a token means its first piece, and a long text becomes a
+    dead letter.
     """
 
-    task: Literal["fill-mask"] = "fill-mask"
-    name: ColumnName = "masks"
-    top_k: Positive = 5
-    targets: Annotated[list[str], Field(min_length=1)] | None = None
+    task: Annotated[Literal["fill-mask"], Field(description="The kind of the task.")] = "fill-mask"
+    name: AnswerColumn = "masks"
+    top_k: Annotated[Positive, Field(description="The number of tokens for each mask, best first.")] = 5
+    targets: Annotated[
+        Annotated[list[str], Field(min_length=1)] | None,
+        Field(
+            description="The tokens to choose from; null means the whole vocabulary. Their probabilities are "
+            "always those over the whole vocabulary."
+        ),
+    ] = None
 
     head: ClassVar[HeadName] = "masked-lm"
 
@@ -79,12 +85,12 @@ class FillMask(CompatTask):
         windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity))
         mask = np.flatnonzero(tokens.input_ids == batch.tokenizer.mask_id)
         begin = tokens.offsets[:-1][windows.text]
-        # each token is read in the window that sees most around it; of those, only the ones with masks are computed
+        # each token is read in the window with the most context around it; only windows with masks are computed
         used, sequence = np.unique(
             np.searchsorted(begin + best_context_ranges(windows)[0], mask, "right") - 1, return_inverse=True
         )
-        within = begin[used] + windows.start[used]
-        positions = OutputPositions(sequence, 1 + mask - within[sequence], np.ones_like(mask))
+        window_start = begin[used] + windows.start[used]
+        positions = OutputPositions(sequence, 1 + mask - window_start[sequence], np.ones_like(mask))
         row = np.searchsorted(tokens.offsets, mask, "right") - 1
         targets = self._target_ids(batch.tokenizer)
         counts = np.bincount(row, minlength=batch.rows)
@@ -94,29 +100,31 @@ class FillMask(CompatTask):
                 Rejection(batch.text.lengths > capacity, TOO_LONG, f"the text has more than {capacity} tokens")
             )
 
-        wanted = (
+        gold_ids = (
             None if gold is None else self._gold(gold_of_answered(gold, tuple(rejections)), batch.tokenizer, counts)
         )
 
-        @cache  # a copy for each pack would have the device waited for
-        def chosen(device: "torch.device") -> "Tensor | slice":
+        @cache  # a copy for each pack would synchronize with the device
+        def target_columns(device: "torch.device") -> "Tensor | slice":
             import torch  # noqa: PLC0415  only where a model runs
 
             return slice(None) if targets is None else torch.from_numpy(targets).to(device)
 
         def reduce(logits: "Tensor", numbers: Ints) -> tuple["Tensor", ...]:
             scores = logits.softmax(-1)
-            among = scores[:, chosen(logits.device)]
-            best = tuple(among.topk(min(self.top_k, among.shape[1])))
-            return best if wanted is None else (*best, *_compared(logits, wanted[numbers]))
+            candidates = scores[:, target_columns(logits.device)]
+            best = tuple(candidates.topk(min(self.top_k, candidates.shape[1])))
+            return best if gold_ids is None else (*best, *_loss_and_rank(logits, gold_ids[numbers]))
 
         def answer(outputs: Arrays) -> Answer:
-            scores, best, *compared = outputs
+            scores, best, *loss_and_rank = outputs
             ids = best if targets is None else targets[best]
-            judged = {} if wanted is None else metrics.count(*(each[wanted != IGNORED] for each in compared))
-            return Answer(_column(batch, mask, counts, scores, ids), rejections=tuple(rejections), counts=judged)
+            metric_counts = {}
+            if gold_ids is not None:
+                metric_counts = metrics.count(*(values[gold_ids != IGNORED] for values in loss_and_rank))
+            return Answer(_column(batch, mask, counts, scores, ids), rejections=tuple(rejections), counts=metric_counts)
 
-        sequences = single(within, windows.lengths[used])
+        sequences = single(window_start, windows.lengths[used])
         return Request(sequences, HeadRequest(positions, reduce, _MASKS_AT_ONCE), windows.text[used], answer)
 
     def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
@@ -137,7 +145,7 @@ class FillMask(CompatTask):
         return gold.token_ids(tokenizer.vocabulary, counts)
 
     def _target_ids(self, tokenizer: Tokenizer) -> Ints | None:
-        """The ids of the targets; TaskError for one that is no token."""
+        """Return the ids of the targets. Raises TaskError for a target that is not a token."""
         if self.targets is None:
             return None
         known = {token: i for i, token in enumerate(tokenizer.vocabulary) if token}
@@ -149,8 +157,8 @@ class FillMask(CompatTask):
         return np.unique([known[target] for target in self.targets])
 
 
-def _compared(logits: "Tensor", gold: Ints) -> tuple["Tensor", "Tensor"]:
-    """Return loss and rank of the gold token at each position, 0 where there is none."""
+def _loss_and_rank(logits: "Tensor", gold: Ints) -> tuple["Tensor", "Tensor"]:
+    """Return the loss and the rank of the gold token at each position, 0 if there is none."""
     import torch  # noqa: PLC0415  only where a model runs
 
     has, table = gold != IGNORED, logits.cpu().numpy()
@@ -160,12 +168,13 @@ def _compared(logits: "Tensor", gold: Ints) -> tuple["Tensor", "Tensor"]:
 
 
 def _column(batch: Batch, mask: Ints, counts: Ints, scores: Floats, ids: Ints) -> pa.ListArray:
-    """list<FILLED>: the candidates of every mask of a row, mask by mask, best first; scores, ids: [masks, k]."""
+    """Return list<FILLED>, the candidates of every mask of a row, mask by mask, best first. scores, ids: [masks, k]."""
     number = np.arange(len(mask)) - np.repeat(np.cumsum(counts) - counts, counts)
     tokens, k = batch.text.tokens, ids.shape[1]
     where = (np.repeat(values, k) for values in (number, tokens.start[mask], tokens.end[mask]))
     flat = ids.reshape(-1)
-    names = pa.array([*batch.tokenizer.vocabulary, ""], pa.string())  # a model may have outputs that are no token's
+    # "" is for models that have more outputs than the vocabulary has tokens
+    names = pa.array([*batch.tokenizer.vocabulary, ""], pa.string())
     words = names.take(pa.array(np.minimum(flat, len(names) - 1)))
     values = [
         *(pa.array(v, pa.int32()) for v in where),

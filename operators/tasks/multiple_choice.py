@@ -1,11 +1,12 @@
-"""Multiple choice: which of a row's choices goes with its text."""
+"""The multiple choice task: the choice of a row that fits its text best."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Field
 
 from distilray.model.arrays import Arrays, Bools, Floats, Ints, offsets_of
 from distilray.model.decode.scores import best_in_groups, ragged_softmax, ranked_ragged
@@ -21,7 +22,7 @@ from distilray.operators.rows import schema as s
 from distilray.operators.rows.batch import Batch
 from distilray.operators.rows.ragged import one_chunk, ragged
 from distilray.operators.tasks.long_texts import TOO_LONG
-from distilray.operators.tasks.options import ColumnName
+from distilray.operators.tasks.options import AnswerColumn
 from distilray.operators.tasks.task import (
     Answer,
     EvaluatedTask,
@@ -35,16 +36,20 @@ from distilray.operators.tasks.task import (
 
 
 class MultipleChoice(EvaluatedTask):
-    """The best of a row's choices with a multiple choice checkpoint, from pairs of (text, choice).
+    """The best choice of each row, by a multiple choice checkpoint, from pairs of text and choice."""
 
-    choices: the column with a list of two or more choices a row. long_texts: what becomes of a text that does not fit the
-    model together with each choice: a dead letter, or its beginning.
-    """
-
-    task: Literal["multiple-choice"] = "multiple-choice"
-    name: ColumnName = "choice"
-    choices: str = "choices"
-    long_texts: Literal["error", "truncate"] = "error"
+    task: Annotated[Literal["multiple-choice"], Field(description="The kind of the task.")] = "multiple-choice"
+    name: AnswerColumn = "choice"
+    choices: Annotated[
+        str, Field(description="The column with the choices of each row: a list of two or more texts.")
+    ] = "choices"
+    long_texts: Annotated[
+        Literal["error", "truncate"],
+        Field(
+            description="The treatment of a text that does not fit the model together with each choice: error "
+            "makes it a dead letter, truncate reads its beginning."
+        ),
+    ] = "error"
 
     head: ClassVar[HeadName] = "multiple-choice"
 
@@ -57,7 +62,7 @@ class MultipleChoice(EvaluatedTask):
         return {self.choices: "texts"}
 
     def check(self, config: Config, tokenizer: Tokenizer) -> None:
-        """Any multiple choice checkpoint will do."""
+        """Accept any multiple choice checkpoint."""
 
     def answer_type(self, config: Config) -> pa.DataType:
         return s.CHOICE
@@ -70,17 +75,18 @@ class MultipleChoice(EvaluatedTask):
         counts = choices.counts
         row = np.repeat(np.arange(batch.rows), counts)
         room = batch.tokenizer.max_length - PAIR - choices.lengths
-        beyond = _any(batch.text.lengths[row] > room, row, batch.rows)
+        too_long = _any(batch.text.lengths[row] > room, row, batch.rows)
         length = np.minimum(batch.text.lengths[row], np.maximum(room, 1))
-        choice_length = np.minimum(choices.lengths, batch.tokenizer.max_length - PAIR - 1)  # of a row that is dead
-        rejections = self._deaths(counts, _any(room < 1, row, batch.rows), beyond, batch.tokenizer.max_length)
+        # a longer choice makes its row a dead letter
+        choice_length = np.minimum(choices.lengths, batch.tokenizer.max_length - PAIR - 1)
+        rejections = self._rejections(counts, _any(room < 1, row, batch.rows), too_long, batch.tokenizer.max_length)
 
         def answer(outputs: Arrays) -> Answer:
             logits = outputs[0][:, 0]
             column = _column(logits, counts)
-            found = pc.struct_field(column, "index").to_numpy()
-            judged = _counts(logits, counts, found, gold_of_answered(gold, rejections)) if gold else {}
-            return Answer(column, beyond if self.truncates else None, rejections, judged)
+            chosen = pc.struct_field(column, "index").to_numpy()
+            metric_counts = _counts(logits, counts, chosen, gold_of_answered(gold, rejections)) if gold else {}
+            return Answer(column, too_long if self.truncates else None, rejections, metric_counts)
 
         sequences = pair(batch.text.first[row], length, choices.first, choice_length)
         return Request(sequences, HeadRequest(first_positions(len(row))), row, answer)
@@ -100,36 +106,39 @@ class MultipleChoice(EvaluatedTask):
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
         return {**losses.figures(counts["loss"]), **metrics.figures(counts["choices"])}
 
-    def _deaths(self, counts: Ints, no_room: Bools, beyond: Bools, limit: int) -> tuple[Rejection, ...]:
-        says = f"text and choice have more than the model's {limit} tokens; choose long_texts truncate"
+    def _rejections(self, counts: Ints, no_room: Bools, too_long: Bools, limit: int) -> tuple[Rejection, ...]:
+        message = f"text and choice have more than the model's {limit} tokens; choose long_texts truncate"
         return (
             Rejection(counts < 2, "too_few_choices", f"column {self.choices} has fewer than two choices"),
             Rejection(no_room, "choice_too_long", f"a choice leaves no room for the text within {limit} tokens"),
-            *([Rejection(beyond, TOO_LONG, says)] if self.long_texts == "error" else []),
+            *([Rejection(too_long, TOO_LONG, message)] if self.long_texts == "error" else []),
         )
 
 
-def _counts(logits: Floats, counts: Ints, found: Ints, gold: Gold) -> dict[str, Any]:
-    """Of the rows that count; logits: of all choices end to end."""
-    wanted, rows = gold.label_ids(()), gold.rows
+def _counts(logits: Floats, counts: Ints, chosen: Ints, gold: Gold) -> dict[str, Any]:
+    """Count losses and metrics of the rows that count. logits: those of all choices, end to end."""
+    gold_choices, rows = gold.label_ids(()), gold.rows
     kept = counts[rows]
-    terms = losses.ragged_cross_entropy(logits[np.repeat(rows, counts)], offsets_of(kept), wanted[rows])
-    return {"loss": losses.count(loss=terms), "choices": metrics.count(wanted[rows], found[rows], kept)}
+    terms = losses.ragged_cross_entropy(logits[np.repeat(rows, counts)], offsets_of(kept), gold_choices[rows])
+    return {"loss": losses.count(loss=terms), "choices": metrics.count(gold_choices[rows], chosen[rows], kept)}
 
 
-def _any(true: Bools, row: Ints, rows: int) -> Bools:
-    """Whether it is true of any of a row's choices."""
-    held: Bools = np.bincount(row, true, minlength=rows) > 0
-    return held
+def _any(flags: Bools, row: Ints, rows: int) -> Bools:
+    """Return whether the flag of any choice of a row is set. flags, row: of all choices, end to end."""
+    flagged: Bools = np.bincount(row, flags, minlength=rows) > 0
+    return flagged
 
 
 def _column(logits: Floats, counts: Ints) -> pa.StructArray:
-    """struct<index, score, scores>; logits of all choices end to end. A row without choices has index -1."""
+    """Return struct<index, score, scores>; a row without choices has index -1.
+
+    logits: those of all choices, end to end.
+    """
     scores = ragged_softmax(logits, counts)
-    best, found = ranked_ragged(scores, counts, 1)
+    best, best_counts = ranked_ragged(scores, counts, 1)
     index = np.full(len(counts), -1)
     top = np.zeros(len(counts), dtype=np.float32)
-    has = found > 0
+    has = best_counts > 0
     index[has], top[has] = best - offsets_of(counts)[:-1][has], scores[best]
     values = [pa.array(index, pa.int32()), pa.array(top), ragged(counts, pa.array(scores, pa.float32()))]
     return pa.StructArray.from_arrays(values, fields=list(s.CHOICE))

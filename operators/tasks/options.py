@@ -1,4 +1,4 @@
-"""The kinds of values that options of jobs and tasks have."""
+"""The types of the options of jobs and tasks."""
 
 import os
 from decimal import Decimal
@@ -10,7 +10,10 @@ from distilray.model.storage.redact import holds_secret
 
 
 def location(uri: str) -> str:
-    """A URI, or a local path made absolute: workers have another working directory."""
+    """Return a URI unchanged and a local path as an absolute path, because workers have another working directory.
+
+    Raises ValueError for an empty string and for a URI that holds a secret.
+    """
     if not uri:
         raise ValueError("expected a path or a URI, got an empty string")
     if "://" not in uri:
@@ -23,23 +26,24 @@ def location(uri: str) -> str:
 
 
 def _share(value: Any) -> Any:
-    """0.1% is 0.001; what is no percentage is left to the type."""
+    """Convert a percentage such as 0.1% to a share such as 0.001. Leave other values to the validation of the type."""
     if isinstance(value, str) and value.endswith("%"):
         return float(value.removesuffix("%")) / 100
     return value
 
 
 def _without_passwords(options: dict[str, Any]) -> dict[str, Any]:
-    """An endpoint or a proxy is quoted by the errors of every library."""
-    if wrong := sorted(str(name) for name, value in options.items() if isinstance(value, str) and holds_secret(value)):
+    """Return the options. Raises ValueError if a URI in them holds a secret, because errors of libraries quote URIs."""
+    if names := sorted(str(name) for name, value in options.items() if isinstance(value, str) and holds_secret(value)):
         raise ValueError(
-            f"{', '.join(wrong)}: a URI must hold no password; give it as key and secret, or in the environment"
+            f"{', '.join(names)}: a URI must hold no password; give it as key and secret, or in the environment"
         )
     return options
 
 
 Location = Annotated[str, AfterValidator(location)]
-# s3fs and other fsspec arguments: endpoint_url, key, secret, ...; never part of a log, a manifest or a fingerprint
+# arguments of s3fs and other fsspec stores: endpoint_url, key, secret, ...
+# they are not part of a log, a manifest or a fingerprint
 StorageOptions = Annotated[
     dict[str, Any], Field(default_factory=dict, repr=False, exclude=True), AfterValidator(_without_passwords)
 ]
@@ -55,13 +59,14 @@ def _limit(value: int | str) -> int | str:
 
 
 def limit_of(limit: int | str, rows: int) -> int:
-    """How many of so many rows a Limit is."""
+    """Return the number of rows that a Limit means. rows: the number of all rows."""
     return int(rows * Decimal(limit.removesuffix("%")) / 100) if isinstance(limit, str) else limit
 
 
 _Percentage = Annotated[str, WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?%$"})]
 Limit = Annotated[Annotated[int, Field(ge=0, strict=True)] | _Percentage, AfterValidator(_limit)]  # 100, or "0.1%"
 ColumnName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+AnswerColumn = Annotated[ColumnName, Field(description="The name of the output column with the answers.")]
 Score = Annotated[float, Field(ge=0, le=1)]
 Share = Annotated[Score, BeforeValidator(_share, json_schema_input_type=Score | _Percentage)]  # 0.001, or "0.1%"
 Positive = Annotated[int, Field(ge=1)]
@@ -69,6 +74,6 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Frozen(BaseModel):
-    """Plain data that cannot change; an unknown key is an error."""
+    """An immutable model of plain data. An unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)

@@ -1,4 +1,4 @@
-"""Extractive question answering: spans of the text that answer questions asked of it."""
+"""The extractive question answering task: spans of a text that answer questions about it."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -25,7 +25,7 @@ from distilray.operators.rows import schema as s
 from distilray.operators.rows.batch import Batch
 from distilray.operators.rows.ragged import ragged, slice_characters
 from distilray.operators.tasks.long_texts import least_room
-from distilray.operators.tasks.options import ColumnName, Count, Positive
+from distilray.operators.tasks.options import AnswerColumn, Count, Positive
 from distilray.operators.tasks.task import (
     Answer,
     CompatTask,
@@ -42,31 +42,52 @@ from distilray.operators.tasks.task import (
 
 
 class QuestionAnswering(CompatTask):
-    """Answers with a question answering checkpoint; the text is the context, read whole, in windows.
+    """Answers by a question answering checkpoint. The text is the context; all of it is read, in windows.
 
-    questions: one or more, asked of every text; question_column: the column with each text's own. top_k: answers a
-    question. no_answer: whether "" may be an answer; null_threshold: by how much its logits must beat the best span's.
-    max_answer_len: tokens of an answer. align_to_words: no answer begins or ends inside a word. max_seq_len: tokens of a
-    window with the question; None: what the model holds (hf: 384 at most). overlap: tokens that neighbouring windows share
-    (hf: its doc_stride). compat "hf": the rules of Transformers 4.57, the last with this pipeline.
+    compat "hf" means the rules of Transformers 4.57, the last version with this pipeline.
     """
 
-    task: Literal["question-answering"] = "question-answering"
-    name: ColumnName = "answers"
-    questions: Annotated[list[str], Field(min_length=1)] | None = None
-    question_column: str | None = None
-    top_k: Positive = 1
-    no_answer: bool = False
-    null_threshold: float = 0.0
-    max_answer_len: Positive = 15
-    align_to_words: bool = True
-    max_seq_len: Positive | None = None
-    overlap: Count | None = None
+    task: Annotated[Literal["question-answering"], Field(description="The kind of the task.")] = "question-answering"
+    name: AnswerColumn = "answers"
+    questions: Annotated[
+        Annotated[list[str], Field(min_length=1)] | None,
+        Field(description="The questions about every text. Give either questions or question_column."),
+    ] = None
+    question_column: Annotated[
+        str | None,
+        Field(description="The column with the question about each text. Give either questions or question_column."),
+    ] = None
+    top_k: Annotated[Positive, Field(description="The number of answers to each question, best first.")] = 1
+    no_answer: Annotated[bool, Field(description='Whether "", no answer, is a possible answer.')] = False
+    null_threshold: Annotated[
+        float,
+        Field(
+            description='The margin by which the logits of "" must exceed those of the best span. It needs no_answer.'
+        ),
+    ] = 0.0
+    max_answer_len: Annotated[Positive, Field(description="The largest number of tokens of an answer.")] = 15
+    align_to_words: Annotated[
+        bool, Field(description="Whether answers must begin and end at the boundaries of words.")
+    ] = True
+    max_seq_len: Annotated[
+        Positive | None,
+        Field(
+            description="The number of tokens of a window with its question. null means the limit of the model, with "
+            "compat hf 384 at most."
+        ),
+    ] = None
+    overlap: Annotated[
+        Count | None,
+        Field(
+            description="The number of tokens that neighbouring windows share. null means 128, or half of the "
+            "room for the text if that is less (with compat hf, half of max_seq_len)."
+        ),
+    ] = None
 
     head: ClassVar[HeadName] = "question-answering"
 
     @model_validator(mode="after")
-    def _rules(self) -> Self:
+    def _check_options(self) -> Self:
         if (self.questions is None) == (self.question_column is None):
             raise ValueError("give either questions, asked of every text, or question_column")
         if self.questions is not None and not all(question.strip() for question in self.questions):
@@ -89,8 +110,8 @@ class QuestionAnswering(CompatTask):
         room = self._limit(tokenizer) - PAIR - np.diff(tokenizer(self.questions or [""]).offsets)
         if self._too_few(tokenizer, room).any():
             raise TaskError(
-                f"windows of {self._limit(tokenizer)} tokens leave {room.min()} for the text beside the longest question, "
-                f"too few for an overlap of {self._overlap(tokenizer, room).max()}: ask a shorter one"
+                f"windows of {self._limit(tokenizer)} tokens leave {room.min()} for the text beside the longest "
+                f"question, too few for an overlap of {self._overlap(tokenizer, room).max()}: ask a shorter one"
             )
 
     def answer_type(self, config: Config) -> pa.DataType:
@@ -102,17 +123,16 @@ class QuestionAnswering(CompatTask):
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         questions = batch.others[self.question_column] if self.question_column else batch.add(self.questions or [])
-        each = 1 if self.question_column else len(self.questions or [])
+        per_row = 1 if self.question_column else len(self.questions or [])
         room, rejections = self._room(batch, questions.lengths)
-        windows, ask = self._windows(batch, room, each)
-        question = ask if self.question_column else ask % each
+        windows, ask = self._windows(batch, room, per_row)
+        question = ask if self.question_column else ask % per_row
         length = (self._limit(batch.tokenizer) - PAIR - room)[question]
         context = batch.text.first[windows.text] + windows.start
         sequences = pair(questions.first[question], length, context, windows.lengths)
         offsets, at_context = offsets_of(sequences.lengths), 2 + length
-        positions = OutputPositions(
-            np.arange(len(ask)), np.zeros_like(ask), sequences.lengths
-        )  # [CLS], question and text
+        # all positions: [CLS], question and text
+        positions = OutputPositions(np.arange(len(ask)), np.zeros_like(ask), sequences.lengths)
 
         def answer(outputs: Arrays) -> Answer:
             (logits,) = outputs
@@ -120,14 +140,16 @@ class QuestionAnswering(CompatTask):
             column = self._column(batch, self._answers(batch, windows, ask, in_text, logits[offsets[:-1]]))
             if gold is None:
                 return Answer(column, rejections=rejections)
-            judged = gold_of_answered(gold, rejections)
-            counts = answer_gold.count_answers(judged, column, batch.text.tokens, windows, at_context, logits, offsets)
+            answered = gold_of_answered(gold, rejections)
+            counts = answer_gold.count_answers(
+                answered, column, batch.text.tokens, windows, at_context, logits, offsets
+            )
             return Answer(column, rejections=rejections, counts=counts)
 
         return Request(sequences, HeadRequest(positions), windows.text, answer)
 
     def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
-        lengths = request.positions.length  # an answer starts and ends somewhere in its window
+        lengths = request.positions.length  # the start and the end of an answer lie in its window
         return np.stack([best_in_groups(column, lengths) for column in logits.T], axis=1)
 
     def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
@@ -154,12 +176,12 @@ class QuestionAnswering(CompatTask):
         return {**losses.figures(counts["loss"]), **answers.figures(counts["answers"])}
 
     def _limit(self, tokenizer: Tokenizer) -> int:
-        """Tokens of a window, question and special tokens included."""
+        """Return the number of tokens of a window, with the question and special tokens."""
         if self.max_seq_len is not None:
             return self.max_seq_len
         return min(tokenizer.max_length, 384) if self.compat == "hf" else tokenizer.max_length
 
-    def _most_overlap(self, room: Ints) -> Ints:
+    def _max_overlap(self, room: Ints) -> Ints:
         return room - 1 if self.compat == "hf" else room // 2
 
     def _overlap(self, tokenizer: Tokenizer, room: Ints) -> Ints:
@@ -168,71 +190,82 @@ class QuestionAnswering(CompatTask):
         limit = self._limit(tokenizer)
         return np.full_like(room, min(limit // 2, 128)) if self.compat == "hf" else np.minimum(128, room // 2)
 
-    def _windows(self, batch: Batch, room: Ints, each: int) -> tuple[Windows, Ints]:
-        """The windows of every ask, a row with a question, and the ask of each: rows in order, and their questions."""
+    def _windows(self, batch: Batch, room: Ints, per_row: int) -> tuple[Windows, Ints]:
+        """Return the windows of all asks and the ask of each window, sorted by ask.
+
+        An ask is a pair of row and question. room: the tokens for the text, of each row or of each question. per_row:
+        the number of questions of each row.
+        """
         parts = [self._split(batch, np.asarray(tokens)) for tokens in ([room] if self.question_column else room)]
-        asks = np.concatenate([part.text * each + number for number, part in enumerate(parts)])
+        asks = np.concatenate([part.text * per_row + number for number, part in enumerate(parts)])
         order = np.argsort(asks, kind="stable")
         every = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("text", "start", "end"))
         return Windows(*every), asks[order]
 
     def _split(self, batch: Batch, room: Ints) -> Windows:
-        """The windows of every text; room: tokens of all texts, or of each."""
+        """Split every text into windows. room: the tokens of a window for the text, one number or one for each text."""
         tokens = batch.text.tokens
-        # a text that fits has one window, whatever it would share with another
-        overlap = np.minimum(self._overlap(batch.tokenizer, room), self._most_overlap(room))
+        # a text that fits has one window, for which the overlap does not matter
+        overlap = np.minimum(self._overlap(batch.tokenizer, room), self._max_overlap(room))
         if self.compat == "hf":
             return split_hf(tokens.offsets, room, overlap, min_windows=1)
         return split(tokens.offsets, tokens.word_ids, room, overlap, min_windows=1)
 
     def _room(self, batch: Batch, lengths: Ints) -> tuple[Ints, tuple[Rejection, ...]]:
-        """Tokens that questions leave for the text in a window, and the rows whose own question leaves too few.
+        """Return the tokens that questions leave for the text in a window, and a rejection of rows with too few.
 
-        Those are computed without their question; one that is asked of every text was checked before.
+        Rejected rows are computed without the room for their question. Only questions of a column are rejected; `check`
+        has checked those that are asked of every text. lengths: the tokens of each question.
         """
         limit = self._limit(batch.tokenizer)
         room = limit - PAIR - lengths
         if self.question_column is None:
             return room, ()
         tight = (room < 1) | (self._too_few(batch.tokenizer, room) & (batch.text.lengths > room))
-        says = f"the question leaves too little room for the text in windows of {limit} tokens"
-        return np.where(tight, limit - PAIR, room), (Rejection(tight, "question_too_long", says),)
+        message = f"the question leaves too little room for the text in windows of {limit} tokens"
+        return np.where(tight, limit - PAIR, room), (Rejection(tight, "question_too_long", message),)
 
     def _too_few(self, tokenizer: Tokenizer, room: Ints) -> Bools:
-        """Whether that many tokens are too few to read a text in several windows."""
+        """Return whether `room` tokens are too few to read a text in several windows."""
         least = 1 if self.compat == "hf" else least_room(self._limit(tokenizer))
-        few: Bools = (room < least) | (self._overlap(tokenizer, room) > self._most_overlap(room))
+        few: Bools = (room < least) | (self._overlap(tokenizer, room) > self._max_overlap(room))
         return few
 
     def _answers(self, batch: Batch, windows: Windows, ask: Ints, logits: Floats, null: Floats) -> RankedAnswers:
-        """logits: of every window's part of the text, end to end; null: of its [CLS]."""
+        """Decode the answers of all asks.
+
+        ask: the ask of each window. logits: those of the text in each window, end to end. null: those of [CLS].
+        """
         tokens = batch.text.tokens
         at = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
         where = (tokens.start[at], tokens.end[at], tokens.word_ids[at])
         (start, end), (null_start, null_end) = logits.T, null.T
-        asked = QuestionWindows(ask, windows.lengths, start, end, null_start, null_end, *where)
+        question_windows = QuestionWindows(ask, windows.lengths, start, end, null_start, null_end, *where)
         if self.compat is None:
             return decode(
-                asked,
+                question_windows,
                 max_answer_len=self.max_answer_len,
                 top_k=self.top_k,
                 align_to_words=self.align_to_words,
                 handle_impossible_answer=self.no_answer,
                 null_threshold=self.null_threshold,
             )
-        found, nulls = hf_candidates(
-            asked, max_answer_len=self.max_answer_len, top_k=self.top_k, align_to_words=self.align_to_words
+        candidates, nulls = hf_candidates(
+            question_windows, max_answer_len=self.max_answer_len, top_k=self.top_k, align_to_words=self.align_to_words
         )
-        surface = slice_characters(batch.texts, self._row(found.ask), found.start, found.end).dictionary_encode()
-        lower = pa.array([text.lower() for text in surface.dictionary.to_pylist()])  # Arrow's differs for a few letters
+        surface = slice_characters(
+            batch.texts, self._row(candidates.ask), candidates.start, candidates.end
+        ).dictionary_encode()
+        # str.lower, because the lower case of Arrow differs for a few letters
+        lower = pa.array([text.lower() for text in surface.dictionary.to_pylist()])
         key = lower.dictionary_encode().indices.to_numpy()[surface.indices.to_numpy()]
-        return hf_merge(found, key, nulls if self.no_answer else None, top_k=self.top_k)
+        return hf_merge(candidates, key, nulls if self.no_answer else None, top_k=self.top_k)
 
     def _row(self, ask: Ints) -> Ints:
         return ask // (len(self.questions) if self.questions else 1)
 
     def _column(self, batch: Batch, answers: RankedAnswers) -> pa.ListArray:
-        """list<ANSWER>: question by question, best first."""
+        """Return list<ANSWER>, question by question, best first."""
         row = self._row(answers.ask)
         if self.questions:
             question = pa.array(self.questions, pa.string()).take(pa.array(answers.ask % len(self.questions)))

@@ -1,4 +1,4 @@
-"""What a task is: options that travel to the workers, and the way from a batch of texts to a column of answers."""
+"""The base classes of tasks: options that travel to the workers, and the methods from a batch of texts to a column."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,14 @@ from distilray.operators.errors import TaskError
 from distilray.operators.evaluation.gold import Gold
 from distilray.operators.rows.batch import Batch
 from distilray.operators.rows.schema import TEXTS
-from distilray.operators.tasks.options import ColumnName, Frozen, Location, StorageOptions
+from distilray.operators.tasks.options import AnswerColumn, Frozen, Location, StorageOptions
 
-InputKind = Literal["text", "texts"]  # a column of strings, or of lists of strings
+InputKind = Literal["text", "texts"]  # the column holds strings, or lists of strings
 
 
 @dataclass(frozen=True)
 class Span:
-    """A labelled part of a text. start, end: characters (code points)."""
+    """A labelled part of a text. start, end: positions in characters (code points)."""
 
     start: int
     end: int
@@ -38,7 +38,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Line:
-    """One answer in words. about: what was asked, or ""; score: of the answer, or None."""
+    """One line of a displayed answer. about: its subject, or "". score: the score of the answer, or None."""
 
     about: str
     answer: str
@@ -47,7 +47,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Rendering:
-    """The answer of one row as a person sees it. spans: marked in the text; lines: shown below the text."""
+    """The displayed answer of one row. spans: the marks in the text. lines: the lines below the text."""
 
     spans: Sequence[Span] = ()
     lines: Sequence[Line] = ()
@@ -55,7 +55,7 @@ class Rendering:
 
 @dataclass(frozen=True)
 class Rejection:
-    """Rows [R] that a task cannot answer, and why."""
+    """Rows that a task cannot answer. rows: bool [R]. reason, message: the content of their dead letters."""
 
     rows: Bools
     reason: str
@@ -64,8 +64,12 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Answer:
-    """A task's column. truncated: rows whose text was cut, or None for a task that cuts none; counts: how the answers
-    compare with the gold that was given with the request, see model/metrics."""
+    """The answers of a batch.
+
+    column: the column of the task. truncated: the rows whose text was truncated, or None if the task truncates no
+    texts. rejections: the rows without an answer. counts: the comparison with the gold of the request, see
+    model/metrics.
+    """
 
     column: pa.Array
     truncated: Bools | None = None
@@ -75,7 +79,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Request:
-    """What a task wants of the model for a batch, and how it makes an answer of what it gets. rows: of each sequence, [S]."""
+    """The computation that a task needs for a batch.
+
+    sequences: the S sequences to compute. head_request: the outputs to return. rows: int64 [S], the row of each
+    sequence. answer: converts the outputs to the answers.
+    """
 
     sequences: Sequences
     head_request: HeadRequest
@@ -84,22 +92,34 @@ class Request:
 
 
 class Task(Frozen, ABC):
-    """Options common to all tasks: a checkpoint, and the name of the output column."""
+    """The options and methods that all tasks have."""
 
-    model: Location
-    name: ColumnName
-    storage_options: StorageOptions
+    model: Annotated[
+        Location,
+        Field(
+            description="The checkpoint: a folder, any fsspec URI such as s3://bucket/model/, or "
+            "hf://org/name@revision."
+        ),
+    ]
+    name: AnswerColumn
+    storage_options: Annotated[
+        StorageOptions,
+        Field(
+            description="Arguments of the file system of the checkpoint, such as endpoint_url, key, secret or anon. "
+            "They appear in no log and no output."
+        ),
+    ]
 
     head: ClassVar[HeadName]
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """What a literal "[SEP]" in a text is."""
+        """The meaning of a literal "[SEP]" in a text."""
         return "text"
 
     @property
     def truncates(self) -> bool:
-        """Whether the output has a column that tells which texts were cut."""
+        """Whether the task may truncate texts; then the output has a column that marks truncated texts."""
         return False
 
     @property
@@ -108,16 +128,16 @@ class Task(Frozen, ABC):
         return {}
 
     def head_name(self) -> HeadName:
-        """The head that reads the encoder."""
+        """Return the name of the head that reads the encoder."""
         return self.head
 
     def depth(self, config: Config) -> int:
-        """The layer that the head reads; 0 is the embeddings."""
+        """Return the layer that the head reads; 0 is the embedding layer."""
         return config.n_layers
 
     @abstractmethod
     def check(self, config: Config, tokenizer: Tokenizer) -> None:
-        """Raises TaskError or WindowError if the options do not fit the checkpoint."""
+        """Raise TaskError or WindowError if the options do not fit the checkpoint."""
 
     @abstractmethod
     def answer_type(self, config: Config) -> pa.DataType:
@@ -125,34 +145,37 @@ class Task(Frozen, ABC):
 
     @abstractmethod
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
-        """What to compute for a batch; with gold, also what losses and metrics need."""
+        """Build the request for a batch. With gold, the answer also holds the counts for losses and metrics."""
 
     @abstractmethod
     def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
-        """Return what logits [P, L] decide at each of N places, [N, K]; K is 0 where nothing is decided.
+        """Return the K decisions of logits [P, L] at each of N positions, int64 [N, K]. K may be 0.
 
-        `compute.parity` compares the decisions of the run with those of a float32 reference. rows: the tokenized rows that
-        the request was made for.
+        `compute.parity` compares the decisions of the run with those of a float32 reference. request: the request that
+        gave the logits. rows: the tokenized rows of the request.
         """
 
     @abstractmethod
     def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
-        """Return the answer of one row as a person sees it; row: the text and the inputs of the row, as plain data."""
+        """Return the displayed answer of one row. row: the text and the inputs of the row, as plain data."""
 
     @abstractmethod
     def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
-        """Return what is measured, in words, and its values; where labels are counted, one value for each of them."""
+        """Return a description of the scores and their values.
+
+        If labels are counted, there is one value for each label.
+        """
 
     def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray | None:
         """Return the labels that the manifest counts, or None for a task that has none."""
 
     def query(self, data: str) -> str:
-        """Return SQL for a first look at the answers in the Parquet files `data`."""
+        """Return SQL that shows some answers in the Parquet files `data`."""
         return f"SELECT shard, row, {self.name} FROM '{data}' LIMIT 10"  # noqa: S608  shown to a person
 
     @property
     def truncated_column(self) -> str:
-        """The name of the column that tells which texts were cut."""
+        """The name of the column that marks truncated texts."""
         return f"{self.name}_truncated"
 
     def output_schema(self, config: Config) -> pa.Schema:
@@ -162,19 +185,28 @@ class Task(Frozen, ABC):
 
 
 class EvaluatedTask(Task):
-    """A task whose answers are right or wrong. gold: the column with the right ones, read by `distilray evaluate` only."""
+    """A task whose answers can be compared with gold answers."""
 
-    gold: Annotated[str | None, Field(exclude=True)] = None
+    gold: Annotated[
+        str | None,
+        Field(exclude=True, description="The column with the gold answers. Only `distilray evaluate` reads it."),
+    ] = None
 
     @abstractmethod
     def figures(self, counts: dict[str, Any]) -> dict[str, Any]:
-        """Loss and metrics, overall and by label, from the counts of all batches."""
+        """Compute losses and metrics, overall and by label, from the counts of all batches."""
 
 
 class CompatTask(EvaluatedTask):
-    """A task that Transformers has a pipeline for. compat "hf": exactly that pipeline's rules, its defects among them."""
+    """A task for which Transformers has a pipeline."""
 
-    compat: Literal["hf"] | None = None
+    compat: Annotated[
+        Literal["hf"] | None,
+        Field(
+            description="With hf, the task follows exactly the rules of the Transformers pipeline, including "
+            "its defects."
+        ),
+    ] = None
 
     @property
     def special_tokens(self) -> SpecialTokens:
@@ -182,16 +214,19 @@ class CompatTask(EvaluatedTask):
 
 
 def open_checkpoints(tasks: Sequence[Task]) -> list[Checkpoint]:
-    """The checkpoint of each task; tasks with the same one share it, so that no file is read twice."""
+    """Open the checkpoint of each task. Tasks with equal checkpoints share one object: no file is read twice."""
     opened: list[Checkpoint] = []
     for task in tasks:
-        wanted = Checkpoint(task.model, task.storage_options)
-        opened.append(next((checkpoint for checkpoint in opened if checkpoint == wanted), wanted))
+        own = Checkpoint(task.model, task.storage_options)
+        opened.append(next((checkpoint for checkpoint in opened if checkpoint == own), own))
     return opened
 
 
 def inputs_schema(tasks: Sequence[Task]) -> pa.Schema:
-    """The columns that tasks read beside the text. Raises TaskError if one is read in two ways."""
+    """Return the schema of the columns that tasks read beside the text.
+
+    Raises TaskError if one task reads a column as text and another reads it as lists of texts.
+    """
     kinds = [(name, kind) for task in tasks for name, kind in task.columns.items()]
     if clash := sorted({name for name, kind in kinds if (name, "texts") in kinds and kind == "text"}):
         raise TaskError(f"one task reads {', '.join(clash)} as text, another as lists of texts")
@@ -199,9 +234,9 @@ def inputs_schema(tasks: Sequence[Task]) -> pa.Schema:
 
 
 def gold_of_answered(gold: Gold, rejections: tuple[Rejection, ...]) -> Gold:
-    """The gold of the rows that a task answers."""
-    dead = [death.rows for death in rejections]
-    return replace(gold, rows=gold.rows & ~np.logical_or.reduce(dead)) if dead else gold
+    """Return the gold without the rows that a task rejects."""
+    rejected = [rejection.rows for rejection in rejections]
+    return replace(gold, rows=gold.rows & ~np.logical_or.reduce(rejected)) if rejected else gold
 
 
 def render_labels(answer: Any) -> Rendering:
@@ -211,7 +246,7 @@ def render_labels(answer: Any) -> Rendering:
 
 
 def first_of_each(answers: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    """Return the first of each run of answers that have the same value of `key`."""
+    """Return the first answer of each run of answers that share the value of `key`."""
     return [each for i, each in enumerate(answers) if not i or answers[i - 1][key] != each[key]]
 
 

@@ -1,12 +1,12 @@
-"""Sequence classification: a label, several labels, or a number for a text or a pair of texts."""
+"""The text classification task: a label, several labels, or a number for a text or a pair of texts."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from distilray.model.arrays import Arrays, Bools, Floats, Ints
 from distilray.model.decode.scores import Function, apply, label_decisions
@@ -23,7 +23,7 @@ from distilray.operators.rows import schema as s
 from distilray.operators.rows.batch import Batch
 from distilray.operators.rows.label_columns import best_labels, ranked_labels
 from distilray.operators.tasks.long_texts import LongTexts, WindowedTexts, least_room, window_texts
-from distilray.operators.tasks.options import ColumnName, Positive, Score
+from distilray.operators.tasks.options import AnswerColumn, Positive, Score
 from distilray.operators.tasks.task import (
     Answer,
     CompatTask,
@@ -39,32 +39,53 @@ PAIR_TOO_LONG = "text_pair_too_long"
 
 
 class TextClassification(CompatTask):
-    """Labels with a sequence classification checkpoint.
+    """Labels by a sequence classification checkpoint.
 
-    text_pair: the column with the second text of each pair. top_k: that many labels, best first; None: the best, or, of a
-    multi-label model, all that reach their threshold (by default 0.5). function: how logits become scores; None: as the
-    checkpoint's problem type says. long_texts: what becomes of texts longer than the model; mean and max combine the logits
-    of their windows. compat "hf": Transformers' rules; of a pair that is too long, truncate cuts the longer text.
+    With compat "hf" and truncation, the longer text of a pair that is too long is truncated.
     """
 
-    task: Literal["text-classification"] = "text-classification"
-    name: ColumnName = "label"
-    text_pair: str | None = None
-    top_k: Positive | Literal["all"] | None = None
-    function: Function | None = None
-    long_texts: LongTexts = "error"
-    threshold: Score | None = None
-    thresholds: dict[str, Score] = {}
+    task: Annotated[Literal["text-classification"], Field(description="The kind of the task.")] = "text-classification"
+    name: AnswerColumn = "label"
+    text_pair: Annotated[str | None, Field(description="The column with the second text of each pair.")] = None
+    top_k: Annotated[
+        Positive | Literal["all"] | None,
+        Field(
+            description="The number of labels of each text, best first. null means the best label or, for a "
+            "multi-label model, all labels that reach their threshold."
+        ),
+    ] = None
+    function: Annotated[
+        Function | None,
+        Field(
+            description="The function that converts logits to scores. null means the function for the "
+            "problem_type of the checkpoint."
+        ),
+    ] = None
+    long_texts: Annotated[
+        LongTexts,
+        Field(
+            description="The treatment of a text longer than the model: error makes it a dead letter, truncate "
+            "reads its beginning, mean and max combine the logits of its windows."
+        ),
+    ] = "error"
+    threshold: Annotated[
+        Score | None, Field(description="The least score of a label of a multi-label model. null means 0.5.")
+    ] = None
+    thresholds: Annotated[
+        dict[str, Score], Field(description="The least score by label; it overrides threshold for these labels.")
+    ] = {}
 
     head: ClassVar[HeadName] = "sequence-classification"
 
     @model_validator(mode="after")
-    def _rules(self) -> Self:
+    def _check_options(self) -> Self:
         thresholds = self.threshold is not None or bool(self.thresholds)
         if self.compat == "hf" and (self.long_texts in ("mean", "max") or thresholds):
-            raise ValueError("compat hf knows neither windows nor thresholds")
+            raise ValueError("compat hf supports neither windows (long_texts mean or max) nor thresholds")
         if self.top_k is not None and thresholds:
-            raise ValueError("top_k gives the best labels whatever their scores: give either top_k or thresholds")
+            raise ValueError(
+                "top_k returns the best labels regardless of their scores: give either top_k or thresholds"
+            )
         return self
 
     @property
@@ -79,11 +100,11 @@ class TextClassification(CompatTask):
         if unknown := sorted(self.thresholds.keys() - set(config.labels)):
             known = ", ".join(config.labels)
             raise TaskError(f"thresholds: the model has no label {', '.join(unknown)}; it has {known}")
-        if (self.thresholds or self.threshold is not None) and not self._many(config):
+        if (self.thresholds or self.threshold is not None) and not self._is_multi_label(config):
             raise TaskError(f"threshold: only for multi-label models; this one is for {config.problem}")
 
     def answer_type(self, config: Config) -> pa.DataType:
-        return pa.list_(s.LABEL) if self.top_k is not None or self._many(config) else s.LABEL
+        return pa.list_(s.LABEL) if self.top_k is not None or self._is_multi_label(config) else s.LABEL
 
     def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray:
         labels = pc.list_flatten(answers) if pa.types.is_list(answers.type) else answers
@@ -91,19 +112,19 @@ class TextClassification(CompatTask):
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         room = batch.tokenizer.max_length - (PAIR if self.text_pair else SINGLE)
-        second, cut = self._second(batch, room)
-        laid = window_texts(batch.text.tokens, room - second, self.long_texts)
-        rejections = self._deaths(batch, laid, cut)
+        second, cut = self._second_text(batch, room)
+        windowed = window_texts(batch.text.tokens, room - second, self.long_texts)
+        rejections = self._rejections(batch, windowed, cut)
 
         def answer(outputs: Arrays) -> Answer:
-            logits = laid.pooled(outputs[0], self.long_texts)
+            logits = windowed.pooled(outputs[0], self.long_texts)
             scores = apply(self._function(config), logits)
             counts = self._counts(logits, scores, config, gold_of_answered(gold, rejections)) if gold else {}
             return Answer(
-                self._column(scores, config), laid.beyond | cut if self.truncates else None, rejections, counts
+                self._column(scores, config), windowed.too_long | cut if self.truncates else None, rejections, counts
             )
 
-        windows = laid.windows
+        windows = windowed.windows
         positions = first_positions(len(windows.text))
         return Request(self._sequences(batch, windows, second), HeadRequest(positions), windows.text, answer)
 
@@ -127,42 +148,45 @@ class TextClassification(CompatTask):
         match config.problem:
             case "single_label_classification":
                 ids = gold.label_ids(names)
-                terms, found = losses.cross_entropy(logits, ids), scores.argmax(axis=1)
-                return {"loss": losses.count(loss=terms), "labels": labels.count(ids, found, names)}
+                terms, predicted = losses.cross_entropy(logits, ids), scores.argmax(axis=1)
+                return {"loss": losses.count(loss=terms), "labels": labels.count(ids, predicted, names)}
             case "multi_label_classification":
                 flags = gold.label_flags(names)[rows]
                 terms = losses.binary_cross_entropy(logits[rows], flags.astype(np.float32))
-                found = scores[rows] >= self._limits(config)
-                return {"loss": losses.count(loss=terms), "multilabel": multilabel.count(flags, found, names)}
+                predicted = scores[rows] >= self._label_thresholds(config)
+                return {"loss": losses.count(loss=terms), "multilabel": multilabel.count(flags, predicted, names)}
             case "regression":
-                wanted = gold.numbers(len(names))[rows]
-                terms = losses.squared_error(logits[rows], wanted)
-                return {"loss": losses.count(loss=terms), "regression": regression.count(wanted, logits[rows], names)}
+                numbers = gold.numbers(len(names))[rows]
+                terms = losses.squared_error(logits[rows], numbers)
+                return {"loss": losses.count(loss=terms), "regression": regression.count(numbers, logits[rows], names)}
 
-    def _limits(self, config: Config) -> Floats:
-        """The threshold of each label."""
-        limit = 0.5 if self.threshold is None else self.threshold
-        return np.array([self.thresholds.get(label, limit) for label in config.labels], dtype=np.float32)
+    def _label_thresholds(self, config: Config) -> Floats:
+        """Return the threshold of each label."""
+        default = 0.5 if self.threshold is None else self.threshold
+        return np.array([self.thresholds.get(label, default) for label in config.labels], dtype=np.float32)
 
-    def _second(self, batch: Batch, room: int) -> tuple[Ints, Bools]:
-        """Tokens of each second text that are read, and whether it has more; room: tokens of both texts."""
+    def _second_text(self, batch: Batch, room: int) -> tuple[Ints, Bools]:
+        """Return the number of tokens to read of each second text, and whether it has more.
+
+        room: the tokens of both texts together.
+        """
         if self.text_pair is None:
             return np.zeros(batch.rows, dtype=np.int64), np.zeros(batch.rows, dtype=np.bool_)
         first, lengths = batch.text.lengths, batch.others[self.text_pair].lengths
-        if self.compat == "hf" and self.truncates:  # the longer is cut, and both where each has more than its half
+        if self.compat == "hf" and self.truncates:  # truncate the longer text, or both if each exceeds its half
             half = np.where(lengths < first, room // 2, room - room // 2)
             second = np.minimum(lengths, np.maximum(room - first, half))
-        else:  # the rows of longer ones are dead
+        else:  # a longer second text makes its row a dead letter
             second = np.minimum(lengths, room - 1)
             windowed = (self.long_texts in ("mean", "max")) & (first > room - lengths)
             second[windowed & (room - lengths < least_room(room))] = 0
         return second, second < lengths
 
-    def _deaths(self, batch: Batch, laid: WindowedTexts, cut: Bools) -> tuple[Rejection, ...]:
+    def _rejections(self, batch: Batch, windowed: WindowedTexts, cut: Bools) -> tuple[Rejection, ...]:
         limit = batch.tokenizer.max_length
-        says = f"column {self.text_pair} leaves too little room for the text within the model's {limit} tokens"
-        pairs = () if self.compat == "hf" and self.truncates else (Rejection(cut, PAIR_TOO_LONG, says),)
-        return (*pairs, *laid.rejections(self.long_texts, limit))
+        message = f"column {self.text_pair} leaves too little room for the text within the model's {limit} tokens"
+        pairs = () if self.compat == "hf" and self.truncates else (Rejection(cut, PAIR_TOO_LONG, message),)
+        return (*pairs, *windowed.rejections(self.long_texts, limit))
 
     def _sequences(self, batch: Batch, windows: Windows, second: Ints) -> Sequences:
         first, row = batch.text.first[windows.text] + windows.start, windows.text
@@ -171,14 +195,14 @@ class TextClassification(CompatTask):
         return pair(first, windows.lengths, batch.others[self.text_pair].first[row], second[row])
 
     def _column(self, scores: Floats, config: Config) -> pa.Array:
-        if self._many(config):
-            return ranked_labels(scores, config.labels, None, scores >= self._limits(config))
+        if self._is_multi_label(config):
+            return ranked_labels(scores, config.labels, None, scores >= self._label_thresholds(config))
         if self.top_k is not None:
             return ranked_labels(scores, config.labels, None if self.top_k == "all" else self.top_k)
         return best_labels(scores, config.labels)
 
-    def _many(self, config: Config) -> bool:
-        """Whether a text has any number of labels."""
+    def _is_multi_label(self, config: Config) -> bool:
+        """Return whether a text may have any number of labels."""
         return config.problem == "multi_label_classification" and self.compat is None and self.top_k is None
 
     def _function(self, config: Config) -> Function:

@@ -1,4 +1,4 @@
-"""Zero-shot classification: labels that are only words, judged by a model of natural language inference."""
+"""The zero-shot classification task: labels without training, scored by a model of natural language inference (NLI)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -22,35 +22,51 @@ from distilray.operators.rows import schema as s
 from distilray.operators.rows.batch import Batch, TokenColumn
 from distilray.operators.rows.label_columns import ranked_labels
 from distilray.operators.tasks.long_texts import LongTexts, WindowedTexts, window_texts
-from distilray.operators.tasks.options import ColumnName
+from distilray.operators.tasks.options import AnswerColumn
 from distilray.operators.tasks.task import Answer, CompatTask, Rendering, Request, gold_of_answered, render_labels
 
 
 class ZeroShotClassification(CompatTask):
-    """Any labels with an NLI checkpoint (Yin et al. 2019, arXiv:1909.00161): how much the text entails each hypothesis.
+    """Any labels by an NLI checkpoint (Yin et al. 2019, arXiv:1909.00161).
 
-    labels: the candidates, put in the place of "{}" in `hypothesis`. multi_label: each label by itself, against its
-    contradiction, instead of one label among all. long_texts: what becomes of texts longer than the model; mean and max
-    combine the logits of their windows. compat "hf": Transformers' rules, which cut long texts.
+    A score states how much a text entails the hypothesis of a label.
+
+    With compat "hf", long texts are truncated.
     """
 
-    task: Literal["zero-shot-classification"] = "zero-shot-classification"
-    name: ColumnName = "label"
-    labels: Annotated[list[str], Field(min_length=1)]
-    hypothesis: str = "This example is {}."
-    multi_label: bool = False
-    long_texts: LongTexts = "error"
+    task: Annotated[Literal["zero-shot-classification"], Field(description="The kind of the task.")] = (
+        "zero-shot-classification"
+    )
+    name: AnswerColumn = "label"
+    labels: Annotated[list[str], Field(min_length=1, description="The candidate labels.")]
+    hypothesis: Annotated[
+        str, Field(description='The sentence that a text may entail. Each label replaces "{}" in it.')
+    ] = "This example is {}."
+    multi_label: Annotated[
+        bool,
+        Field(
+            description="Whether each label is scored independently, against its contradiction, instead of one "
+            "label among all."
+        ),
+    ] = False
+    long_texts: Annotated[
+        LongTexts,
+        Field(
+            description="The treatment of a text longer than the model: error makes it a dead letter, truncate "
+            "reads its beginning, mean and max combine the logits of its windows."
+        ),
+    ] = "error"
 
     head: ClassVar[HeadName] = "sequence-classification"
 
     @model_validator(mode="after")
-    def _rules(self) -> Self:
+    def _check_options(self) -> Self:
         if "{}" not in self.hypothesis:
-            raise ValueError('hypothesis must have a "{}", the place of the label')
+            raise ValueError('hypothesis must have a "{}", which each label replaces')
         if len(set(self.labels)) < len(self.labels):
             raise ValueError("labels must differ from each other")
         if self.compat == "hf" and self.long_texts != "truncate":
-            raise ValueError("compat hf cuts long texts: say so with long_texts truncate")
+            raise ValueError("compat hf truncates long texts: set long_texts to truncate")
         return self
 
     @property
@@ -62,7 +78,7 @@ class ZeroShotClassification(CompatTask):
         return [self.hypothesis.replace("{}", label) for label in self.labels]
 
     def check(self, config: Config, tokenizer: Tokenizer) -> None:
-        self._verdicts(config)
+        self._nli_outputs(config)
         if (longest := int(np.diff(tokenizer(self._hypotheses).offsets).max())) > tokenizer.max_length - PAIR - 1:
             raise TaskError(f"labels: a hypothesis of {longest} tokens leaves no room for a text")
 
@@ -76,24 +92,24 @@ class ZeroShotClassification(CompatTask):
         hypotheses = batch.add(self._hypotheses)
         room = batch.tokenizer.max_length - PAIR - hypotheses.lengths
         if self.compat == "hf":
-            laid = [window_texts(batch.text.tokens, tokens, self.long_texts) for tokens in room]
-        else:  # the same windows for every label
-            laid = [window_texts(batch.text.tokens, room.min(), self.long_texts)] * len(room)
-        parts = [_pairs(batch, each, hypotheses, number) for number, each in enumerate(laid)]
+            windowed = [window_texts(batch.text.tokens, tokens, self.long_texts) for tokens in room]
+        else:  # every label has the same windows
+            windowed = [window_texts(batch.text.tokens, room.min(), self.long_texts)] * len(room)
+        parts = [_pairs(batch, texts, hypotheses, number) for number, texts in enumerate(windowed)]
         bounds = np.cumsum([len(part.first) for part in parts])
 
         def answer(outputs: Arrays) -> Answer:
             logits = np.split(outputs[0], bounds[:-1])
-            pooled = [each.pooled(part, self.long_texts) for each, part in zip(laid, logits, strict=True)]
+            pooled = [texts.pooled(part, self.long_texts) for texts, part in zip(windowed, logits, strict=True)]
             scores = self._scores(np.stack(pooled, axis=1), config)
-            beyond = np.logical_or.reduce([each.beyond for each in laid])
-            rejections = laid[int(room.argmin())].rejections(self.long_texts, batch.tokenizer.max_length)
+            too_long = np.logical_or.reduce([texts.too_long for texts in windowed])
+            rejections = windowed[int(room.argmin())].rejections(self.long_texts, batch.tokenizer.max_length)
             counts = self._counts(scores, gold_of_answered(gold, rejections)) if gold else {}
             return Answer(
-                ranked_labels(scores, self.labels, None), beyond if self.truncates else None, rejections, counts
+                ranked_labels(scores, self.labels, None), too_long if self.truncates else None, rejections, counts
             )
 
-        rows = np.concatenate([each.windows.text for each in laid])
+        rows = np.concatenate([texts.windows.text for texts in windowed])
         return Request(join(parts), HeadRequest(first_positions(int(bounds[-1]))), rows, answer)
 
     def decisions(self, logits: Floats, request: HeadRequest, rows: pa.Table, config: Config) -> Ints:
@@ -114,15 +130,19 @@ class ZeroShotClassification(CompatTask):
         return labels.count(gold.label_ids(self.labels), scores.argmax(axis=1), self.labels)
 
     def _scores(self, logits: Floats, config: Config) -> Floats:
-        """[R, labels] from NLI logits [R, labels, verdicts]."""
-        entails, contradicts = self._verdicts(config)
+        """Return the scores [R, labels] of NLI logits [R, labels, outputs]."""
+        entails, contradicts = self._nli_outputs(config)
         if not self.multi_label and len(self.labels) > 1:
             return softmax(logits[:, :, entails])
         against = logits[:, :, [contradicts, entails]]
         return softmax(against.reshape(-1, 2))[:, 1].reshape(against.shape[:2])
 
-    def _verdicts(self, config: Config) -> tuple[int, int]:
-        """The outputs that say "entailed" and "contradicted": ours by name, Transformers' second one by position."""
+    def _nli_outputs(self, config: Config) -> tuple[int, int]:
+        """Return the numbers of the outputs for entailment and contradiction.
+
+        They are found by name. With compat "hf", contradiction is found by position, and so is entailment without a
+        name.
+        """
         names = [label.lower() for label in config.labels]
         entails = next((i for i, name in enumerate(names) if name.startswith("entail")), None)
         if self.compat == "hf":
@@ -132,14 +152,14 @@ class ZeroShotClassification(CompatTask):
         if entails is None or contradicts is None:
             raise TaskError(
                 f"expected a model with labels entailment and contradiction, got {', '.join(config.labels)}: "
-                "it is not one of natural language inference"
+                "choose a model of natural language inference"
             )
         return entails, contradicts
 
 
-def _pairs(batch: Batch, laid: WindowedTexts, hypotheses: TokenColumn, number: int) -> Sequences:
-    """Every window with one hypothesis."""
-    windows = laid.windows
+def _pairs(batch: Batch, windowed: WindowedTexts, hypotheses: TokenColumn, number: int) -> Sequences:
+    """Pair every window with the hypothesis `number`."""
+    windows = windowed.windows
     like = np.ones_like(windows.text)
     first, length = hypotheses.first[number] * like, hypotheses.lengths[number] * like
     return pair(batch.text.first[windows.text] + windows.start, windows.lengths, first, length)

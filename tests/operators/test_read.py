@@ -53,6 +53,6 @@ def test_memory_that_ends_is_not_called_bad_bytes(shard: Path, monkeypatch: pyte
     def whole(*_: Any) -> pa.Table:
         raise pa.ArrowMemoryError("malloc of size 10000000000 failed")
 
-    monkeypatch.setattr(read, "_whole", whole)
+    monkeypatch.setattr(read, "_take_at_once", whole)
     table = READ(Unit("u", str(shard), str(shard.stat().st_size), (0, 1), 0, 0, 3000))
     assert set(table["_reason"].to_pylist()) == {"out_of_memory"}

@@ -158,7 +158,7 @@ def test_what_is_no_table_of_texts_is_refused(task: TokenClassification, checkpo
             tokenize(table)
     refused = {
         "got DataFrame": pd.DataFrame({"text": ["x"]}),
-        "expected a table that Tokenize gave for the same tasks, got columns text": pa.table({"text": ["x"]}),
+        "expected a table that Tokenize returned for the same tasks, got columns text: call Tokenize first": pa.table({"text": ["x"]}),
         "for the same tasks, got columns text, _text": strange,
         "for the same tasks, got columns id": Tokenize([task, reads_more])(pa.table({"id": ["x"], "text": ["x"]})),
         "rename column entities, reason, or the task": tokenize(

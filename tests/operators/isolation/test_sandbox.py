@@ -83,7 +83,7 @@ def test_rows_that_die_one_after_another_are_not_to_blame(apart: Callable) -> No
 
     for healthy in (0, 70, 90):
         with pytest.raises(
-            SandboxError, match="predict: 10 rows one after another ended .* so: ended; look at the mem"
+            SandboxError, match="predict: 10 consecutive rows each ended .* the last one: ended; check the mem"
         ):
             apart(texts, broken_after(healthy))
     assert [row for row, (_, reason) in enumerate(apart(texts, broken_after(91))) if reason] == list(range(91, 100))
@@ -165,7 +165,7 @@ def test_a_process_that_hangs_in_any_way_is_noticed_and_another_answers() -> Non
 @pytest.mark.slow
 def test_a_process_that_dies_in_any_way_is_noticed_and_another_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "free_memory", lambda: 0.0)
-    monkeypatch.setattr(sandbox, "_LEAST", 2.0**28)  # this machine's memory is others', too
+    monkeypatch.setattr(sandbox, "_MIN_MEMORY", 2.0**28)  # this machine's memory is others', too
     with Sandbox("test", echo, 60) as process:
         assert process.ask("print") == "print"
         for what, reason, says in (

@@ -20,7 +20,7 @@ def large(sizes: list[int], kind: pa.DataType) -> pa.Array:
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.large_binary()], ids=str)
 def test_texts_beyond_two_gib_of_their_column(kind: pa.DataType) -> None:
     column = large([BIG, 3, 0, 2], kind).slice(1)
-    text, (reason, _) = columns.texts(pa.chunked_array([column]), "the text")
+    text, (reason, _) = columns.valid_texts(pa.chunked_array([column]), "the text")
     assert text.equals(pa.array(["\0\0\0", "", "\0\0"]))
     assert reason.null_count == 3
 
@@ -29,17 +29,17 @@ def test_texts_beyond_two_gib_of_their_column(kind: pa.DataType) -> None:
 def test_more_text_than_a_column_can_hold_is_refused(sizes: list[list[int]]) -> None:
     column = pa.chunked_array([large(some, pa.large_string()) for some in sizes])
     with pytest.raises(columns.ColumnSizeError, match="at most 2147483647; write the shard with smaller row groups"):
-        columns.texts(column, "the text")
+        columns.valid_texts(column, "the text")
 
 
 def test_a_kept_column_of_large_strings_holds_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "_MOST_BYTES", 10)
+    monkeypatch.setattr(columns, "_MAX_BYTES", 10)
     values = pa.chunked_array([["eight by", "eight bi"]], pa.large_string())
     alive = columns.all_dead(2, "", "")
-    kept, _ = columns.keep(values, pa.field("body", pa.large_string()), alive)
+    kept, _ = columns.convert_kept(values, pa.field("body", pa.large_string()), alive)
     assert kept.equals(values.chunk(0))
     with pytest.raises(columns.ColumnSizeError, match="has 16 bytes in 2 rows"):
-        columns.keep(values, pa.field("body", pa.string()), alive)
+        columns.convert_kept(values, pa.field("body", pa.string()), alive)
 
 
 def test_it_is_not_taken_for_a_broken_shard() -> None:

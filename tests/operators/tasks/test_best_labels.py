@@ -11,7 +11,7 @@ from distilray.model.decode.scores import softmax
 from distilray.operators.rows.batch import read_batch
 from distilray.operators.tasks import TokenClassification
 from distilray.operators.tasks.token_classification import _best
-from distilray.operators.tokenize import TokenizeUnit, tokenizings
+from distilray.operators.tokenize import TokenizeUnit, group_tokenizers
 from tests.operators.harness import rows
 from tests.operators.material import mixed_texts
 
@@ -36,7 +36,7 @@ def test_answers_are_those_of_the_logits(checkpoint: Path, options: dict) -> Non
     task = TokenClassification(model=str(checkpoint), **options)
     opened = Checkpoint(str(checkpoint))
     table = TokenizeUnit([task])(rows(mixed_texts(30)))
-    batch = read_batch(table, 0, tokenizings([task], [opened])[0].tokenizer)
+    batch = read_batch(table, 0, group_tokenizers([task], [opened])[0].tokenizer)
     request = task.request(batch, opened.config)
     count = int(request.head_request.positions.length.sum())
     logits = np.random.default_rng(0).normal(0, 2, (count, len(opened.config.labels))).astype(np.float32)
@@ -53,5 +53,5 @@ def test_logits_come_back_where_decoding_needs_them_all(checkpoint: Path, option
     task = TokenClassification(model=str(checkpoint), **options)
     opened = Checkpoint(str(checkpoint))
     table = TokenizeUnit([task])(rows(["Lincoln met Mary."]))
-    batch = read_batch(table, 0, tokenizings([task], [opened])[0].tokenizer)
+    batch = read_batch(table, 0, group_tokenizers([task], [opened])[0].tokenizer)
     assert task.request(batch, opened.config).head_request.reduce is None

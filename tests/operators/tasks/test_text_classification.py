@@ -282,8 +282,8 @@ def test_thresholds_must_fit_the_model(folders: dict[str, Path]) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"compat": "hf", "long_texts": "mean"}, "knows neither windows nor thresholds"),
-        ({"compat": "hf", "threshold": 0.5}, "knows neither windows nor thresholds"),
+        ({"compat": "hf", "long_texts": "mean"}, "supports neither windows .* nor thresholds"),
+        ({"compat": "hf", "threshold": 0.5}, "supports neither windows .* nor thresholds"),
         ({"top_k": 2, "threshold": 0.5}, "either top_k or thresholds"),
         ({"top_k": 0}, "top_k"),
         ({"top_k": "most"}, "top_k"),

@@ -187,14 +187,14 @@ def test_no_rows_have_no_answers(folder: Path) -> None:
 
 
 def test_models_and_options_that_do_not_fit_are_refused(folders: dict[str, Path]) -> None:
-    refused(task(folders["absent"]), "entailment and contradiction, got yes, perhaps, no: it is not one of natural")
+    refused(task(folders["absent"]), "entailment and contradiction, got yes, perhaps, no: choose a model of natural")
     refused(task(folders["last"], ["war", "war " * 45]), "a hypothesis of 49 tokens leaves no room for a text")
     for options, says in (
         ({"labels": ["a", "a"]}, "labels must differ"),
         ({"labels": []}, "labels"),
         ({"labels": ["a"], "hypothesis": "about it"}, 'must have a "{}"'),
-        ({"labels": ["a"], "compat": "hf"}, "say so with long_texts truncate"),
-        ({"labels": ["a"], "compat": "hf", "long_texts": "max"}, "say so with long_texts truncate"),
+        ({"labels": ["a"], "compat": "hf"}, "set long_texts to truncate"),
+        ({"labels": ["a"], "compat": "hf", "long_texts": "max"}, "set long_texts to truncate"),
     ):
         with pytest.raises(ValueError, match=says):
             ZeroShotClassification(model="m", **options)
