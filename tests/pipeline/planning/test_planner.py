@@ -172,7 +172,7 @@ def test_a_plan_says_that_its_rate_is_that_of_another_budget(checkpoint: Path, t
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)}, tokens_per_pack=600)
     outlook = plan(job)
     assert outlook.description(None)["tokens_per_pack"] == 600
-    assert "the job asks for 600" in printed(plan_table(job, outlook))
+    assert "the job sets 600" in printed(plan_table(job, outlook))
 
 
 def test_a_corpus_without_a_living_row_has_no_forecast(checkpoint: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_a_corpus_without_a_living_row_has_no_forecast(checkpoint: Path, tmp_pat
     assert result.plan.forecast is None
     assert result.manifest["forecast"]["predicted"] is None
     assert result.manifest["timing"]["bottleneck"] == "no unit was computed"
-    assert dict(_account(result))["device-hours"] == "0; no forecast in this plan"
+    assert dict(_account(result))["device-hours"] == "0; the plan has no forecast"
 
 
 def test_many_workers_get_units_enough(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,7 @@ def test_a_report_of_a_broken_object_does_not_say_to_remove_it(job: Job, tmp_pat
     path.write_bytes(path.read_bytes()[:-20])
     (tmp_path / "out/_SUCCESS").unlink()
     with pytest.raises(
-        IncompleteError, match=f"data/{path.name} is not a valid data object.*distilray verify says"
+        IncompleteError, match=f"data/{path.name} is not a valid data object.*distilray verify shows"
     ) as found:
         report_page(job.sink.uri)
     assert "emove" not in str(found.value)

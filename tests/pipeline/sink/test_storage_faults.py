@@ -93,7 +93,7 @@ def job(checkpoint: Path) -> Job:
 
 def test_a_failing_store_is_an_error_while_planning(store: FaultyStore, checkpoint: Path) -> None:
     FaultyStore.fails_at = 10**9
-    with pytest.raises(StoreError, match=r"cannot read shard .*a.parquet: ConnectionResetError.* \(tried 4 times\)"):
+    with pytest.raises(StoreError, match=r"cannot read shard .*a.parquet: ConnectionResetError.* \(failed 4 times\)"):
         execute(job(checkpoint))
     assert FaultyStore.puts == []
 

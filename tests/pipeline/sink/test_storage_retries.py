@@ -146,7 +146,7 @@ def test_a_store_that_fails_for_ever_is_a_store_error(fs: RetryingFileSystem, pr
     except StoreError as error:
         found = [error]
     assert isinstance(found, list)
-    assert all(isinstance(error, StoreError) and "tried 4 times" in str(error) for error in found)
+    assert all(isinstance(error, StoreError) and "failed 4 times" in str(error) for error in found)
 
 
 @pytest.mark.parametrize("pattern", ["", "*/*.parquet", "*", "**/*.parquet"])
@@ -207,7 +207,7 @@ def test_exhausted_retries_are_one_line(
     job = job_on(proxy, options, checkpoint, tmp_path, "local")
     assert main(["run", str(job)]) == UNFINISHED
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert re.match(r"distilray: bucket/[^/]+/data/000000-\w+\.parquet: OSError: .* \(tried 4 times\); ", line)
+    assert re.match(r"distilray: bucket/[^/]+/data/000000-\w+\.parquet: OSError: .* \(failed 4 times\); ", line)
     assert "an internal error" in line
     assert line.endswith(AGAIN)
     assert SECRET not in line
