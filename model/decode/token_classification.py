@@ -90,8 +90,10 @@ def hf_scheme(labels: Sequence[str]) -> TagScheme:
 
 def token_scheme(labels: Sequence[str]) -> TagScheme:
     """Return the scheme of aggregation "none": every token that is not O is an entity named by its whole label."""
-    every = [True] * len(labels)
-    return _scheme(tags=labels, names=labels, starts=every, ends=every, outside=[label == "O" for label in labels])
+    all_true = [True] * len(labels)
+    return _scheme(
+        tags=labels, names=labels, starts=all_true, ends=all_true, outside=[label == "O" for label in labels]
+    )
 
 
 def _scheme(

@@ -47,7 +47,7 @@ def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: f
 
     The measurement also stops before the budget that would exceed `seconds`. A larger budget may then be better, or the
     device may have been busy. The result is then at least the predictor's own budget, its rate is a lower bound, and
-    nothing is stored. The smallest budget is always measured, whatever its duration.
+    nothing is stored. The smallest budget is always measured, even if it takes longer.
 
     sequences: some sequences of the corpus, slices of `pool`. They are repeated to fill the packs. The settings of the
     predictor are restored. If the file cannot be read or written, a warning is logged. Raises ValueError without

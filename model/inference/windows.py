@@ -49,7 +49,7 @@ def split(offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | In
     lengths = np.diff(offsets)
     capacity, overlap = (np.broadcast_to(np.asarray(value), lengths.shape) for value in (capacity, overlap))
     check_windows(capacity, overlap, capacity // 2)
-    slack = overlap // 3  # each start and end may distance this far without a gap between windows
+    slack = overlap // 3  # each start and end may move this far without a gap between windows
     text, nth, counts = _number_windows(lengths, capacity, capacity - overlap, min_windows)
     first, length, full, slack = offsets[:-1][text], lengths[text], capacity[text], slack[text]
     is_last = nth == counts[text] - 1

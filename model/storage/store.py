@@ -190,7 +190,7 @@ def _data_or_error(data: bytes, size: int) -> bytes | StoreError:
 
 
 def explain(error: Exception) -> str:
-    """Describe an exception of a store in one line. The line includes the type, which often says more than the text."""
+    """Describe an exception of a store in one line. The type is included, because the text alone is often unclear."""
     text = redacted(str(error)).strip().splitlines()
     name = type(error).__name__
     return text[0] if isinstance(error, (StoreError, PackageError)) and text else f"{name}: {text[0]}" if text else name

@@ -1,6 +1,6 @@
 """Splitting of texts into chunks that WordPiece tokenizes independently, on the bytes of Arrow arrays.
 
-BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805) never looks past white space or punctuation. The tokens of a
+BERT's tokenizer (Devlin et al. 2019, arXiv:1810.04805) never reads past white space or punctuation. The tokens of a
 text are therefore the tokens of its chunks, one after the other.
 
 Chunks end at ASCII white space, at ASCII punctuation and at the ends of texts. White space and ASCII punctuation are

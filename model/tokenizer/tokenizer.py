@@ -31,7 +31,7 @@ _BERT_PARTS = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenize
 class Tokenizer:
     """The tokenizer of a checkpoint. `special_tokens` states how it treats a literal "[SEP]" in a text.
 
-    It looks words up in a cache of at most `cache_bytes`, and the library tokenizes new words. The library gets whole
+    It finds words in a cache of at most `cache_bytes`, and the library tokenizes new words. The library gets whole
     texts where a cache of words would not be exact; `library_only` gives the reason.
     """
 

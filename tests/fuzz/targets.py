@@ -179,7 +179,7 @@ def calibration(folder: Path) -> Case:
     def case(draw: Random) -> None:
         changed = json.dumps(tree_of(draw, json.loads(good))).encode()
         file.write_bytes(changed if draw.random() < 0.5 else bytes_of(draw, good, [good]))
-        calibrate._read()
+        calibrate._read_calibrations()
 
     return case
 

@@ -1,4 +1,4 @@
-"""Loading of a checkpoint's weights, whatever their format."""
+"""Loading of a checkpoint's weights in any format."""
 
 from collections.abc import Callable
 

@@ -75,11 +75,11 @@ def _name(key: object, where: str) -> str:
 def _tensor(name: str, value: object, where: str) -> Tensor:
     """Return the plain tensor in `value`, contiguous. Raises CheckpointError if it is anything else."""
     if not isinstance(value, Tensor) or type(value) not in {Tensor, nn.Parameter}:
-        got = type(value).__name__
+        actual = type(value).__name__
     elif value.layout != torch.strided or value.device.type != "cpu":
-        got = f"a {value.dtype} {value.layout} tensor on {value.device}"
+        actual = f"a {value.dtype} {value.layout} tensor on {value.device}"
     elif value.nbytes > value.untyped_storage().nbytes():
-        got = f"{list(value.shape)} from {value.untyped_storage().nbytes()} bytes"
+        actual = f"{list(value.shape)} from {value.untyped_storage().nbytes()} bytes"
     else:
         return value.detach().contiguous()
-    raise CheckpointError(f"{where}: expected a state dict, names to complete tensors, got {got} in {name}")
+    raise CheckpointError(f"{where}: expected a state dict, names to complete tensors, got {actual} in {name}")
