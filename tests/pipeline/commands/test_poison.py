@@ -155,7 +155,7 @@ def test_a_cache_folder_that_may_not_be_entered_stops_nobody(
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "file/cache"))
     with Isolation("run").attempt("predict", "unit") as died:
         assert not died
-    assert "it will kill the next, too" in caplog.text
+    assert "will end the next worker, too" in caplog.text
 
 
 def test_the_mark_of_a_worker_that_lives_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
