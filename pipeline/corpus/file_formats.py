@@ -85,7 +85,7 @@ def _header(begin: bytes) -> list[str]:
 
 def _check_unique(names: Sequence[str], required: Sequence[str]) -> None:
     if repeated := [name for name in dict.fromkeys(required) if names.count(name) > 1]:
-        raise pa.ArrowInvalid(f"column {', '.join(repeated)} is there more than once")
+        raise pa.ArrowInvalid(f"column {', '.join(repeated)} occurs more than once")
 
 
 def _text(file: pa.NativeFile, _: pa.Schema) -> Batches:

@@ -19,11 +19,11 @@ from distilray.pipeline.planning.forecast import Forecast
 # Bytes of text in a unit: a minute of work for a CPU, seconds for a GPU. 32 MiB of text have 8 M tokens, which take
 # about 2 GB of memory while they are decoded.
 _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
-# Seconds without progress until a worker on Ray ends. The local engine has no default, because its process is the
-# user's.
+# Seconds without progress until a worker on Ray ends its process. The local engine has no default deadline, because it
+# computes in the user's process.
 _DEADLINE = 300
-# Seconds without progress until a run on Ray stops, and how many deadlines must fit in: of a unit, of a part, of four
-# rows.
+# Seconds without progress until a run on Ray stops. At least six deadlines must fit in: of a unit, of a part of it, and
+# of four rows.
 _STALL, _DEADLINES_PER_STALL = 1800, 6
 
 

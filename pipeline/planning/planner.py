@@ -47,7 +47,7 @@ def _unit_bytes(target: ComputeTarget, text_bytes: int) -> int:
 def calibrate_plan_safely(job: Job, plan: Plan, passes: EncoderPasses, target: ComputeTarget) -> Plan:
     """Calibrate a plan as `calibrate_plan` does, but return it without a forecast if the sample cannot be processed.
 
-    This is so if a row of the sample raises an exception, or if an earlier process ended while it processed the sample.
+    The causes are a row of the sample that raises an exception, or one that ended an earlier process.
     """
     uncalibrated = replace(plan, tokens_per_pack=job.compute.tokens_per_pack)
     with isolation_of(job, target).attempt("plan", "sample") as ended_before:

@@ -100,7 +100,9 @@ class Output:
             return write_if_absent(self.fs, f"{self.root}/{PLAN}", data)
         except StoreError as error:
             raise StoreError(f"cannot write to sink {self.uri}: {error}") from error
-        except Exception as error:  # every store has its own exceptions; all of them mean "cannot be written"
+        except (
+            Exception
+        ) as error:  # each store raises its own exceptions, and all of them mean that it cannot be written
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
     def committed(self) -> dict[str, int]:
@@ -254,7 +256,7 @@ def open_output(sink: Sink) -> Output:
             _check_bucket(fs, root.split("/")[0])
     except StoreError as error:
         raise StoreError(f"cannot reach sink {sink.uri}: {error}") from error
-    except Exception as error:  # every store has its own exceptions; all of them mean "unreachable"
+    except Exception as error:  # each store raises its own exceptions, and all of them mean that it cannot be reached
         raise JobError(f"cannot reach sink {sink.uri}: {explain(error)}") from error
     return Output(fs, root, sink.uri)
 
