@@ -1,6 +1,6 @@
-"""A fault proxy before the S3 server: a process of its own that streams requests through, and harms those it is told to.
+"""A fault proxy in front of the S3 server. It runs in a process of its own, and its rules select the faults.
 
-Signatures cover the Host header, which goes through unchanged: clients use the proxy's address as their endpoint.
+Clients use the address of the proxy as their endpoint. The proxy forwards the Host header, which signatures cover.
 """
 
 import json
@@ -14,25 +14,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-BEFORE = ("slow_down", "error", "reset_before", "stall", "delay")  # not forwarded, but for delay
-AFTER = ("reset_after", "error_after")  # done by the server, but the client does not know
-IN_BODY = ("reset_body", "stall_body", "short", "truncated")  # of answers to GET
+BEFORE = ("slow_down", "error", "reset_before", "stall", "delay")  # the request is not forwarded, except after a delay
+AFTER = ("reset_after", "error_after")  # the server has processed the request, but the client gets no answer
+IN_BODY = ("reset_body", "stall_body", "short", "truncated")  # in the body of an answer to GET
 ANY = (*BEFORE, *AFTER, *IN_BODY)
-HOLDS = ("hold_before", "hold_after")  # until `Proxy.release`
+HOLDS = ("hold_before", "hold_after")  # the request is held until `Proxy.release`
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What is done to which requests; the first rule that matches and draws is taken.
+    """The faults of the requests that match. The first rule that matches and is drawn applies.
 
-    slow_down: 503 SlowDown; error: 500; error_after: 500 though it was done; reset_before, reset_after: the connection,
-    before the request is forwarded and after the server did it; stall: no answer, nothing done; delay: then as usual;
-    reset_body, stall_body: after half of the body; short: a clean end after half of what Content-Length says; truncated:
-    half a body with a Content-Length that fits it; hold_before, hold_after: waits for `Proxy.release`.
+    Kinds of faults:
+    slow_down: 503 SlowDown without forwarding. error: 500 without forwarding.
+    error_after: 500 after the server has processed the request.
+    reset_before, reset_after: a reset of the connection before forwarding, or after the server's processing.
+    stall: no forwarding and no answer. delay: a pause before normal forwarding.
+    reset_body, stall_body: a reset or a stall after half of the body.
+    short: a clean end of the connection after half of the bytes of Content-Length.
+    truncated: half of the body, with a Content-Length of that half.
+    hold_before, hold_after: the request, or its answer, waits for `Proxy.release`.
 
-    kinds: one is drawn, of those that fit the method; method, path: regular expressions, path is searched in path and
-    query; rate: how many of the matching requests; skip: so many matching ones go free first; times: at most;
-    seconds: of a stall or a delay.
+    kinds: the kinds to draw from; those that do not fit the method are left out. method: a regular expression that
+    matches the whole method. path: a regular expression that is searched in the path with its query. rate: the share of
+    the matching requests that get a fault. skip: the number of matching requests that get no fault first. times: the
+    largest number of faults. seconds: the length of a stall or a delay.
     """
 
     kinds: Sequence[str]
@@ -46,43 +52,43 @@ class Rule:
 
 @dataclass(frozen=True)
 class Proxy:
-    """A running proxy, steered from any process that knows its endpoint."""
+    """A running proxy. Any process that has its endpoint can control it."""
 
     endpoint: str
 
     def rules(self, *rules: Rule) -> None:
-        """From now on these, and no others."""
+        """Replace all rules."""
         self._call("rules", [asdict(rule) for rule in rules])
 
     def counts(self) -> dict[str, int]:
-        """Requests in all, and how many were harmed, by kind."""
+        """Return the number of requests as "requests", and the number of faults by kind."""
         counts: dict[str, int] = self._call("counts")
         return counts
 
-    def harmed(self) -> list[tuple[str, str, str]]:
-        """Kind, method, and path with query, of what was harmed so far."""
-        return [(kind, method, path) for kind, method, path in self._call("harmed")]
+    def faults(self) -> list[tuple[str, str, str]]:
+        """Return the kind, the method and the path with its query of each fault so far."""
+        return [(kind, method, path) for kind, method, path in self._call("faults")]
 
-    def puts(self) -> dict[str, int]:
-        """How often each object was put, whether its client knows or not, by path."""
-        puts: dict[str, int] = self._call("puts")
-        return puts
+    def writes(self) -> dict[str, int]:
+        """Return the number of writes of each object by path, with those whose client got no answer."""
+        writes: dict[str, int] = self._call("writes")
+        return writes
 
     def held(self) -> list[str]:
-        """Method and path of the requests that wait for `release`."""
-        held: list[str] = self._call("held")
-        return held
+        """Return the method and the path of each request that waits for `release`."""
+        requests: list[str] = self._call("held")
+        return requests
 
-    def wait_held(self, patience: float = 60.0) -> str:
-        """Method and path of a request that is held, as soon as there is one. Raises TimeoutError."""
-        for _ in range(int(patience * 50)):
-            if held := self.held():
-                return held[0]
+    def wait_held(self, seconds: float = 60.0) -> str:
+        """Wait until a request is held. Return its method and path. Raises TimeoutError after some seconds."""
+        for _ in range(int(seconds * 50)):
+            if requests := self.held():
+                return requests[0]
             time.sleep(0.02)
         raise TimeoutError("no request was held")
 
     def release(self, *, go: bool = False) -> None:
-        """What is held goes on, or else its connection is reset."""
+        """Let the held requests continue, or reset their connections. go: whether they continue."""
         self._call("release", go)
 
     def _call(self, name: str, value: object = None) -> Any:
@@ -93,8 +99,8 @@ class Proxy:
 
 @contextmanager
 def fault_proxy(upstream: str, seed: int = 0) -> Iterator[Proxy]:
-    """Runs while the block runs, before the server at the endpoint `upstream`."""
-    command = [sys.executable, "-m", "tests.proxying", upstream, str(seed)]
+    """Run a proxy during the block. upstream: the endpoint of the server."""
+    command = [sys.executable, "-m", "tests.proxy_process", upstream, str(seed)]
     root = Path(__file__).resolve().parent.parent
     process = subprocess.Popen(command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:

@@ -1,4 +1,4 @@
-"""python -m tests.chaos --kills 200 --seed 0: the soak; the last line is the verdict as JSON."""
+"""The soak test: `python -m tests.chaos --kills 200 --seed 0`. The last line of its output is the result as JSON."""
 
 import argparse
 import json
@@ -8,12 +8,12 @@ import tempfile
 from pathlib import Path
 
 from tests.chaos.cluster import nodes
+from tests.chaos.job_on_s3 import job_on_s3
 from tests.chaos.soak import Soak
-from tests.chaos.stage import stage
 
 
 def main() -> int:
-    """1 if anything was lost, doubled, or hung."""
+    """Return 1 if a run lost or duplicated rows, or hung."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
@@ -23,10 +23,11 @@ def main() -> int:
 
 
 def soak(folder: Path, kills: int, seed: int) -> int:
-    with stage(folder, shards=8, rows=60, seed=seed) as here, nodes(2) as cluster:
-        verdict = Soak(here, cluster, random.Random(seed), say=lambda text: print(text, flush=True)).run(kills)
-    print(json.dumps(verdict))
-    return 1 if verdict["wrong"] else 0
+    """Run the soak test, print its result and return the exit code."""
+    with job_on_s3(folder, shards=8, rows=60, seed=seed) as job, nodes(2) as cluster:
+        result = Soak(job, cluster, random.Random(seed), log=lambda text: print(text, flush=True)).run(kills)
+    print(json.dumps(result))
+    return 1 if result["wrong"] else 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The driver, the server, and the parts of a cluster killed before and after every put of the protocol; the job finishes."""
+"""A job finishes although the driver, the server or parts of a cluster are killed.
+
+The kills happen before and after every object write of the protocol.
+"""
 
 import os
 import signal
@@ -7,15 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.chaos.cluster import Nodes, end, nodes
-from tests.chaos.stage import Stage, stage
+from tests.chaos.cluster import Nodes, kill_process, nodes
+from tests.chaos.job_on_s3 import JobOnS3, job_on_s3
 from tests.proxy import Rule
 
 pytestmark = [pytest.mark.s3, pytest.mark.chaos]
 
-# what is put, and how many puts of its kind go before; of the plan's six units the second and the third of a shard have
-# a dead letter
-PUTS = {
+# the prefix of the written object, and the number of earlier writes with that prefix; the plan has six units, and the
+# second and the third unit of each shard have a dead letter
+WRITES = {
     "the plan": ("_plan.parquet", 0),
     "the number of the run": ("_runs/", 0),
     "the first unit": ("data/", 0),
@@ -29,75 +32,79 @@ PUTS = {
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("protocol")) as here:
-        yield here
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobOnS3]:
+    with job_on_s3(tmp_path_factory.mktemp("protocol")) as job:
+        yield job
 
 
-def hold(here: Stage, out: str, when: str, put: str) -> None:
-    """That put into an output will be held."""
-    path, skip = PUTS[put]
-    here.proxy.rules(Rule([f"hold_{when}"], method="PUT", path=f"/out/{out}/{path}", skip=skip, times=1))
+def hold(job: JobOnS3, out: str, when: str, write: str) -> None:
+    """Make the proxy hold a write into an output."""
+    path, skip = WRITES[write]
+    job.proxy.rules(Rule([f"hold_{when}"], method="PUT", path=f"/out/{out}/{path}", skip=skip, times=1))
 
 
-@pytest.mark.parametrize("put", PUTS)
+@pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_the_driver_is_killed(here: Stage, when: str, put: str) -> None:
-    out = f"driver-{when}-{put}".replace(" ", "-")
-    hold(here, out, when, put)
-    driver = here.start(out)
-    here.proxy.wait_held()
+def test_a_run_resumes_after_its_driver_is_killed(job: JobOnS3, when: str, write: str) -> None:
+    out = f"driver-{when}-{write}".replace(" ", "-")
+    hold(job, out, when, write)
+    driver = job.start(out)
+    job.proxy.wait_held()
     assert driver.pid
     os.kill(driver.pid, signal.SIGKILL)
     driver.join()
-    here.proxy.release()
-    assert ("_SUCCESS" in here.names(out)) == ((when, put) == ("after", "success"))
-    committed = {name for name in here.names(out) if name.startswith("data/")}
-    here.finish(out)
-    assert here.judge(out) == {}
-    puts = {path.partition(f"/out/{out}/")[2]: count for path, count in here.proxy.puts().items()}
-    assert {name: puts[name] for name in committed} == dict.fromkeys(committed, 1)  # so not computed again
+    job.proxy.release()
+    assert ("_SUCCESS" in job.names(out)) == ((when, write) == ("after", "success"))
+    committed = {name for name in job.names(out) if name.startswith("data/")}
+    job.finish(out)
+    assert job.differences(out) == {}
+    writes = {path.partition(f"/out/{out}/")[2]: count for path, count in job.proxy.writes().items()}
+    assert {name: writes[name] for name in committed} == dict.fromkeys(committed, 1)  # and therefore computed once
 
 
-@pytest.mark.parametrize("put", PUTS)
+@pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_the_server_is_killed_and_starts_again(here: Stage, when: str, put: str) -> None:
-    out = f"server-{when}-{put}".replace(" ", "-")
-    hold(here, out, when, put)
-    driver = here.start(out)
-    here.proxy.wait_held()
-    here.server.kill()
-    here.proxy.release()
-    here.server.start()
+def test_a_run_survives_a_restart_of_the_server(job: JobOnS3, when: str, write: str) -> None:
+    out = f"server-{when}-{write}".replace(" ", "-")
+    hold(job, out, when, write)
+    driver = job.start(out)
+    job.proxy.wait_held()
+    job.server.kill()
+    job.proxy.release()
+    job.server.start()
     driver.join()
-    assert driver.exitcode == 0, here.log(out).read_text()[-3000:]  # it has tried again, after whatever was done
-    assert here.judge(out) == {}
+    assert driver.exitcode == 0, job.log(out).read_text()[-3000:]  # it has retried the write
+    assert job.differences(out) == {}
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Nodes]:
-    with nodes(2) as found:
-        yield found
+    with nodes(2) as started:
+        yield started
 
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("victim", ["predict actor", "tokenize actor", "node"])
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_a_part_of_the_cluster_is_killed_at_every_put(here: Stage, cluster: Nodes, when: str, victim: str) -> None:
-    """Wherever there is such a part: before the first unit and after the last there is only the node."""
-    out = f"{victim}-{when}-every-put".replace(" ", "-")
-    here.proxy.rules(Rule([f"hold_{when}"], method="PUT", path=f"/out/{out}/"))
-    driver = here.start(out, "ray", {"RAY_ADDRESS": cluster.address})
+def test_a_run_survives_kills_in_the_cluster_at_every_write(
+    job: JobOnS3, cluster: Nodes, when: str, victim: str
+) -> None:
+    """Before the first unit and after the last, only nodes run: there are no actors to kill."""
+    out = f"{victim}-{when}-every-write".replace(" ", "-")
+    job.proxy.rules(Rule([f"hold_{when}"], method="PUT", path=f"/out/{out}/"))
+    driver = job.start(out, "ray", {"RAY_ADDRESS": cluster.address})
     killed: dict[str, bool] = {}
     while driver.is_alive():
         driver.join(0.05)
-        for put in here.proxy.held()[:1]:
-            killed[put] = killed.get(put) or _kill(cluster, victim)
-            here.proxy.release(go=True)
-    here.proxy.rules()
-    assert driver.exitcode == 0, here.log(out).read_text()[-3000:]
-    assert here.judge(out) == {}
-    steps = {put.partition(f"/out/{out}/")[2].partition("?")[0].partition("/")[0] for put in killed if killed[put]}
+        for write in job.proxy.held()[:1]:
+            killed[write] = killed.get(write) or _kill(cluster, victim)
+            job.proxy.release(go=True)
+    job.proxy.rules()
+    assert driver.exitcode == 0, job.log(out).read_text()[-3000:]
+    assert job.differences(out) == {}
+    steps = {
+        write.partition(f"/out/{out}/")[2].partition("?")[0].partition("/")[0] for write in killed if killed[write]
+    }
     if victim == "node":
         assert steps >= {"_plan.parquet", "_runs", "data", "dead", "_manifest.json", "_SUCCESS"}
     else:
@@ -105,15 +112,15 @@ def test_a_part_of_the_cluster_is_killed_at_every_put(here: Stage, cluster: Node
 
 
 def _kill(cluster: Nodes, victim: str) -> bool:
-    """False if there is none now."""
+    """Kill a node, or all workers of a kind. Return False if none is running."""
     if victim == "node":
-        cluster.kill(cluster.working[0])
+        cluster.kill(cluster.worker_nodes[0])
         cluster.add()
         return True
-    pids, last = cluster.workers(victim), time.monotonic() + 4  # less than the client of the put waits
-    while not pids and time.monotonic() < last:  # it was killed just now
+    pids, deadline = cluster.workers(victim), time.monotonic() + 4  # shorter than the timeout of the writing client
+    while not pids and time.monotonic() < deadline:  # the last kill may have been a moment ago
         time.sleep(0.1)
         pids = cluster.workers(victim)
     for pid in pids:
-        end(pid)
+        kill_process(pid)
     return bool(pids)

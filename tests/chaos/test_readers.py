@@ -1,4 +1,4 @@
-"""Who looks at data/ while a job runs and dies sees whole units only, each row once, and nothing that will not last."""
+"""Readers of data/ during a job with killed runs get whole units only, each row once, and no row that disappears."""
 
 import io
 import random
@@ -17,7 +17,7 @@ import pytest
 import s3fs
 from fsspec.implementations.local import LocalFileSystem
 
-from tests.chaos.stage import Stage, stage
+from tests.chaos.job_on_s3 import JobOnS3, job_on_s3
 from tests.proxy import Rule
 
 pytestmark = [pytest.mark.s3, pytest.mark.slow]
@@ -62,40 +62,42 @@ def rows(table: pa.Table) -> list[Row]:
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with stage(tmp_path_factory.mktemp("readers"), shards=4, rows=60) as here:
-        yield here
+def job(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobOnS3]:
+    with job_on_s3(tmp_path_factory.mktemp("readers"), shards=4, rows=60) as job:
+        yield job
 
 
 @pytest.mark.parametrize("store", ["s3", "disk"])
-def test_a_partial_run_shows_whole_units(here: Stage, tmp_path: Path, store: str) -> None:
-    out = f"seen-on-{store}"
+def test_a_partial_run_shows_whole_units(job: JobOnS3, tmp_path: Path, store: str) -> None:
+    out = f"read-on-{store}"
     sink, folder = (
         (f"s3://out/{out}", f"out/{out}/data") if store == "s3" else (f"{tmp_path}/out", f"{tmp_path}/out/data")
     )
-    objects = [here.fs.cat_file(path) for path in here.fs.glob("out/reference/data/*.parquet")]
+    objects = [job.fs.cat_file(path) for path in job.fs.glob("out/reference/data/*.parquet")]
     units = [rows(pq.read_table(io.BytesIO(data), columns=COLUMNS)) for data in objects]
     unit_of = {row: number for number, unit in enumerate(units) for row in unit}
-    seen: dict[str, set[int]] = {read.__name__: set() for read in READERS}
+    counts: dict[str, set[int]] = {read.__name__: set() for read in READERS}
     draw = random.Random(0)
-    here.proxy.rules(Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.2))
+    job.proxy.rules(Rule(["delay"], method="GET", path="corpus/", rate=0.5, seconds=0.2))
     for kills in range(3, -1, -1):
-        driver, looks = here.start(out, sink=sink), 0
-        last = draw.randrange(1, 4) if kills else -1  # look of this run
-        while driver.is_alive() or looks == 0:
-            fs = here.fs if store == "s3" else LocalFileSystem()
+        driver, reads = job.start(out, sink=sink), 0
+        last = draw.randrange(1, 4) if kills else -1  # the read after which the run is killed
+        while driver.is_alive() or reads == 0:
+            fs = job.fs if store == "s3" else LocalFileSystem()
             if not fs.glob(f"{folder}/*.parquet"):
                 continue
-            looks += 1
+            reads += 1
             for read in READERS:
-                found = read(fs, folder)
-                assert len(found) == len(set(found)), f"{read.__name__}: a row twice"
-                shown = Counter(unit_of[row] for row in found)
-                assert shown == {number: len(units[number]) for number in shown}, f"{read.__name__}: half a unit"
-                seen[read.__name__].add(len(found))
-            if looks == last:
+                rows_read = read(fs, folder)
+                assert len(rows_read) == len(set(rows_read)), f"{read.__name__}: duplicate row"
+                units_read = Counter(unit_of[row] for row in rows_read)
+                assert units_read == {number: len(units[number]) for number in units_read}, (
+                    f"{read.__name__}: partial unit"
+                )
+                counts[read.__name__].add(len(rows_read))
+            if reads == last:
                 driver.kill()
-    assert driver.exitcode == 0, here.log(out).read_text()[-3000:]
+    assert driver.exitcode == 0, job.log(out).read_text()[-3000:]
     for read in READERS:
-        assert sorted(read(here.fs if store == "s3" else LocalFileSystem(), folder)) == sorted(unit_of)
-        assert len(seen[read.__name__]) > 2, f"{read.__name__} has seen too little: {seen}"
+        assert sorted(read(job.fs if store == "s3" else LocalFileSystem(), folder)) == sorted(unit_of)
+        assert len(counts[read.__name__]) > 2, f"{read.__name__} has read too few states: {counts}"

@@ -1,4 +1,4 @@
-"""A short soak: what `python -m tests.chaos` does for half an hour."""
+"""A short soak test. `python -m tests.chaos` runs a long one."""
 
 import random
 from pathlib import Path
@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.cluster import nodes
+from tests.chaos.job_on_s3 import job_on_s3
 from tests.chaos.soak import Soak
-from tests.chaos.stage import stage
 
 pytestmark = [pytest.mark.s3, pytest.mark.cluster, pytest.mark.chaos]
 
 
-def test_nothing_is_lost_or_doubled_whoever_dies(tmp_path: Path) -> None:
-    with stage(tmp_path, shards=4) as here, nodes(2) as cluster:
-        verdict = Soak(here, cluster, random.Random(1)).run(kills=10)
-    assert verdict["kills"] >= 10
-    assert verdict["wrong"] == {}
+def test_random_kills_lose_and_duplicate_no_row(tmp_path: Path) -> None:
+    with job_on_s3(tmp_path, shards=4) as job, nodes(2) as cluster:
+        result = Soak(job, cluster, random.Random(1)).run(kills=10)
+    assert result["kills"] >= 10
+    assert result["wrong"] == {}

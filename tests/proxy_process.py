@@ -1,4 +1,4 @@
-"""The process of `tests.proxy.fault_proxy`: python -m tests.proxying UPSTREAM SEED prints the proxy's endpoint."""
+"""The process of `tests.proxy.fault_proxy`: `python -m tests.proxy_process UPSTREAM SEED` prints its endpoint."""
 
 import asyncio
 import random
@@ -19,23 +19,23 @@ from tests.proxy import IN_BODY, Rule
 
 _XML = '<?xml version="1.0" encoding="UTF-8"?><Error><Code>{}</Code><Message>{}</Message></Error>'
 _NOT_FORWARDED = {"connection", "expect", "keep-alive", "transfer-encoding"}
-_REMEMBERED = 10_000  # harmed requests
+_FAULTS_KEPT = 10_000
 
 
 class _Handler:
-    """Requests and bodies stream through, or are harmed."""
+    """The handler of all requests. It streams requests and bodies, and applies faults."""
 
     def __init__(self, upstream: str, seed: int) -> None:
         self.upstream, self.draw = upstream, random.Random(seed)
-        self.counted: Counter[str] = Counter()
-        self.put: Counter[str] = Counter()
-        self.hurt: list[tuple[str, str, str]] = []
-        self.holding: list[tuple[str, asyncio.Future[bool]]] = []
+        self.counts: Counter[str] = Counter()
+        self.writes: Counter[str] = Counter()
+        self.faults: list[tuple[str, str, str]] = []
+        self.held: list[tuple[str, asyncio.Future[bool]]] = []
         self.set_rules([])
 
     def set_rules(self, rules: list[dict[str, Any]]) -> None:
-        self.active = [Rule(**rule) for rule in rules]
-        self.matched, self.taken = [0] * len(rules), [0] * len(rules)
+        self.rules = [Rule(**rule) for rule in rules]
+        self.matched, self.applied = [0] * len(rules), [0] * len(rules)
 
     async def control(self, request: web.Request) -> web.Response:
         value = await request.json()
@@ -44,34 +44,34 @@ class _Handler:
             case "rules":
                 self.set_rules(value)
             case "counts":
-                answer = self.counted
-            case "harmed":
-                answer = self.hurt
-            case "puts":
-                answer = self.put
+                answer = self.counts
+            case "faults":
+                answer = self.faults
+            case "writes":
+                answer = self.writes
             case "held":
-                answer = [label for label, _ in self.holding]
+                answer = [label for label, _ in self.held]
             case "release":
-                for _, future in self.holding:
+                for _, future in self.held:
                     future.set_result(value)
-                self.holding = []
+                self.held = []
         return web.json_response(answer)
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
-        self.counted["requests"] += 1
+        self.counts["requests"] += 1
         kind, seconds = self._fault(request)
         if kind:
-            self.counted[kind] += 1
-            self.hurt = [*self.hurt[-_REMEMBERED:], (kind, request.method, request.raw_path)]
+            self.counts[kind] += 1
+            self.faults = [*self.faults[-_FAULTS_KEPT:], (kind, request.method, request.raw_path)]
         match kind:
             case "slow_down":
-                return await _refusal(request, 503, "SlowDown", "Please reduce your request rate.")
+                return await _error_answer(request, 503, "SlowDown", "Please reduce your request rate.")
             case "error":
-                return await _refusal(request, 500, "InternalError", "We encountered an internal error.")
+                return await _error_answer(request, 500, "InternalError", "We encountered an internal error.")
             case "reset_before":
                 return _reset(request)
             case "stall":
-                await _silence(request, seconds)
+                await _stay_silent(request, seconds)
                 return _reset(request)
             case "delay":
                 await asyncio.sleep(seconds)
@@ -81,30 +81,30 @@ class _Handler:
         return await self._forward(request, kind, seconds)
 
     def _fault(self, request: web.Request) -> tuple[str, float]:
-        """What to do to this request, and for how long."""
-        for i, rule in enumerate(self.active):
+        """Choose the kind of fault of a request, and the seconds of it. The kind is empty if no rule applies."""
+        for i, rule in enumerate(self.rules):
             kinds = [kind for kind in rule.kinds if kind not in IN_BODY or request.method == "GET"]
             fits = re.fullmatch(rule.method or ".*", request.method) and re.search(rule.path, request.raw_path)
             if not kinds or not fits:
                 continue
             self.matched[i] += 1
-            spent = rule.times is not None and self.taken[i] >= rule.times
-            if self.matched[i] > rule.skip and not spent and self.draw.random() < rule.rate:
-                self.taken[i] += 1
+            exhausted = rule.times is not None and self.applied[i] >= rule.times
+            if self.matched[i] > rule.skip and not exhausted and self.draw.random() < rule.rate:
+                self.applied[i] += 1
                 return self.draw.choice(kinds), rule.seconds
         return "", 0.0
 
     async def _hold(self, request: web.Request) -> bool:
-        """Whether it may go on."""
+        """Hold a request until it is released. Return whether it may continue."""
         future = asyncio.get_running_loop().create_future()
-        self.holding.append((f"{request.method} {request.raw_path}", future))
+        self.held.append((f"{request.method} {request.raw_path}", future))
         return bool(await future)
 
     async def _forward(self, request: web.Request, kind: str, seconds: float) -> web.StreamResponse:
         url = URL(self.upstream + request.raw_path, encoded=True)
         headers = [(name, value) for name, value in request.headers.items() if name.lower() not in _NOT_FORWARDED]
         body = request.content if request.body_exists else None
-        # a connection of its own each: one kept from before a restart of the server would be tried twice
+        # a new connection for each request: on one from before a restart of the server, the request would be sent twice
         connector = aiohttp.TCPConnector(force_close=True)
         skip = ("Accept", "Accept-Encoding", "User-Agent", "Content-Type")
         try:
@@ -114,22 +114,22 @@ class _Handler:
                 ) as session,
                 session.request(request.method, url, headers=headers, data=body, allow_redirects=False) as answer,
             ):
-                self.put[request.path] += request.method == "PUT" and answer.ok
+                self.writes[request.path] += request.method == "PUT" and answer.ok
                 if kind == "reset_after":
                     return _reset(request)
                 if kind == "error_after":
-                    return await _refusal(request, 500, "InternalError", "We encountered an internal error.")
+                    return await _error_answer(request, 500, "InternalError", "We encountered an internal error.")
                 if kind == "hold_after" and not await self._hold(request):
                     return _reset(request)
-                return await _passed_on(request, answer, kind, seconds)
-        except (aiohttp.ClientError, OSError):  # the server is gone: to its client it looks just so
+                return await _stream_answer(request, answer, kind, seconds)
+        except (aiohttp.ClientError, OSError):  # the server is down: its client gets a reset as well
             return _reset(request)
 
 
-async def _passed_on(
+async def _stream_answer(
     request: web.Request, answer: aiohttp.ClientResponse, kind: str, seconds: float
 ) -> web.StreamResponse:
-    """The server's answer to the client, or half of it."""
+    """Stream the answer of the server to the client, or half of it."""
     response = web.StreamResponse(status=answer.status, reason=answer.reason)
     response.headers.extend((n, v) for n, v in answer.headers.items() if n.lower() not in _NOT_FORWARDED)
     if kind not in IN_BODY:
@@ -144,23 +144,23 @@ async def _passed_on(
     await response.prepare(request)
     await response.write(half)
     if kind == "stall_body":
-        await _silence(request, seconds)
+        await _stay_silent(request, seconds)
     if kind == "short" and request.transport:
         request.transport.close()
     elif kind != "truncated":
-        await asyncio.sleep(0.05)  # a reset overtakes what is not yet read
+        await asyncio.sleep(0.05)  # a reset discards bytes that the client has not read yet
         _reset(request)
     return response
 
 
-async def _refusal(request: web.Request, status: int, code: str, message: str) -> web.Response:
+async def _error_answer(request: web.Request, status: int, code: str, message: str) -> web.Response:
     with suppress(OSError):
         await request.read()
     return web.Response(status=status, text=_XML.format(code, message), content_type="application/xml")
 
 
 def _reset(request: web.Request) -> web.Response:
-    """Ends the connection with RST, as a host does that is switched off and on; what is returned goes nowhere."""
+    """End the connection with RST, as a rebooted host does. The returned response is never sent."""
     if request.transport:
         connection: socket.socket = request.transport.get_extra_info("socket")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -168,10 +168,10 @@ def _reset(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
-async def _silence(request: web.Request, seconds: float) -> None:
-    """As long as the client waits, at most."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and request.transport and not request.transport.is_closing():
+async def _stay_silent(request: web.Request, seconds: float) -> None:
+    """Wait for some seconds, or until the client closes the connection."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and request.transport and not request.transport.is_closing():
         await asyncio.sleep(0.05)
 
 
@@ -184,7 +184,7 @@ async def _serve(upstream: str, seed: int) -> None:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(f"http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
-    await asyncio.to_thread(sys.stdin.read)  # ends with the process that started this one
+    await asyncio.to_thread(sys.stdin.read)  # until the parent process ends
 
 
 if __name__ == "__main__":
