@@ -14,9 +14,9 @@ from distilray.model.arrays import offsets_of
 from distilray.model.metrics import losses
 from distilray.model.network.names import AttentionName
 from tests.model.parity import (
-    OPTIONS_16_BIT,
     CASES,
     GATES,
+    OPTIONS_16_BIT,
     VOCABULARY,
     Batch,
     Case,
