@@ -1,4 +1,4 @@
-"""config.json: whatever cannot be met is a CheckpointError that names it and the file."""
+"""Tests of config.json: an unsupported value is a CheckpointError that names the value and the file."""
 
 import json
 import re
@@ -10,6 +10,7 @@ import pytest
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.errors import CheckpointError
 from distilray.model.network.config import Config
+from tests.model.errors import checkpoint_error
 from tests.support import IOB2, edit_config, make_checkpoint
 
 LABELS = {str(i): label for i, label in enumerate(IOB2)}
@@ -17,7 +18,7 @@ LABELS = {str(i): label for i, label in enumerate(IOB2)}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """With seven labels."""
+    """A checkpoint with seven labels."""
     return make_checkpoint(tmp_path, layers=1, dim=8, heads=2, hidden_dim=8)
 
 
@@ -25,14 +26,14 @@ def config_of(folder: Path) -> Config:
     return Checkpoint(str(folder)).config
 
 
-def error_of(folder: Path) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        config_of(folder)
-    assert str(folder / "config.json") in str(caught.value)
-    return str(caught.value)
+def config_error(folder: Path) -> str:
+    """Return the message of the CheckpointError of a config. The message must name the file."""
+    message = checkpoint_error(lambda: config_of(folder))
+    assert str(folder / "config.json") in message
+    return message
 
 
-def test_a_missing_config_is_named(folder: Path) -> None:
+def test_a_missing_config_is_an_error(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=f"no config.json in {re.escape(str(folder))}"):
         config_of(folder)
@@ -44,9 +45,9 @@ def test_an_unreadable_store_is_a_checkpoint_error() -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff\xfe{}"])
-def test_a_config_that_is_no_json_object_is_named(folder: Path, data: bytes) -> None:
+def test_a_config_that_is_not_a_json_object_is_an_error(folder: Path, data: bytes) -> None:
     (folder / "config.json").write_bytes(data)
-    error_of(folder)
+    config_error(folder)
 
 
 @pytest.mark.parametrize(
@@ -70,18 +71,18 @@ def test_a_config_that_is_no_json_object_is_named(folder: Path, data: bytes) -> 
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_config_that_cannot_be_met_is_named(folder: Path, changes: dict[str, Any], complaint: str) -> None:
+def test_an_unsupported_config_is_an_error(folder: Path, changes: dict[str, Any], complaint: str) -> None:
     edit_config(folder, **changes)
-    assert complaint in error_of(folder)
+    assert complaint in config_error(folder)
 
 
 @pytest.mark.parametrize("num_labels", ["seven", [7], 0, -1, 2.5])
-def test_a_number_of_labels_that_cannot_be_is_named(folder: Path, num_labels: Any) -> None:
+def test_an_invalid_number_of_labels_is_an_error(folder: Path, num_labels: Any) -> None:
     edit_config(folder, id2label=None, label2id=None, num_labels=num_labels)
-    assert re.search(rf"num_labels .*{re.escape(repr(num_labels))}", error_of(folder))
+    assert re.search(rf"num_labels .*{re.escape(repr(num_labels))}", config_error(folder))
 
 
-def test_labels_are_numbered_when_the_config_names_none(folder: Path) -> None:
+def test_labels_get_numbers_if_the_config_has_no_names(folder: Path) -> None:
     edit_config(folder, id2label=None, label2id=None)
     assert config_of(folder).labels == ("LABEL_0", "LABEL_1")
     edit_config(folder, num_labels=7)
@@ -94,7 +95,7 @@ def test_labels_are_sorted_by_id(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "written", "problem"),
+    ("labels", "configured", "problem"),
     [
         (("a", "b"), None, "single_label_classification"),
         (("a",), None, "regression"),
@@ -103,21 +104,21 @@ def test_labels_are_sorted_by_id(folder: Path) -> None:
         (("a",), "multi_label_classification", "multi_label_classification"),
     ],
 )
-def test_the_problem_is_what_is_written_or_goes_by_the_number_of_labels(
-    tmp_path: Path, labels: tuple[str, ...], written: str | None, problem: str
+def test_the_problem_is_the_configured_one_or_depends_on_the_number_of_labels(
+    tmp_path: Path, labels: tuple[str, ...], configured: str | None, problem: str
 ) -> None:
-    make_checkpoint(tmp_path, labels, head="sequence-classification", problem_type=written, layers=1)
+    make_checkpoint(tmp_path, labels, head="sequence-classification", problem_type=configured, layers=1)
     config = config_of(tmp_path)
-    assert (config.problem_type, config.problem) == (written, problem)
+    assert (config.problem_type, config.problem) == (configured, problem)
 
 
-def test_a_null_problem_type_is_none_written(folder: Path) -> None:
+def test_a_null_problem_type_counts_as_not_configured(folder: Path) -> None:
     file = folder / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"problem_type": None}))
     assert config_of(folder).problem == "single_label_classification"
 
 
-def test_defaults_are_those_of_distilbert_base(tmp_path: Path) -> None:
+def test_defaults_equal_distilbert_base(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     config = config_of(tmp_path)
     sizes = (config.vocab_size, config.max_position_embeddings, config.n_layers, config.n_heads, config.dim)

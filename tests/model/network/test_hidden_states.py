@@ -1,4 +1,4 @@
-"""Hidden states of every layer and attention weights equal Transformers', whatever the backend."""
+"""Tests that the hidden states and attention weights of every layer equal Transformers' with every backend."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,17 @@ from distilray.model.network.attention import Attention, Kernel, choose_attentio
 from distilray.model.network.encoder import Encoder
 from distilray.model.network.names import AttentionName
 from distilray.model.network.pack import Pack
-from tests.model.parity import CALM, FP32, GATES, Batch, assert_parity, hf_model, load, ragged_batch, weights_of
+from tests.model.parity import (
+    FP32,
+    GATES,
+    OPTIONS_16_BIT,
+    Batch,
+    assert_parity,
+    hf_model,
+    load,
+    ragged_batch,
+    weights_of,
+)
 from tests.support import make_checkpoint
 
 LAYERS = 3
@@ -22,10 +32,10 @@ BACKENDS: tuple[AttentionName, ...] = ("sdpa", "eager")
 
 @dataclass(frozen=True)
 class Layers:
-    """A checkpoint, a batch, and what Transformers says of each of its layers.
+    """A checkpoint, a batch, and the hidden states and attention weights of Transformers.
 
-    hidden: [T, dim] of the embeddings and of each layer; attention: float32 [T, heads, longest] of each layer, the
-    weights of a token's own sequence, zero beyond it.
+    hidden: [T, dim] for the embeddings and for each layer. attention: float32 [T, heads, longest] for each layer. It
+    holds the weights over the tokens of the same sequence, and zeros beyond its end.
     """
 
     folder: Path
@@ -50,56 +60,62 @@ def hf_layers(folder: Path, batch: Batch) -> Layers:
 
 
 @pytest.fixture(scope="module")
-def wild(tmp_path_factory: pytest.TempPathFactory) -> Layers:
-    folder = make_checkpoint(tmp_path_factory.mktemp("wild"), head="base", layers=LAYERS)
+def reference_layers(tmp_path_factory: pytest.TempPathFactory) -> Layers:
+    folder = make_checkpoint(tmp_path_factory.mktemp("fp32"), head="base", layers=LAYERS)
     return hf_layers(folder, ragged_batch(count=8))
 
 
 @pytest.fixture(scope="module")
-def calm(tmp_path_factory: pytest.TempPathFactory) -> Layers:
-    folder = make_checkpoint(tmp_path_factory.mktemp("calm"), head="base", layers=LAYERS, **CALM)
+def reference_layers_16_bit(tmp_path_factory: pytest.TempPathFactory) -> Layers:
+    folder = make_checkpoint(tmp_path_factory.mktemp("16-bit"), head="base", layers=LAYERS, **OPTIONS_16_BIT)
     return hf_layers(folder, ragged_batch(longest=100))
 
 
 @torch.inference_mode()
-def our_hidden(folder: Path, batch: Batch, attention: AttentionName, dtype: torch.dtype, depths: set[int]) -> dict:
+def model_hidden(folder: Path, batch: Batch, attention: AttentionName, dtype: torch.dtype, depths: set[int]) -> dict:
     return load(folder, "first-token", attention, dtype).encoder(batch.pack, depths)
 
 
 @pytest.mark.parametrize("attention", BACKENDS)
-def test_hidden_states_equal_transformers(wild: Layers, attention: AttentionName) -> None:
-    ours = our_hidden(wild.folder, wild.batch, attention, torch.float32, set(range(LAYERS + 1)))
-    assert sorted(ours) == list(range(LAYERS + 1))
-    for depth, theirs in enumerate(wild.hidden):
-        assert_parity(ours[depth], theirs)
+def test_hidden_states_equal_transformers(reference_layers: Layers, attention: AttentionName) -> None:
+    actual = model_hidden(
+        reference_layers.folder, reference_layers.batch, attention, torch.float32, set(range(LAYERS + 1))
+    )
+    assert sorted(actual) == list(range(LAYERS + 1))
+    for depth, reference in enumerate(reference_layers.hidden):
+        assert_parity(actual[depth], reference)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("attention", BACKENDS)
 def test_16_bit_hidden_states_equal_transformers_in_fp32(
-    calm: Layers, attention: AttentionName, dtype: torch.dtype
+    reference_layers_16_bit: Layers, attention: AttentionName, dtype: torch.dtype
 ) -> None:
-    ours = our_hidden(calm.folder, calm.batch, attention, dtype, set(range(LAYERS + 1)))
-    for depth, theirs in enumerate(calm.hidden):
-        assert_parity(ours[depth].float(), theirs, GATES[dtype])
+    actual = model_hidden(
+        reference_layers_16_bit.folder, reference_layers_16_bit.batch, attention, dtype, set(range(LAYERS + 1))
+    )
+    for depth, reference in enumerate(reference_layers_16_bit.hidden):
+        assert_parity(actual[depth].float(), reference, GATES[dtype])
 
 
 @pytest.mark.parametrize("depth", range(LAYERS + 1))
-def test_a_head_may_read_any_layer(wild: Layers, depth: int) -> None:
+def test_a_head_can_read_any_layer(reference_layers: Layers, depth: int) -> None:
     with torch.inference_mode():
-        pack = wild.batch.pack
-        ours = load(wild.folder, "first-token", depth=depth)(pack, torch.arange(len(pack.input_ids)))
-    assert_parity(ours, wild.hidden[depth])
+        pack = reference_layers.batch.pack
+        actual = load(reference_layers.folder, "first-token", depth=depth)(pack, torch.arange(len(pack.input_ids)))
+    assert_parity(actual, reference_layers.hidden[depth])
 
 
 @pytest.mark.parametrize("depths", [{0}, {2}, {1, 3}, {0, 3}, set()], ids=str)
-def test_no_layer_above_the_deepest_is_computed(wild: Layers, depths: set[int]) -> None:
-    encoder = load(wild.folder, "first-token").encoder
+def test_the_encoder_computes_no_layer_above_the_deepest_requested_one(
+    reference_layers: Layers, depths: set[int]
+) -> None:
+    encoder = load(reference_layers.folder, "first-token").encoder
     computed: list[int] = []
     for number, layer in enumerate(encoder.layers, 1):
         layer.register_forward_hook(lambda *_, number=number: computed.append(number))
     with torch.inference_mode():
-        hidden = encoder(wild.batch.pack, depths)
+        hidden = encoder(reference_layers.batch.pack, depths)
     assert hidden.keys() == depths
     assert computed == list(range(1, max(depths, default=0) + 1))
 
@@ -108,9 +124,10 @@ def test_no_layer_above_the_deepest_is_computed(wild: Layers, depths: set[int]) 
 
 
 def attention_weights(kernel: Kernel, q: Tensor, k: Tensor, pack: Pack) -> Tensor:
-    """[T, heads, longest]: what a kernel weighs the tokens of each token's sequence by.
+    """Compute the attention weights [T, heads, longest] of a kernel.
 
-    Its answers are weighted sums: of values that are 1 at one place of every sequence, they are the weights.
+    The outputs of a kernel are weighted sums of values. If the values are 1 at one position of every sequence and 0
+    elsewhere, the outputs are the weights of that position.
     """
     width = q.shape[-1]
     parts = []
@@ -122,30 +139,34 @@ def attention_weights(kernel: Kernel, q: Tensor, k: Tensor, pack: Pack) -> Tenso
 
 
 @torch.inference_mode()
-def our_attention(layers: Layers, attention: AttentionName, dtype: torch.dtype) -> list[Tensor]:
-    """Of each layer, as the kernel computes it in the midst of a forward pass."""
+def model_attention(layers: Layers, attention: AttentionName, dtype: torch.dtype) -> list[Tensor]:
+    """Compute the attention weights of each layer from the inputs that the kernel gets during a forward pass."""
     weights = weights_of(layers.folder, "first-token")
     kernel = choose_attention(attention, torch.device("cpu"), dtype, weights.config.head_dim).kernel
-    seen: list[Tensor] = []
+    recorded: list[Tensor] = []
 
-    def watched(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
-        seen.append(attention_weights(kernel, q, k, pack))
+    def recording_kernel(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
+        recorded.append(attention_weights(kernel, q, k, pack))
         return kernel(q, k, v, pack)
 
-    encoder: Encoder = load_encoder(weights, Attention(attention, "watched", watched), dtype)
+    encoder: Encoder = load_encoder(weights, Attention(attention, "recording_kernel", recording_kernel), dtype)
     encoder(layers.batch.pack, {LAYERS})
-    return seen
+    return recorded
 
 
 @pytest.mark.parametrize("attention", BACKENDS)
-def test_attention_weights_equal_transformers(wild: Layers, attention: AttentionName) -> None:
-    ours = our_attention(wild, attention, torch.float32)
-    for mine, theirs in zip(ours, wild.attention, strict=True):
-        assert torch.allclose(theirs.sum(-1), torch.ones(()))
-        assert (mine - theirs).abs().max() <= FP32.largest
+def test_attention_weights_equal_transformers(reference_layers: Layers, attention: AttentionName) -> None:
+    actual = model_attention(reference_layers, attention, torch.float32)
+    for weights, reference in zip(actual, reference_layers.attention, strict=True):
+        assert torch.allclose(reference.sum(-1), torch.ones(()))
+        assert (weights - reference).abs().max() <= FP32.largest
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
-def test_16_bit_attention_weights_equal_transformers_in_fp32(calm: Layers, dtype: torch.dtype) -> None:
-    for mine, theirs in zip(our_attention(calm, "eager", dtype), calm.attention, strict=True):
-        assert (mine.float() - theirs).abs().max() <= GATES[dtype].largest
+def test_16_bit_attention_weights_equal_transformers_in_fp32(
+    reference_layers_16_bit: Layers, dtype: torch.dtype
+) -> None:
+    for weights, reference in zip(
+        model_attention(reference_layers_16_bit, "eager", dtype), reference_layers_16_bit.attention, strict=True
+    ):
+        assert (weights.float() - reference).abs().max() <= GATES[dtype].largest

@@ -1,4 +1,4 @@
-"""The parity check sees every bug it is there to see (distilbert.md 4): each is put into our model on purpose."""
+"""Mutation tests of the parity check: it detects each bug that a test inserts into the model (distilbert.md 4)."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from distilray.model.network.attention import choose_attention
 from distilray.model.network.pack import Pack
-from tests.model.parity import CASES, FP32, Example, Model, load, make_example, our_outputs, random_batch
+from tests.model.parity import CASES, FP32, Example, Model, load, make_example, model_outputs, random_batch
 from tests.support import make_checkpoint
 
 Mutation = Callable[[Model], None]
 
 
 def shift_inputs(model: nn.Module, change: Callable[[Pack], Pack]) -> None:
-    """The module is given another pack."""
+    """Replace the pack that the module gets."""
     model.register_forward_pre_hook(lambda _, args: tuple(change(a) if isinstance(a, Pack) else a for a in args))
 
 
@@ -60,7 +60,7 @@ def positions_of_the_pack(model: Model) -> None:
 
 
 def attention_between_sequences(model: Model) -> None:
-    """Two equally long sequences are taken for one."""
+    """Treat sequences of equal length as one sequence."""
     kernel = choose_attention("sdpa", torch.device("cpu"), torch.float32, 12).kernel
 
     def leak(q: Tensor, k: Tensor, v: Tensor, pack: Pack) -> Tensor:
@@ -71,7 +71,7 @@ def attention_between_sequences(model: Model) -> None:
         layer.attention = leak
 
 
-def one_layer_less(model: Model) -> None:
+def last_layer_omitted(model: Model) -> None:
     model.depth -= 1
 
 
@@ -83,7 +83,7 @@ ENCODER = (
     layer_norms_swapped,
     positions_of_the_pack,
     attention_between_sequences,
-    one_layer_less,
+    last_layer_omitted,
 )
 
 
@@ -99,7 +99,7 @@ def head_layer_norm_epsilon_of_torch(model: Model) -> None:
     model.head.vocab_layer_norm.eps = 1e-5
 
 
-def head_activation_left_out(model: Model) -> None:
+def head_activation_omitted(model: Model) -> None:
     model.head.activation = nn.Identity()
 
 
@@ -117,7 +117,7 @@ def start_and_end_swapped(model: Model) -> None:
 
 
 def mean_of_neighbours_tokens(model: Model) -> None:
-    """Every sequence but the first begins one token early, with the last one of its neighbour."""
+    """Start every sequence except the first one token early, at the last token of the previous sequence."""
 
     def early(pack: Pack) -> Pack:
         cu = pack.cu_seqlens.clone()
@@ -144,43 +144,43 @@ HEADS: dict[str, tuple[Mutation, ...]] = {
     "single-label": (head_activation_of_the_config, read_one_token_late),
     "multiple-choice": (head_activation_of_the_config, read_one_token_late),
     "question-answering": (start_and_end_swapped,),
-    "masked-lm": (head_layer_norm_epsilon_of_torch, head_activation_left_out, head_activation_is_relu),
+    "masked-lm": (head_layer_norm_epsilon_of_torch, head_activation_omitted, head_activation_is_relu),
     "masked-lm-untied": (projector_tied,),
     "first-token": (read_one_token_late,),
     "mean-pooling": (mean_of_neighbours_tokens, mean_without_cls_and_sep),
 }
 
 
-def beyond_the_gate(ours: Tensor, wanted: Tensor) -> bool:
-    return bool((ours - wanted).abs().max() > FP32.largest * wanted.std())
+def beyond_the_gate(actual: Tensor, expected: Tensor) -> bool:
+    return bool((actual - expected).abs().max() > FP32.largest * expected.std())
 
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Example]:
-    """All within the gate before they are mutated."""
+    """Examples of every head. Without a mutation, all outputs are within the gate."""
     batch = random_batch([3, 9, 9, 60])
     made = {name: make_example(tmp_path_factory.mktemp(name), CASES[name], batch) for name in HEADS}
-    assert not any(beyond_the_gate(example.outputs(), example.wanted) for example in made.values())
+    assert not any(beyond_the_gate(example.outputs(), example.expected) for example in made.values())
     return made
 
 
-def mutated(example: Example, mutate: Mutation) -> Tensor:
+def mutated_outputs(example: Example, mutate: Mutation) -> Tensor:
     model = load(example.folder, example.case.name)
     mutate(model)
-    return our_outputs(model, example.case, example.batch)
+    return model_outputs(model, example.case, example.batch)
 
 
 @pytest.mark.parametrize(
     ("name", "mutate"), [(name, mutate) for name, own in HEADS.items() for mutate in (*ENCODER, *own)]
 )
 @torch.no_grad()
-def test_adversarial_weights_show_the_bug(examples: dict[str, Example], name: str, mutate: Mutation) -> None:
-    assert beyond_the_gate(mutated(examples[name], mutate), examples[name].wanted)
+def test_random_weights_reveal_the_bug(examples: dict[str, Example], name: str, mutate: Mutation) -> None:
+    assert beyond_the_gate(mutated_outputs(examples[name], mutate), examples[name].expected)
 
 
 @pytest.fixture(scope="module")
 def default_init(tmp_path_factory: pytest.TempPathFactory) -> Example:
-    """A checkpoint as Transformers initialises it: weights of std 0.02, no biases, LayerNorms that do nothing."""
+    """A checkpoint with Transformers' initialisation: weights of std 0.02, zero biases and identity LayerNorms."""
     folder = make_checkpoint(tmp_path_factory.mktemp("default_init"))
     torch.manual_seed(0)
     config = transformers.DistilBertConfig.from_pretrained(folder)
@@ -191,4 +191,4 @@ def default_init(tmp_path_factory: pytest.TempPathFactory) -> Example:
 @pytest.mark.parametrize("mutate", [attention_bias_dropped, layer_norms_swapped])
 @torch.no_grad()
 def test_default_weights_hide_the_bug(default_init: Example, mutate: Mutation) -> None:
-    assert torch.equal(mutated(default_init, mutate), default_init.outputs())
+    assert torch.equal(mutated_outputs(default_init, mutate), default_init.outputs())
