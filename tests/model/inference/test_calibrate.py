@@ -1,4 +1,4 @@
-"""The token budget grows while it pays and memory lasts, and is remembered."""
+"""Tests of the calibration: it selects the fastest token budget that fits the memory, and stores it."""
 
 import os
 import pwd
@@ -39,60 +39,60 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Weights:
     return read_weights(Checkpoint(str(make_checkpoint(tmp_path_factory.mktemp("calibrated"), **options))))
 
 
-def make(weights: Weights, *heads: tuple[HeadName, int]) -> Predictor:
+def make_predictor(weights: Weights, *heads: tuple[HeadName, int]) -> Predictor:
     chosen = [HeadSpec(name, weights, depth) for name, depth in heads]
     return Predictor(weights, chosen, SpecialTokenIds(2, 3), "float32", "sdpa", 3000)
 
 
 @pytest.fixture(scope="module")
 def predictor(weights: Weights) -> Predictor:
-    return make(weights, ("first-token", 1))
+    return make_predictor(weights, ("first-token", 1))
 
 
 def packs_of(
     predictor: Predictor, sequences: Sequences, most: int | None = None, seconds: float = 60
 ) -> tuple[Calibration, set[int]]:
-    """A calibration and the packs that it computed, in a memory of `most` tokens."""
-    seen: set[int] = set()
+    """Calibrate in a memory of `most` tokens. Return the calibration and the sizes of its packs."""
+    pack_sizes: set[int] = set()
 
-    def note(_: Any, args: tuple[Any, ...]) -> None:
-        seen.add(args[0].input_ids.numel())
+    def record(_: Any, args: tuple[Any, ...]) -> None:
+        pack_sizes.add(args[0].input_ids.numel())
         if most is not None and args[0].input_ids.numel() > most:
             raise torch.OutOfMemoryError("no more memory")
-        if most is not None and max(seen) <= most:
-            time.sleep(0.02)  # what comes after memory ended looks fast, and must not count
+        if most is not None and max(pack_sizes) <= most:
+            time.sleep(0.02)  # packs after the memory error are faster, and must not count
 
-    with predictor.encoder.register_forward_pre_hook(note):
-        return calibrate(predictor, POOL, sequences, seconds), seen
+    with predictor.encoder.register_forward_pre_hook(record):
+        return calibrate(predictor, POOL, sequences, seconds), pack_sizes
 
 
-def test_the_best_budget_is_one_that_was_tried(predictor: Predictor) -> None:
+def test_calibrate_selects_a_budget_that_it_measured(predictor: Predictor) -> None:
     before = predictor.computed_tokens
-    found, packs = packs_of(predictor, SHORT)
+    calibration, packs = packs_of(predictor, SHORT)
     longest = SHORT.lengths.max()
-    assert any(found.tokens_per_pack - longest < pack <= found.tokens_per_pack for pack in packs)
+    assert any(calibration.tokens_per_pack - longest < pack <= calibration.tokens_per_pack for pack in packs)
     assert max(packs) > 1500  # it grew
-    assert found.tokens_per_second > 0
+    assert calibration.tokens_per_second > 0
     assert (predictor.tokens_per_pack, predictor.computed_tokens) == (3000, before)
 
 
-def test_growth_ends_where_memory_does(predictor: Predictor) -> None:
-    found, packs = packs_of(predictor, SHORT, most=1500)
-    assert found.tokens_per_pack == 1024
+def test_the_budget_grows_until_the_memory_is_full(predictor: Predictor) -> None:
+    calibration, packs = packs_of(predictor, SHORT, most=1500)
+    assert calibration.tokens_per_pack == 1024
     assert max(packs) > 1500
 
 
-def test_without_time_the_predictors_own_budget_stands_and_nothing_is_remembered(predictor: Predictor) -> None:
-    found, packs = packs_of(predictor, SHORT, seconds=0)
-    assert 900 < max(packs) <= 1024  # the smallest budget, always
-    assert found.tokens_per_pack == predictor.tokens_per_pack
-    assert found.tokens_per_second > 0
+def test_without_time_calibrate_keeps_the_budget_and_stores_nothing(predictor: Predictor) -> None:
+    calibration, packs = packs_of(predictor, SHORT, seconds=0)
+    assert 900 < max(packs) <= 1024  # calibrate always measures the smallest budget
+    assert calibration.tokens_per_pack == predictor.tokens_per_pack
+    assert calibration.tokens_per_second > 0
     assert load_calibration(predictor, SHORT) is None
 
 
-def test_outputs_as_wide_as_a_vocabulary_are_made_a_few_at_once(weights: Weights) -> None:
-    """As the tasks ask for them: a pack's could need more memory than all else."""
-    predictor, at_once = make(weights, ("masked-lm", 1)), []
+def test_calibrate_computes_outputs_over_a_vocabulary_in_small_groups(weights: Weights) -> None:
+    """The tasks do the same: the outputs of a whole pack could need more memory than everything else."""
+    predictor, at_once = make_predictor(weights, ("masked-lm", 1)), []
     empty = single(np.zeros(9, dtype=np.int64), np.zeros(9, dtype=np.int64))
     with predictor.heads[0].register_forward_hook(lambda _, __, logits: at_once.append(len(logits))):
         packs = packs_of(predictor, empty, most=5000)[1]
@@ -100,21 +100,21 @@ def test_outputs_as_wide_as_a_vocabulary_are_made_a_few_at_once(weights: Weights
     assert max(at_once) == 1024
 
 
-def test_a_calibration_is_remembered_by_what_it_depends_on(predictor: Predictor, weights: Weights) -> None:
+def test_the_key_of_a_calibration_covers_everything_it_depends_on(predictor: Predictor, weights: Weights) -> None:
     assert load_calibration(predictor, SHORT) is None
-    found, _ = packs_of(predictor, SHORT, most=1500)
-    assert load_calibration(predictor, SHORT) == found
-    assert load_calibration(predictor, SHORT.take(np.arange(3))) == found  # as long, typically
+    calibration, _ = packs_of(predictor, SHORT, most=1500)
+    assert load_calibration(predictor, SHORT) == calibration
+    assert load_calibration(predictor, SHORT.take(np.arange(3))) == calibration  # of a similar typical length
     assert load_calibration(predictor, LONG) is None
     for heads in ([("first-token", 2)], [("first-token", 0)], [("mean-pooling", 1)], [("first-token", 1)] * 2):
-        assert load_calibration(make(weights, *heads), SHORT) is None
+        assert load_calibration(make_predictor(weights, *heads), SHORT) is None
     packs_of(predictor, LONG, most=1500)
-    assert load_calibration(predictor, SHORT) == found
+    assert load_calibration(predictor, SHORT) == calibration
     assert list(calibration_file().parent.iterdir()) == [calibration_file()]
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"cpu": 3}', b'{"cpu": {"tokens_per_pack": 1.5}}'])
-def test_a_file_of_something_else_is_an_error(predictor: Predictor, content: bytes) -> None:
+def test_a_calibration_file_with_other_content_is_an_error(predictor: Predictor, content: bytes) -> None:
     calibration_file().parent.mkdir()
     calibration_file().write_bytes(content)
     for call in (lambda: load_calibration(predictor, SHORT), lambda: calibrate(predictor, POOL, SHORT, seconds=0)):
@@ -125,7 +125,7 @@ def test_a_file_of_something_else_is_an_error(predictor: Predictor, content: byt
 
 @pytest.fixture
 def ordinary_user() -> Iterator[None]:
-    """To root everything is permitted."""
+    """Run the test as an ordinary user, because root may read and write every file."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)
@@ -135,7 +135,7 @@ def ordinary_user() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ordinary_user")
-def test_a_file_that_may_not_be_read_or_replaced_ends_no_run(
+def test_a_file_without_permissions_does_not_stop_the_run(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -146,11 +146,11 @@ def test_a_file_that_may_not_be_read_or_replaced_ends_no_run(
         assert load_calibration(predictor, SHORT) is None
         assert "cannot be read: " in caplog.text
         packs_of(predictor, SHORT, most=1500)
-        assert list(Path(name).iterdir()) == [calibration_file()]  # nothing else is left
+        assert list(Path(name).iterdir()) == [calibration_file()]  # no other file remains
     assert "is not stored: [Errno 13]" in caplog.text
 
 
-def test_a_folder_that_cannot_be_made_ends_no_run(
+def test_a_folder_that_cannot_be_created_does_not_stop_the_run(
     predictor: Predictor, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache.write_text("a file")
@@ -159,10 +159,10 @@ def test_a_folder_that_cannot_be_made_ends_no_run(
     assert "is not stored: [Errno 17]" in caplog.text
 
 
-def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(
+def test_a_file_that_cannot_be_replaced_leaves_no_temporary_file(
     predictor: Predictor, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Here a folder takes its place meanwhile."""
+    """A folder appears at the path of the file during the calibration."""
 
     def make_folder(*_: object) -> None:
         calibration_file().mkdir(parents=True, exist_ok=True)
@@ -173,7 +173,7 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_beside_it(
     assert "is not stored" in caplog.text
 
 
-def test_a_user_without_a_home_needs_the_variable_or_remembers_nothing(
+def test_a_user_without_a_home_stores_nothing_unless_the_variable_is_set(
     predictor: Predictor, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def unknown(uid: int) -> NoReturn:

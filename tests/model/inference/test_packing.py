@@ -1,4 +1,4 @@
-"""Packs and the arithmetic of ragged arrays, against loops."""
+"""Tests of packs and of ragged arrays, against loops."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def ints(values: list[int]) -> np.ndarray:
 
 
 @given(Lengths, st.integers(1, 2000))
-def test_budget_slices_cover_everything_in_order_within_the_budget(lengths: list[int], budget: int) -> None:
+def test_budget_slices_cover_all_sequences_in_order_within_the_budget(lengths: list[int], budget: int) -> None:
     slices = list(budget_slices(ints(lengths), budget))
     assert [i for s in slices for i in range(s.start, s.stop)] == list(range(len(lengths)))
     assert all(sum(lengths[s]) <= budget or s.stop - s.start == 1 for s in slices)
@@ -40,10 +40,10 @@ def test_ragged_arange_counts_within_each_sequence(lengths: list[int]) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 9)), max_size=40))
-def test_ragged_ranges_are_the_slices_indices(slices: list[tuple[int, int]]) -> None:
+def test_ragged_ranges_equal_the_indices_of_the_slices(slices: list[tuple[int, int]]) -> None:
     starts, lengths = (ints([pair[i] for pair in slices]) for i in (0, 1))
-    wanted = [i for start, length in slices for i in range(start, start + length)]
-    assert ragged_ranges(starts, lengths).tolist() == wanted
+    expected = [i for start, length in slices for i in range(start, start + length)]
+    assert ragged_ranges(starts, lengths).tolist() == expected
 
 
 @given(st.lists(st.integers(0, 3), max_size=40))

@@ -1,4 +1,4 @@
-"""Real text pairs: our tokenizer and predictor beside Transformers' tokenizer and model, padding and all."""
+"""Tests that tokenizer and predictor equal Transformers' tokenizer and padded model on text pairs."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -23,12 +23,12 @@ FIRST = [*HARD_TEXTS, *random_texts(15, seed=3), "", "only the first", ""]
 SECOND = [*random_texts(len(HARD_TEXTS), seed=4), *random_texts(15, seed=5), "only the second", "", ""]
 
 
-class Ours:
-    """The texts of two columns in one pool, as pairs, and a head."""
+class PairModel:
+    """A head, and text pairs of two columns whose tokens are in one pool."""
 
     def __init__(self, folder: Path, name: HeadName, first: list[str], second: list[str]) -> None:
         checkpoint = Checkpoint(str(folder))
-        tokenizer = Tokenizer(checkpoint, "special")  # as Transformers
+        tokenizer = Tokenizer(checkpoint, "special")  # the mode of Transformers
         tokens = tokenizer([*first, *second])
         begin, length = tokens.offsets[:-1], np.diff(tokens.offsets)
         a, b = np.arange(len(first)), np.arange(len(first), len(first) + len(second))
@@ -47,25 +47,27 @@ class Ours:
 def test_text_pairs_equal_transformers(tmp_path: Path, case: str) -> None:
     folder = make_checkpoint(tmp_path, **CASES[case].options)
     encoded = AutoTokenizer.from_pretrained(folder)(FIRST, SECOND, padding=True, return_tensors="pt")
-    wanted = hf_model(folder)(encoded.input_ids, encoded.attention_mask).logits
-    assert_parity(Ours(folder, "sequence-classification", FIRST, SECOND).outputs(first_positions(len(FIRST))), wanted)
+    expected = hf_model(folder)(encoded.input_ids, encoded.attention_mask).logits
+    assert_parity(
+        PairModel(folder, "sequence-classification", FIRST, SECOND).outputs(first_positions(len(FIRST))), expected
+    )
 
 
 @torch.inference_mode()
 def test_rows_of_different_numbers_of_choices_equal_transformers(tmp_path: Path) -> None:
-    """One row at a time there, since a batch must have as many choices in every row."""
+    """Transformers gets one row per call, because all rows of its batches need the same number of choices."""
     folder = make_checkpoint(tmp_path, head="multiple-choice")
     model, tokenizer = hf_model(folder), AutoTokenizer.from_pretrained(folder)
     counts = np.array([2, 5, 3, 2, 4])
     offsets = offsets_of(counts)
     prompts = [prompt for prompt, count in zip(FIRST, counts, strict=False) for _ in range(count)]
     choices = SECOND[: len(prompts)]
-    wanted = []
+    expected = []
     for a, b in pairwise(offsets):
         row = tokenizer(prompts[a:b], choices[a:b], padding=True, return_tensors="pt")
-        wanted.append(model(row.input_ids[None], row.attention_mask[None]).logits.reshape(-1, 1))
-    ours = Ours(folder, "multiple-choice", prompts, choices)
-    assert_parity(ours.outputs(first_positions(len(prompts))), torch.cat(wanted))
+        expected.append(model(row.input_ids[None], row.attention_mask[None]).logits.reshape(-1, 1))
+    actual = PairModel(folder, "multiple-choice", prompts, choices)
+    assert_parity(actual.outputs(first_positions(len(prompts))), torch.cat(expected))
 
 
 @torch.inference_mode()
@@ -74,8 +76,8 @@ def test_questions_with_contexts_equal_transformers(tmp_path: Path) -> None:
     encoded = AutoTokenizer.from_pretrained(folder)(FIRST, SECOND, padding=True, return_tensors="pt")
     out = hf_model(folder)(encoded.input_ids, encoded.attention_mask)
     real = encoded.attention_mask.bool()
-    ours = Ours(folder, "question-answering", FIRST, SECOND)
-    lengths = ours.sequences.lengths
+    actual = PairModel(folder, "question-answering", FIRST, SECOND)
+    lengths = actual.sequences.lengths
     assert lengths.tolist() == real.sum(1).tolist()
     every = OutputPositions(np.arange(len(lengths)), np.zeros_like(lengths), lengths)
-    assert_parity(ours.outputs(every), torch.stack([out.start_logits[real], out.end_logits[real]], dim=1))
+    assert_parity(actual.outputs(every), torch.stack([out.start_logits[real], out.end_logits[real]], dim=1))

@@ -1,4 +1,4 @@
-"""Model inputs as slices of a pool: the tokenizer library's own templates, and each distinct one once."""
+"""Tests of model inputs as slices of a pool, against the templates of the tokenizers library."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,14 @@ pools = st.lists(st.integers(0, 8), max_size=30)
 
 @st.composite
 def slices(draw: st.DrawFn, size: int) -> tuple[int, int]:
-    """First token and length; empty ones too."""
+    """Draw the first token and the length of a slice, which may be empty."""
     first = draw(st.integers(0, size))
     return first, draw(st.integers(0, size - first))
 
 
 @st.composite
 def inputs(draw: st.DrawFn, size: int) -> tuple[int, int, int, int]:
-    """A row of Sequences, of one text or of two."""
+    """Draw a row of Sequences with one or two texts."""
     second = draw(st.just((0, -1)) | slices(size))
     return (*draw(slices(size)), *second)
 
@@ -57,17 +57,17 @@ def library_ids(pool: list[int], row: tuple[int, int, int, int]) -> list[int]:
 
 
 @given(pools, st.data())
-def test_assembled_ids_are_those_of_the_tokenizers_library(pool: list[int], data: st.DataObject) -> None:
+def test_assembled_ids_equal_the_tokenizers_library(pool: list[int], data: st.DataObject) -> None:
     rows = data.draw(st.lists(inputs(len(pool)), max_size=8))
     sequences = sequences_of(rows)
-    wanted = [library_ids(pool, row) for row in rows]
+    expected = [library_ids(pool, row) for row in rows]
     ids = sequences.assemble(np.array(pool, dtype=np.int32), SpecialTokenIds(CLS, SEP))
     assert ids.dtype == np.int32
-    assert ids.tolist() == [i for sequence in wanted for i in sequence]
-    assert sequences.lengths.tolist() == [len(sequence) for sequence in wanted]
+    assert ids.tolist() == [i for sequence in expected for i in sequence]
+    assert sequences.lengths.tolist() == [len(sequence) for sequence in expected]
 
 
-def test_an_empty_second_text_has_its_separator() -> None:
+def test_an_empty_second_text_has_a_separator() -> None:
     empty = np.zeros(1, dtype=np.int64)
     specials = SpecialTokenIds(CLS, SEP)
     assert single(empty, empty).assemble(empty, specials).tolist() == [CLS, SEP]
@@ -91,7 +91,7 @@ batches = st.lists(st.lists(inputs(6), max_size=6), min_size=1, max_size=4)
 
 
 @given(batches)
-def test_each_distinct_sequence_is_once_in_a_union(parts: list[list[tuple[int, int, int, int]]]) -> None:
+def test_a_union_holds_each_distinct_sequence_once(parts: list[list[tuple[int, int, int, int]]]) -> None:
     every, where = union([sequences_of(rows) for rows in parts])
     assert len(where) == len(parts)
     for rows, at in zip(parts, where, strict=True):
@@ -101,25 +101,25 @@ def test_each_distinct_sequence_is_once_in_a_union(parts: list[list[tuple[int, i
     assert set(rows_of(every)) == {row for rows in parts for row in rows}
 
 
-def test_one_text_and_the_same_with_an_empty_second_are_two() -> None:
+def test_a_text_and_its_pair_with_an_empty_text_are_distinct() -> None:
     zero = np.zeros(1, dtype=np.int64)
     every, _ = union([single(zero, zero + 3), pair(zero, zero + 3, zero, zero)])
     assert len(every.first) == 2
 
 
 @given(batches)
-def test_joined_sequences_stand_part_by_part(parts: list[list[tuple[int, int, int, int]]]) -> None:
+def test_join_concatenates_the_parts_in_order(parts: list[list[tuple[int, int, int, int]]]) -> None:
     assert rows_of(join([sequences_of(rows) for rows in parts])) == [row for rows in parts for row in rows]
 
 
 @given(st.lists(inputs(6), min_size=1, max_size=6), st.data())
-def test_chosen_sequences_are_those_chosen(rows: list[tuple[int, int, int, int]], data: st.DataObject) -> None:
+def test_take_returns_the_selected_sequences(rows: list[tuple[int, int, int, int]], data: st.DataObject) -> None:
     which = data.draw(st.lists(st.integers(0, len(rows) - 1)))
     assert rows_of(sequences_of(rows).take(np.array(which, dtype=np.int64))) == [rows[i] for i in which]
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
-def test_the_first_token_of_every_sequence_is_read(count: int) -> None:
+def test_first_positions_are_the_first_token_of_every_sequence(count: int) -> None:
     positions = first_positions(count)
     assert positions.sequence.tolist() == list(range(count))
     assert offsets_of(positions.length).tolist() == list(range(count + 1))

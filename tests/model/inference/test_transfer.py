@@ -1,4 +1,4 @@
-"""What is sent arrives as it was, and what returns is what was computed."""
+"""Tests of transfers to a device and back: they do not change the data."""
 
 from collections.abc import Sequence
 
@@ -36,15 +36,15 @@ def test_a_pack_and_positions_arrive_in_one_buffer(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_many_results_return_whatever_is_computed_meanwhile(device: str) -> None:
-    """Buffers are not used again before they are read."""
-    returning = []
+def test_later_computations_do_not_change_pending_outputs(device: str) -> None:
+    """No buffer is reused before its contents are read."""
+    all_pending = []
     for number in range(50):
         pack, (at,) = send(HOST, [np.full(1000, number)], torch.device(device))
-        returning.append(
+        all_pending.append(
             PendingOutputs([at * 2, pack.input_ids.float(), torch.ones((), dtype=torch.bool, device=device)])
         )
-    for number, each in enumerate(returning):
-        doubled, ids, yes = each.arrays()
+    for number, pending in enumerate(all_pending):
+        doubled, ids, yes = pending.arrays()
         assert doubled.tolist() == [2 * number] * 1000
         assert (ids.tolist(), yes.item()) == ([7, 8, 9, 10, 11], True)

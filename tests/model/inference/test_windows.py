@@ -1,4 +1,4 @@
-"""Windows cover every token, spare words, overlap; and each token comes back once, from where it has most context."""
+"""Tests of windows: they cover all tokens and overlap, and each token is owned by the window with the most context."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,7 +16,7 @@ from distilray.model.inference.windows import Windows, best_context_ranges, spli
 
 @dataclass(frozen=True)
 class Corpus:
-    """R texts, each given as the lengths of its words in tokens."""
+    """R texts. Each text is a list of the lengths of its words in tokens."""
 
     words: list[list[int]]
 
@@ -34,11 +34,11 @@ class Corpus:
         return np.array(flat, dtype=np.int32)
 
     def boundaries(self, text: int) -> set[int]:
-        """Tokens of a text where a word starts, and its end."""
+        """Return the tokens of a text at which a word starts, and the end of the text."""
         return set(np.cumsum([0, *self.words[text]]).tolist())
 
     def cut_word(self, text: int, token: int) -> int:
-        """The length of the word that a cut before `token` goes through; 0 at a boundary."""
+        """Return the length of the word that a cut before `token` splits, or 0 at a word boundary."""
         ends = np.cumsum(self.words[text])
         return 0 if token in self.boundaries(text) else self.words[text][int(np.searchsorted(ends, token, "right"))]
 
@@ -48,14 +48,14 @@ corpora = st.builds(Corpus, st.lists(st.lists(st.integers(1, 6) | st.integers(7,
 
 @st.composite
 def sizes(draw: st.DrawFn) -> tuple[int, int]:
-    """A capacity, and an overlap of at most half of it."""
+    """Draw a capacity and an overlap of at most half the capacity."""
     capacity = draw(st.integers(1, 60))
     return capacity, draw(st.integers(0, capacity // 2))
 
 
 def of_text(windows: Windows, text: int) -> list[tuple[int, int]]:
-    mine = windows.text == text
-    return list(zip(windows.start[mine].tolist(), windows.end[mine].tolist(), strict=True))
+    selected = windows.text == text
+    return list(zip(windows.start[selected].tolist(), windows.end[selected].tolist(), strict=True))
 
 
 def windows_of(corpus: Corpus, capacity: int, overlap: int) -> list[list[tuple[int, int]]]:
@@ -66,8 +66,8 @@ def windows_of(corpus: Corpus, capacity: int, overlap: int) -> list[list[tuple[i
 
 @given(corpora)
 def test_word_starts_equal_a_loop(corpus: Corpus) -> None:
-    wanted = [place == 0 for text in corpus.words for length in text for place in range(length)]
-    assert word_starts(corpus.offsets, corpus.word_ids).tolist() == wanted
+    expected = [place == 0 for text in corpus.words for length in text for place in range(length)]
+    assert word_starts(corpus.offsets, corpus.word_ids).tolist() == expected
 
 
 @given(corpora, sizes())
@@ -80,7 +80,7 @@ def test_every_token_is_covered_by_windows_that_fit(corpus: Corpus, size: tuple[
 
 
 @given(corpora, sizes())
-def test_windows_do_not_cut_short_words(corpus: Corpus, size: tuple[int, int]) -> None:
+def test_windows_do_not_split_short_words(corpus: Corpus, size: tuple[int, int]) -> None:
     capacity, overlap = size
     for text, windows in enumerate(windows_of(corpus, capacity, overlap)):
         cut = [corpus.cut_word(text, edge) for window in windows for edge in window]
@@ -98,7 +98,7 @@ def test_the_last_window_has_full_length(corpus: Corpus, size: tuple[int, int]) 
 
 
 @given(corpora, sizes())
-def test_neighbours_overlap(corpus: Corpus, size: tuple[int, int]) -> None:
+def test_adjacent_windows_overlap(corpus: Corpus, size: tuple[int, int]) -> None:
     capacity, overlap = size
     for windows in windows_of(corpus, capacity, overlap):
         assert all(a[1] - b[0] >= overlap - 3 * (overlap // 3) for a, b in pairwise(windows))
@@ -106,7 +106,7 @@ def test_neighbours_overlap(corpus: Corpus, size: tuple[int, int]) -> None:
 
 
 @given(corpora, sizes())
-def test_a_text_that_fits_is_one_window(corpus: Corpus, size: tuple[int, int]) -> None:
+def test_a_text_that_fits_has_one_window(corpus: Corpus, size: tuple[int, int]) -> None:
     capacity, overlap = size
     for length, windows in zip(corpus.lengths, windows_of(corpus, capacity, overlap), strict=True):
         if length <= capacity:
@@ -114,23 +114,23 @@ def test_a_text_that_fits_is_one_window(corpus: Corpus, size: tuple[int, int]) -
 
 
 @given(corpora, sizes())
-def test_a_text_is_cut_alike_whatever_stands_beside_it(corpus: Corpus, size: tuple[int, int]) -> None:
+def test_other_texts_do_not_change_the_windows_of_a_text(corpus: Corpus, size: tuple[int, int]) -> None:
     alone = [windows_of(Corpus([text]), *size)[0] for text in corpus.words]
     assert windows_of(corpus, *size) == alone
 
 
 @pytest.mark.parametrize(("capacity", "overlap"), [(10, -1), (10, 6), (1, 1)])
-def test_an_overlap_that_cannot_be_met_is_an_error(capacity: int, overlap: int) -> None:
+def test_an_invalid_overlap_is_an_error(capacity: int, overlap: int) -> None:
     most = f"between 0 and {capacity // 2} in windows of {capacity} tokens, got {overlap}"
     with pytest.raises(WindowError, match=f"overlap must lie {most}"):
         split(offsets_of(np.array([3])), np.arange(3), capacity, overlap)
 
 
-# the way back
+# which window owns a token
 
 
 def naive_owners(windows: list[tuple[int, int]], length: int) -> list[int]:
-    """For each token of a text the number of the window that sees most around it, the first on a tie."""
+    """Return for each token of a text the number of the window with the most context, the first one on a tie."""
     owners = []
     for token in range(length):
         context = []
@@ -144,38 +144,41 @@ def naive_owners(windows: list[tuple[int, int]], length: int) -> list[int]:
 
 
 def assert_owned_once(windows: Windows, lengths: list[int]) -> None:
-    """Every token by one window, the one that sees most around it; windows own neighbouring tokens, in order."""
+    """Assert that each token is owned by one window, the one with the most context.
+
+    Each window owns consecutive tokens, and the windows of a text own them in order.
+    """
     first, last = best_context_ranges(windows)
     assert (windows.start <= first).all()
     assert (first <= last).all()
     assert (last <= windows.end).all()
     for text, length in enumerate(lengths):
-        mine = np.flatnonzero(windows.text == text)
-        owners = [number for number, w in enumerate(mine) for _ in range(first[w], last[w])]
-        tokens = [token for w in mine for token in range(first[w], last[w])]
+        selected = np.flatnonzero(windows.text == text)
+        owners = [number for number, w in enumerate(selected) for _ in range(first[w], last[w])]
+        tokens = [token for w in selected for token in range(first[w], last[w])]
         assert tokens == list(range(length))
         assert owners == naive_owners(of_text(windows, text), length)
 
 
 @given(corpora, sizes())
-def test_each_token_is_owned_once_by_the_window_with_most_context(corpus: Corpus, size: tuple[int, int]) -> None:
+def test_the_window_with_the_most_context_owns_each_token(corpus: Corpus, size: tuple[int, int]) -> None:
     assert_owned_once(split(corpus.offsets, corpus.word_ids, *size), corpus.lengths)
 
 
 @given(corpora)
-def test_texts_of_one_window_are_owned_whole(corpus: Corpus) -> None:
+def test_a_single_window_owns_its_whole_text(corpus: Corpus) -> None:
     windows = split(corpus.offsets, corpus.word_ids, 10_000, 100)
     first, last = best_context_ranges(windows)
     assert not first.any()
     assert last.tolist() == [length for length in corpus.lengths if length]
 
 
-# texts with limits of their own
+# limits per text
 
 
 @st.composite
 def limited(draw: st.DrawFn, *, hf: bool = False) -> tuple[Corpus, np.ndarray, np.ndarray, int]:
-    """A corpus, each text's capacity and overlap, and how many windows an empty text gets."""
+    """Draw a corpus, the capacity and overlap of each text, and the number of windows of an empty text."""
     corpus = draw(corpora)
     each = [draw(sizes()) for _ in corpus.words]
     if hf:
@@ -185,18 +188,18 @@ def limited(draw: st.DrawFn, *, hf: bool = False) -> tuple[Corpus, np.ndarray, n
 
 
 @given(limited())
-def test_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tuple) -> None:
+def test_windows_with_limits_per_text_equal_the_windows_of_each_text_alone(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
     windows = split(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least)
     for text, words in enumerate(corpus.words):
         alone = Corpus([words])
-        wanted = split(alone.offsets, alone.word_ids, int(capacity[text]), int(overlap[text]), min_windows=least)
-        assert of_text(windows, text) == of_text(wanted, 0)
+        expected = split(alone.offsets, alone.word_ids, int(capacity[text]), int(overlap[text]), min_windows=least)
+        assert of_text(windows, text) == of_text(expected, 0)
     assert_owned_once(windows, corpus.lengths)
 
 
 @given(limited(hf=True))
-def test_hf_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tuple) -> None:
+def test_hf_windows_with_limits_per_text_equal_the_windows_of_each_text_alone(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
     windows = split_hf(corpus.offsets, capacity, overlap, min_windows=least)
     without = split_hf(corpus.offsets, capacity, None, min_windows=least)
@@ -207,7 +210,7 @@ def test_hf_windows_by_each_texts_limits_are_those_of_the_text_alone(drawn: tupl
 
 
 @given(limited())
-def test_an_empty_text_has_as_many_windows_as_asked_for(drawn: tuple) -> None:
+def test_an_empty_text_has_the_requested_number_of_windows(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
     for windows in (
         split(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least),
@@ -219,7 +222,7 @@ def test_an_empty_text_has_as_many_windows_as_asked_for(drawn: tuple) -> None:
 
 
 @pytest.mark.parametrize(("capacity", "overlap"), [([10, 4], [5, 3]), ([10, 0], [5, 0]), ([10, 10], [0, -1])])
-def test_one_text_that_cannot_be_cut_as_asked_is_an_error(capacity: list[int], overlap: list[int]) -> None:
+def test_an_invalid_limit_of_one_text_is_an_error(capacity: list[int], overlap: list[int]) -> None:
     offsets = offsets_of(np.array([3, 3]))
     with pytest.raises(WindowError):
         split(offsets, np.arange(6), np.array(capacity), np.array(overlap))
@@ -232,7 +235,7 @@ HF_TOKENIZER.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
 
 
 @given(st.lists(st.integers(0, 150), max_size=5), st.integers(1, 40), st.data())
-def test_hf_windows_are_those_of_the_tokenizers_library(lengths: list[int], capacity: int, data: st.DataObject) -> None:
+def test_hf_windows_equal_the_tokenizers_library(lengths: list[int], capacity: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, capacity - 1))
     windows = split_hf(offsets_of(np.array(lengths, dtype=np.int64)), capacity, overlap)
     HF_TOKENIZER.enable_truncation(capacity, stride=overlap)
@@ -243,7 +246,7 @@ def test_hf_windows_are_those_of_the_tokenizers_library(lengths: list[int], capa
 
 
 @given(st.lists(st.integers(0, 150), max_size=5), st.integers(1, 40))
-def test_without_an_overlap_hf_drops_what_does_not_fit(lengths: list[int], capacity: int) -> None:
+def test_hf_without_an_overlap_truncates_the_text(lengths: list[int], capacity: int) -> None:
     windows = split_hf(offsets_of(np.array(lengths, dtype=np.int64)), capacity, None)
     assert [of_text(windows, text) for text in range(len(lengths))] == [
         [(0, min(length, capacity))] * bool(length) for length in lengths
@@ -251,7 +254,7 @@ def test_without_an_overlap_hf_drops_what_does_not_fit(lengths: list[int], capac
 
 
 @pytest.mark.parametrize("overlap", [-1, 10, 11])
-def test_an_hf_overlap_that_cannot_be_met_is_an_error(overlap: int) -> None:
+def test_an_invalid_hf_overlap_is_an_error(overlap: int) -> None:
     with pytest.raises(WindowError, match=f"overlap must lie between 0 and 9 in windows of 10 tokens, got {overlap}"):
         split_hf(offsets_of(np.array([3])), 10, overlap)
 
