@@ -1,4 +1,4 @@
-"""Stores that need a package more say which."""
+"""Tests of stores that need an optional package: the error names it."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from distilray.model.storage.store import open_store
         ("simplecache::gcs://b/x", "gcsfs", "gcs"),
     ],
 )
-def test_a_missing_package_is_one_error_with_the_command(uri: str, package: str, extra: str) -> None:
+def test_a_missing_package_is_an_error_with_the_install_command(uri: str, package: str, extra: str) -> None:
     with pytest.raises(
         PackageError, match=rf"^\w+:// needs the package {package}: pip install 'distilray\[{extra}\]'$"
     ):
