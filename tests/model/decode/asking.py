@@ -1,4 +1,4 @@
-"""Windows of contexts as small cases for the decoding of answers, and answers as plain lists."""
+"""Helpers for the tests of answer decoding: small windows of contexts, and answers as plain lists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,10 @@ SCORE = 1e-6
 
 @dataclass(frozen=True)
 class Context:
-    """Tokens of one context: characters [T] each, and word ids [T]."""
+    """Tokens of one context.
+
+    start, end: [T], character offsets. word_ids: [T].
+    """
 
     start: np.ndarray
     end: np.ndarray
@@ -28,7 +31,10 @@ class Context:
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens first..last-1 of a context, their logits [last - first] each, and start and end logit of [CLS]."""
+    """Tokens first..last-1 of a context and their logits.
+
+    start, end: [last - first], the start and end logits. null: the start and end logit of [CLS].
+    """
 
     context: Context
     first: int
@@ -42,14 +48,14 @@ Asks = Sequence[Sequence[Window]]
 
 
 def words(sizes: Sequence[int]) -> Context:
-    """Words of so many tokens; every token has two characters and every word a space after it."""
+    """Make a context from the number of tokens per word. A token has two characters, and a space follows each word."""
     word_ids = np.repeat(np.arange(len(sizes)), sizes)
     start = 2 * np.arange(len(word_ids)) + word_ids
     return Context(start, start + 2, word_ids)
 
 
 def joined(asks: Asks) -> QuestionWindows:
-    """The windows of all asks, the asks numbered by tens: they need not follow each other."""
+    """Concatenate the windows of all asks. The numbers of the asks are multiples of ten, since gaps are allowed."""
     every = [(10 * number, window) for number, ask in enumerate(asks) for window in ask]
 
     def floats(parts: list[Any]) -> np.ndarray:
@@ -73,7 +79,7 @@ def joined(asks: Asks) -> QuestionWindows:
 
 
 def listed(answers: RankedAnswers) -> dict[int, list[Answer]]:
-    """The answers of each ask that has any, best first."""
+    """Return the answers of each ask that has any, best first."""
     answers_by_ask: dict[int, list[Answer]] = {}
     columns = (column.tolist() for column in (answers.ask, answers.start, answers.end, answers.score))
     for ask, start, end, score in zip(*columns, strict=True):
@@ -84,7 +90,7 @@ def listed(answers: RankedAnswers) -> dict[int, list[Answer]]:
 def hf(
     windows: QuestionWindows, texts: Sequence[str], *, null: bool = False, **options: Any
 ) -> dict[int, list[Answer]]:
-    """Transformers' answers; texts: the context of each ask."""
+    """Decode answers by Transformers' rules. texts: the context of each ask."""
     candidates, nulls = hf_candidates(windows, **options)
     columns = (column.tolist() for column in (candidates.ask, candidates.start, candidates.end))
     lower = [texts[ask // 10][start:end].lower() for ask, start, end in zip(*columns, strict=True)]
@@ -100,7 +106,10 @@ def spans(answers: Sequence[Answer]) -> list[tuple[int, int]]:
 def peak(
     context: Context, at: tuple[int, int], height: float, null: float = 0.0, first: int = 0, last: int = 0
 ) -> Window:
-    """A window in which one span stands out: tokens at[0]..at[1], start and end logit `height` each, others -10."""
+    """Make a window with one likely span.
+
+    at: the first and last token of the span. height: its start logit and its end logit. All other logits are -10.
+    """
     last = last or context.tokens
     start, end = np.full((2, last - first), -10.0)
     start[at[0] - first], end[at[1] - first] = height, height

@@ -1,4 +1,4 @@
-"""Token logits as small cases for the decoder, and loops that decode them: conlleval's rules, written out."""
+"""Helpers for the tests of the token decoder: small cases, and a reference decoder with conlleval's rules."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from distilray.model.decode.token_classification import (
 
 AGGREGATIONS: tuple[Aggregation, ...] = ("none", "simple", "first", "average", "max")
 KINDS = ("PER", "LOC")
-# a scheme's letters, and which of them say what B, I, E and S say in conlleval
+# the letters of each scheme, and the letters of conlleval with the same meaning
 SCHEMES = {"IO": "I", "IOB2": "BI", "BIOES": "BIES", "BILOU": "BILU", "BMES": "BMES"}
 CONLLEVAL = {"B": "B", "I": "I", "M": "I", "E": "E", "L": "E", "S": "S", "U": "S"}
 
@@ -28,7 +28,7 @@ Span = tuple[int, int, str]
 
 @dataclass(frozen=True)
 class Case:
-    """R texts of N tokens: logits [N, L] and everything `decode` needs beside them."""
+    """R texts with N tokens in total: logits [N, L] and the other arguments of `decode`."""
 
     labels: tuple[str, ...]
     logits: np.ndarray
@@ -50,7 +50,7 @@ class Case:
 
 
 def spans_of(spans: EntitySpans, text: int = 0) -> list[Span]:
-    """Start, end and label of the spans of one text."""
+    """Return start, end and label of the spans of one text."""
     columns = (column.tolist() for column in (spans.text, spans.start, spans.end, spans.label))
     return [(start, end, spans.names[label]) for t, start, end, label in zip(*columns, strict=True) if t == text]
 
@@ -61,7 +61,10 @@ def one_text(
     starts_word: Sequence[bool] | None = None,
     characters: Sequence[Span] | Sequence[tuple[int, int]] | None = None,
 ) -> Case:
-    """A text whose tokens have these probabilities; by default every token is a word of one character."""
+    """Make a case of one text from the probabilities of its tokens.
+
+    By default every token is a word of one character.
+    """
     n = len(probabilities)
     places = [(2 * i, 2 * i + 1) for i in range(n)] if characters is None else characters
     with np.errstate(divide="ignore"):
@@ -71,7 +74,7 @@ def one_text(
 
 
 def tagged(labels: Sequence[str], tags: str) -> Case:
-    """A text of one token a tag, each tag certain."""
+    """Make a case of one text with one token per tag. Each tag has probability 1."""
     return one_text(labels, [[float(label == tag) for label in labels] for tag in tags.split()])
 
 
@@ -91,7 +94,7 @@ def label_set(letters: str, kinds: Sequence[str] = KINDS, dash: str = "-") -> tu
 
 
 def start_of_chunk(previous: str, letter: str, previous_kind: str, kind: str) -> bool:
-    """conlleval.pl's startOfChunk."""
+    """Return whether a chunk starts, by the rules of startOfChunk in conlleval.pl."""
     if letter in ("B", "S"):
         return True
     if previous in ("E", "S", "O") and letter in ("E", "I"):
@@ -100,7 +103,7 @@ def start_of_chunk(previous: str, letter: str, previous_kind: str, kind: str) ->
 
 
 def end_of_chunk(previous: str, letter: str, previous_kind: str, kind: str) -> bool:
-    """conlleval.pl's endOfChunk."""
+    """Return whether a chunk ends, by the rules of endOfChunk in conlleval.pl."""
     if previous in ("E", "S"):
         return True
     if previous in ("B", "I") and letter in ("B", "S", "O"):
@@ -109,21 +112,21 @@ def end_of_chunk(previous: str, letter: str, previous_kind: str, kind: str) -> b
 
 
 def chunks(tags: list[tuple[str, str]]) -> list[tuple[int, int, str]]:
-    """First, last and kind of each chunk of (letter, kind) tags."""
-    found = []
+    """Return first, last and kind of each chunk of (letter, kind) tags."""
+    tag_chunks = []
     first = None
     for i, (letter, kind) in enumerate([*tags, ("O", "")]):
         previous, previous_kind = tags[i - 1] if i else ("O", "")
         if first is not None and end_of_chunk(previous, letter, previous_kind, kind):
-            found.append((first, i - 1, previous_kind))
+            tag_chunks.append((first, i - 1, previous_kind))
             first = None
         if i < len(tags) and start_of_chunk(previous, letter, previous_kind, kind):
             first = i
-    return found
+    return tag_chunks
 
 
 def words_of(case: Case, first: int, length: int, aggregation: Aggregation) -> list[tuple[list[int], int, float]]:
-    """The tokens, label and score of each word of a text; of each token for "none" and "simple"."""
+    """Return the tokens, label and score of each word of a text. For "none" and "simple", each token is a word."""
     probabilities = softmax(case.logits).astype(np.float64)
     words: list[list[int]] = []
     for token in range(first, first + length):
@@ -151,7 +154,7 @@ def read_tag(label: str, prefixed: bool) -> tuple[str, str]:
 
 
 def reference(case: Case, prefixed: bool, aggregation: Aggregation) -> list[list[tuple[int, int, str, float]]]:
-    """The spans of each text."""
+    """Return the spans of each text."""
     answer = []
     for first, length in zip(case.offsets[:-1].tolist(), case.lengths, strict=True):
         words = words_of(case, first, length, aggregation)
@@ -175,7 +178,10 @@ def reference(case: Case, prefixed: bool, aggregation: Aggregation) -> list[list
 
 @st.composite
 def cases(draw: st.DrawFn, labels: tuple[str, ...]) -> Case:
-    """Texts of words of a few tokens, with gaps between them; logits so moderate that no two averages tie by rounding."""
+    """Draw texts whose words have a few tokens, with gaps between the words.
+
+    The logits are small enough that rounding does not make two averages equal.
+    """
     lengths = draw(st.lists(st.integers(0, 12), min_size=1, max_size=5))
     n = sum(lengths)
     seed = draw(st.integers(0, 2**32 - 1))

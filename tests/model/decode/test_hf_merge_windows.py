@@ -1,4 +1,4 @@
-"""Transformers' merge of spans decoded window by window, against the rule written as a loop."""
+"""Tests of Transformers' merge of the spans of overlapping windows, against a loop."""
 
 from itertools import groupby
 
@@ -14,7 +14,7 @@ Entity = tuple[int, int, float, int]  # start, end, score, number
 
 
 def naive_merge(entities: list[Entity]) -> list[int]:
-    """Of the entities of one text: those that Transformers keeps."""
+    """Return the numbers of the entities of one text that Transformers keeps."""
     kept: list[Entity] = []
     for entity in sorted(entities, key=lambda e: e[0]):
         if not kept or entity[0] >= kept[-1][1]:
@@ -26,7 +26,10 @@ def naive_merge(entities: list[Entity]) -> list[int]:
 
 @st.composite
 def windowed_spans(draw: st.DrawFn) -> tuple[EntitySpans, np.ndarray]:
-    """Spans of the windows of a few texts, in each window sorted and apart, and the text of each window."""
+    """Draw the spans of the windows of a few texts, and the text of each window.
+
+    The spans of a window are sorted and do not overlap.
+    """
     text_of_window = np.repeat(np.arange(4), draw(st.lists(st.integers(0, 4), min_size=4, max_size=4)))
     window, start, end, score = [], [], [], []
     for i in range(len(text_of_window)):
@@ -50,7 +53,7 @@ def windowed_spans(draw: st.DrawFn) -> tuple[EntitySpans, np.ndarray]:
 
 @settings(max_examples=50)
 @given(windowed_spans())
-def test_merging_windows_equals_the_rule(drawn: tuple[EntitySpans, np.ndarray]) -> None:
+def test_merging_windows_equals_a_loop(drawn: tuple[EntitySpans, np.ndarray]) -> None:
     spans, text_of_window = drawn
     numbered = list(
         zip(spans.start.tolist(), spans.end.tolist(), spans.score.tolist(), range(len(spans.start)), strict=True)
@@ -66,8 +69,8 @@ def test_merging_windows_equals_the_rule(drawn: tuple[EntitySpans, np.ndarray]) 
         assert getattr(merged, name).tolist() == getattr(spans, name)[expected].tolist()
 
 
-def test_a_long_unsure_span_beats_a_short_sure_one() -> None:
-    """A defect of Transformers' merge that compat keeps."""
+def test_a_long_uncertain_span_replaces_a_short_certain_one() -> None:
+    """This is a defect of Transformers' merge. The compatible merge keeps it."""
     spans = EntitySpans(
         text=np.array([0, 1]),
         start=np.array([3, 0], dtype=np.int32),

@@ -1,4 +1,4 @@
-"""Logits to answers by Transformers 4.57's rules: its own on real text, and where they are wrong and ours are not."""
+"""Tests of answers by Transformers 4.57's rules: equality on real text, and the defects that `decode` does not have."""
 
 from functools import cache
 
@@ -23,7 +23,7 @@ def tokenizer() -> Tokenizer:
 
 
 def golden_windows(group: golden.Group) -> QuestionWindows:
-    """The stored logits of all rows, on tokens and windows of our own making."""
+    """Combine the stored logits of all rows with the tokens and windows of this package."""
     size = group.options.get("max_seq_len", 384)
     overlap = group.options.get("doc_stride", min(size // 2, 128))
     tokens = tokenizer()([row.text for row in group.rows])
@@ -42,24 +42,26 @@ def golden_windows(group: golden.Group) -> QuestionWindows:
 
 
 @pytest.mark.parametrize("group", golden.load()[0], ids=lambda group: "-".join(map(str, group.options.values())))
-def test_answers_are_those_of_transformers(group: golden.Group) -> None:
+def test_answers_equal_transformers(group: golden.Group) -> None:
     options = {
         name: group.options[name] for name in ("top_k", "max_answer_len", "align_to_words") if name in group.options
     }
     null = group.options.get("handle_impossible_answer", False)
     actual = hf(golden_windows(group), [row.text for row in group.rows], null=null, **options)
     for i, row in enumerate(group.rows):
-        # where a window has too few spans Transformers fills up with others, of probability 0
+        # if a window has too few spans, Transformers adds spans of probability 0
         reference = [(int(start), int(end), score) for score, start, end in row.answers if score > 0]
         answers = actual.get(i, [])
         assert len(answers) == len(reference)
-        assert [score for *_, score in answers] == pytest.approx([score for *_, score in reference], abs=SCORE, rel=SCORE)
+        assert [score for *_, score in answers] == pytest.approx(
+            [score for *_, score in reference], abs=SCORE, rel=SCORE
+        )
         for (start, end, _), (_, _, score) in zip(answers, reference, strict=True):
             tied = [(a, b) for a, b, other in reference if other == pytest.approx(score, abs=0, rel=SCORE)]
             assert (start, end) in tied
 
 
-def test_the_golden_rows_are_worth_asking() -> None:
+def test_the_golden_rows_are_large_enough() -> None:
     rows = [row for group in golden.load()[0] for row in group.rows]
     assert len(rows) >= 250
     assert sum(len(row.windows) > 1 for row in rows) >= 90
@@ -67,8 +69,8 @@ def test_the_golden_rows_are_worth_asking() -> None:
 
 
 @torch.inference_mode()
-def test_the_golden_checkpoint_can_be_made_again() -> None:
-    """So that whoever runs the whole way from text to answers runs the model that answered."""
+def test_the_golden_checkpoint_is_reproducible() -> None:
+    """A test of the whole path from text to answers then uses the model that gave the golden answers."""
     groups, fingerprint = golden.load()
     model = golden.build_model()
     assert golden.fingerprint(model) == pytest.approx(fingerprint, rel=1e-9)
@@ -81,11 +83,11 @@ def test_the_golden_checkpoint_can_be_made_again() -> None:
         np.testing.assert_allclose(inside, row.logits, atol=1e-4)
 
 
-# where Transformers is wrong
+# defects of Transformers
 
 
-def test_six_windows_of_one_answer_drown_the_null_answer_at_transformers_only() -> None:
-    """Each of the windows gives "wa" 0.14 and no answer 0.39; Transformers adds the former up."""
+def test_six_windows_with_one_answer_outrank_the_null_answer_only_in_transformers() -> None:
+    """Each window gives "wa" a score of 0.14 and the null answer 0.39. Transformers adds the scores of "wa"."""
     context, text = words([1] * 6), " ".join(["wa"] * 6)
     windows = joined([[peak(context, (i, i), 2.0, null=2.5, first=i, last=i + 1) for i in range(6)]])
     answers = hf(windows, [text], null=True, top_k=2)[0]
@@ -96,15 +98,15 @@ def test_six_windows_of_one_answer_drown_the_null_answer_at_transformers_only() 
     assert sum(score for *_, score in answers) == pytest.approx(1)
 
 
-def test_six_windows_sure_of_one_answer_score_six_at_transformers() -> None:
+def test_six_windows_certain_of_one_answer_score_six_in_transformers() -> None:
     context = words([1] * 6)
     windows = joined([[peak(context, (i, i), 20.0, first=i, last=i + 1) for i in range(6)]])
     assert hf(windows, [" ".join(["wa"] * 6)])[0][0][2] == pytest.approx(6.0)
     assert listed(decode(windows))[0][0][2] == pytest.approx(1 / 6)
 
 
-def test_transformers_itself_scores_more_than_one() -> None:
-    """Forty windows of real output, the question so long that each holds a single "war"."""
+def test_golden_scores_of_transformers_exceed_one() -> None:
+    """The real output has forty windows. The question is so long that each window holds a single "war"."""
     scores = [score for group in golden.load()[0] for row in group.rows for score, *_ in row.answers]
     assert max(scores) > 12
     for group in golden.load()[0]:
@@ -112,8 +114,8 @@ def test_transformers_itself_scores_more_than_one() -> None:
         assert np.bincount(actual.ask, actual.score).max() <= 1 + SCORE
 
 
-def test_one_text_in_two_places_is_two_answers() -> None:
-    """Transformers adds "wa" to "WA" and puts them before the better "xy"; its place is the first "wa"."""
+def test_equal_texts_at_two_positions_are_two_answers() -> None:
+    """Transformers adds the scores of "wa" and "WA", ranks them above the better "xy", and gives the first position."""
     context, text = words([1, 1, 1]), "wa xy WA"
     start = np.array([1.0, 1.25, 1.0])
     windows = joined([[Window(context, 0, 3, start, start, (-9.0, -9.0))]])
@@ -121,8 +123,8 @@ def test_one_text_in_two_places_is_two_answers() -> None:
     assert spans(listed(decode(windows, max_answer_len=1, top_k=3))[0]) == [(3, 5), (0, 2), (6, 8)]
 
 
-def test_a_window_without_an_answer_does_not_win_by_being_sure_of_little() -> None:
-    """One window finds two good answers, the other one bad: relative to itself the bad one is certain."""
+def test_a_window_without_a_good_answer_does_not_win() -> None:
+    """One window has two good answers, the other has a bad one. The bad one is certain relative to its own window."""
     context, text = words([1] * 4), "aa bb cc dd"
     good = Window(context, 0, 2, np.array([9.0, 9.0]), np.array([9.0, 8.0]))
     bad = peak(context, (3, 3), -2.0, null=-10.0, first=2, last=4)

@@ -1,4 +1,4 @@
-"""Logits to scores and ranks: against torch in float64, and against loops."""
+"""Tests of scores and ranks of logits, against torch in float64 and against loops."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ limits = st.none() | st.integers(1, 8)
 
 
 def flat(parts: list[list[float]]) -> tuple[np.ndarray, np.ndarray]:
-    """All values end to end, and how many each group has."""
+    """Concatenate the groups. Return all values and the size of each group."""
     values = np.array([value for part in parts for value in part], dtype=np.float32)
     return values, np.array([len(part) for part in parts], dtype=np.int64)
 
@@ -49,7 +49,7 @@ def test_the_largest_logits_do_not_overflow() -> None:
 
 
 @given(tables)
-def test_a_function_by_its_name(logits: np.ndarray) -> None:
+def test_apply_selects_a_function_by_name(logits: np.ndarray) -> None:
     assert np.array_equal(apply("softmax", logits), softmax(logits))
     assert np.array_equal(apply("sigmoid", logits), sigmoid(logits))
     assert np.array_equal(apply("none", logits), logits)
@@ -66,13 +66,13 @@ def test_ragged_softmax_is_the_softmax_of_each_group(parts: list[list[float]]) -
 
 
 @given(hnp.arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(1, 7)), elements=few), limits)
-def test_the_best_come_first_and_ties_in_order(scores: np.ndarray, most: int | None) -> None:
+def test_ranked_sorts_by_score_and_keeps_the_order_of_ties(scores: np.ndarray, most: int | None) -> None:
     expected = [sorted(range(len(row)), key=lambda i: -row[i])[:most] for row in scores.tolist()]
     assert ranked(scores, most).tolist() == expected
 
 
 @given(groups, limits)
-def test_the_best_of_each_group_come_first_and_ties_in_order(parts: list[list[float]], most: int | None) -> None:
+def test_ranked_ragged_sorts_each_group_and_keeps_the_order_of_ties(parts: list[list[float]], most: int | None) -> None:
     scores, counts = flat(parts)
     kept, of_each = ranked_ragged(scores, counts, most)
     expected = []

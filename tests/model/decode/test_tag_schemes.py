@@ -1,4 +1,4 @@
-"""Which tag scheme a label set has, Transformers' known defects beside ours, and thresholds."""
+"""Tests of the detection of tag schemes, of known defects of Transformers, and of thresholds."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distilray.model.decode.token_classification import EntitySpans, above_threshold, detect_scheme, token_scheme
-from tests.model.decode.decoding import SCHEMES, hf_spans, label_set, one_text, detected_spans
+from tests.model.decode.decoding import SCHEMES, detected_spans, hf_spans, label_set, one_text
 
 
 @pytest.mark.parametrize(
@@ -36,7 +36,7 @@ from tests.model.decode.decoding import SCHEMES, hf_spans, label_set, one_text, 
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
-def test_prefixes_are_stripped_only_of_a_known_scheme(labels: tuple[str, ...], names: set[str]) -> None:
+def test_only_prefixes_of_a_known_scheme_are_removed(labels: tuple[str, ...], names: set[str]) -> None:
     assert set(detect_scheme(labels).names) == names
 
 
@@ -53,8 +53,8 @@ def test_letters_start_and_end_spans(letters: str, starts: str, ends: str) -> No
     assert [label for label, yes in zip(labels, scheme.outside, strict=True) if yes] == ["O"]
 
 
-def test_a_label_that_only_looks_like_an_end_is_none() -> None:
-    """E-MAIL has no B-MAIL: these are the labels of IOB2, and a whole one."""
+def test_a_label_that_resembles_an_end_tag_keeps_its_name() -> None:
+    """There is no B-MAIL for E-MAIL, so the labels are IOB2 with one label that has no prefix."""
     labels = ("O", "B-PER", "I-PER", "E-MAIL")
     assert "MAIL" not in detect_scheme(labels).names
 
@@ -69,28 +69,28 @@ def test_a_label_set_without_o_labels_every_token() -> None:
     assert detected_spans(("B-PER", "I-PER"), "B-PER I-PER B-PER") == [(0, 3, "PER"), (4, 5, "PER")]
 
 
-# Transformers' known defects, beside ours
+# known defects of Transformers, and the spans without them
 
 
-def test_bioes_spans_stay_whole() -> None:
+def test_bioes_spans_are_not_split() -> None:
     labels = label_set("BIES")
     assert detected_spans(labels, "B-PER I-PER E-PER") == [(0, 5, "PER")]
     assert hf_spans(labels, "B-PER I-PER E-PER") == [(0, 3, "PER"), (4, 5, "PER")]
 
 
-def test_single_token_spans_stay_apart() -> None:
+def test_single_token_spans_are_not_merged() -> None:
     labels = label_set("BIES")
     assert detected_spans(labels, "S-PER S-PER") == [(0, 1, "PER"), (2, 3, "PER")]
     assert hf_spans(labels, "S-PER S-PER") == [(0, 3, "PER")]
 
 
-def test_names_with_dashes_stay_whole() -> None:
+def test_names_with_dashes_are_not_cut() -> None:
     assert detected_spans(("O", "DATE-TIME"), "DATE-TIME DATE-TIME") == [(0, 3, "DATE-TIME")]
     assert hf_spans(("O", "DATE-TIME"), "DATE-TIME DATE-TIME") == [(0, 3, "TIME")]
     assert detected_spans(("O", "B-DATE-TIME", "I-DATE-TIME"), "B-DATE-TIME I-DATE-TIME") == [(0, 3, "DATE-TIME")]
 
 
-def test_underscores_separate_too() -> None:
+def test_an_underscore_separates_a_prefix() -> None:
     labels = label_set("BI", dash="_")
     assert detected_spans(labels, "B_PER I_PER B_PER") == [(0, 3, "PER"), (4, 5, "PER")]
     assert hf_spans(labels, "B_PER I_PER") == [(0, 1, "B_PER"), (2, 3, "I_PER")]
@@ -99,7 +99,7 @@ def test_underscores_separate_too() -> None:
 # thresholds
 
 
-def test_thresholds_go_by_label_and_by_default() -> None:
+def test_a_threshold_of_a_label_overrides_the_default() -> None:
     case = one_text(("O", "A", "B"), [[0.1, 0.9, 0], [0.4, 0.6, 0], [0.1, 0, 0.9], [0.25, 0, 0.75]])
     spans = case.decode(token_scheme(case.labels), "none")
 

@@ -1,4 +1,4 @@
-"""Token logits to spans: against loops that are obviously right, and by hand."""
+"""Tests of the decoding of token logits to spans, against simple loops and hand-computed values."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,9 +22,9 @@ from tests.model.decode.decoding import (
     Case,
     cases,
     chunks,
+    detected_spans,
     label_set,
     one_text,
-    detected_spans,
     read_tag,
     reference,
     spans_of,
@@ -94,13 +94,13 @@ def test_decoding_leaves_the_logits_as_they_are(aggregation: Aggregation, n: int
     assert np.array_equal(case.logits, before)
 
 
-# by hand: Transformers' own public pipeline tests
+# values of Transformers' public pipeline tests
 
 HAND = ("O", "B-MISC", "I-MISC", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 
 
 def row(**probabilities: float) -> list[float]:
-    """A row over HAND; keyword B_PER is label B-PER."""
+    """Make a row of probabilities over HAND. The keyword B_PER stands for the label B-PER."""
     given = {name.replace("_", "-"): value for name, value in probabilities.items()}
     rest = (1 - sum(given.values())) / (len(HAND) - len(given))
     return [given.get(label, rest) for label in HAND]
@@ -118,7 +118,7 @@ ENZO = one_text(
     ("aggregation", "enzo"), [("simple", 0.9963), ("average", 0.9963), ("first", 0.9968), ("max", 0.9968)]
 )
 @pytest.mark.parametrize("scheme_of", [detect_scheme, hf_scheme])
-def test_enzo_works_at_the_un(
+def test_spans_of_the_enzo_example_equal_transformers(
     scheme_of: Callable[[Sequence[str]], TagScheme], aggregation: Aggregation, enzo: float
 ) -> None:
     spans = ENZO.decode(scheme_of(HAND), aggregation)
@@ -138,7 +138,7 @@ RAMAZOTTI = one_text(
     ("aggregation", "kind", "score"), [("first", "MISC", 0.55), ("max", "LOC", 0.8), ("average", "PER", 0.35)]
 )
 @pytest.mark.parametrize("scheme_of", [detect_scheme, hf_scheme])
-def test_ramazotti_is_one_word(
+def test_the_tokens_of_one_word_form_one_span(
     scheme_of: Callable[[Sequence[str]], TagScheme], aggregation: Aggregation, kind: str, score: float
 ) -> None:
     spans = RAMAZOTTI.decode(scheme_of(HAND), aggregation)
@@ -146,12 +146,12 @@ def test_ramazotti_is_one_word(
     assert spans.score.tolist() == pytest.approx([score], abs=1e-5)
 
 
-def test_max_takes_the_first_of_two_tokens_that_tie() -> None:
+def test_max_selects_the_first_of_two_equal_tokens() -> None:
     case = one_text(("O", "I-A", "I-B"), [[0.1, 0.8, 0.1], [0.1, 0.1, 0.8]], [True, False])
     assert spans_of(case.decode(detect_scheme(case.labels), "max")) == [(0, 3, "A")]
 
 
-def test_texts_do_not_flow_into_each_other() -> None:
+def test_no_span_crosses_the_edge_of_a_text() -> None:
     case = replace(tagged(label_set("BI"), "B-PER I-PER I-PER"), lengths=[2, 0, 1])
     spans = case.decode(detect_scheme(case.labels), "simple")
     assert [spans_of(spans, text) for text in range(3)] == [[(0, 3, "PER")], [], [(4, 5, "PER")]]

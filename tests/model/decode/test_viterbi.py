@@ -1,4 +1,4 @@
-"""The best allowed path: against a look at all paths, and against the rules of each scheme."""
+"""Tests of the best allowed path, against an enumeration of all paths and the rules of each scheme."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -42,25 +42,25 @@ LABELS = {
 SCHEMES = pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 
 
-# the rules, label by label
+# the rules for pairs of labels
 
 Tag = tuple[str, str]
 
 
 def read(label: str) -> Tag:
-    """Prefix, if it is one of a scheme, and type."""
+    """Split a label into its prefix and its type. The prefix is empty if no scheme has it."""
     prefixed = label[:1] in tuple("BIMELSU") and label[1:2] in ("-", "_")
     return (label[0], label[2:]) if prefixed else ("", label)
 
 
 @cache
 def letters_of(labels: tuple[str, ...], kind: str) -> set[str]:
-    """The prefixes that the labels of a type have."""
+    """Return the prefixes of the labels of a type."""
     return {letter for letter, other in map(read, labels) if letter and other == kind}
 
 
 def may_follow(labels: tuple[str, ...], before: str, after: str) -> bool:
-    """Whether two labels may stand side by side; "" is the edge of a text."""
+    """Return whether two labels may be adjacent. "" is the edge of a text."""
     (letter, kind), (next_letter, next_kind) = read(before), read(after)
     opened = letter in tuple("BIM")
     if next_letter in tuple("IMEL") and "B" in letters_of(labels, next_kind):
@@ -70,7 +70,7 @@ def may_follow(labels: tuple[str, ...], before: str, after: str) -> bool:
 
 @cache
 def neighbours(labels: tuple[str, ...]) -> np.ndarray:
-    """`may_follow` for all pairs; the last index is the edge."""
+    """Compute `may_follow` for all pairs. The last index is the edge of a text."""
     edged = (*labels, "")
     return np.array([[may_follow(labels, before, after) for after in edged] for before in edged])
 
@@ -82,12 +82,15 @@ def is_allowed(labels: tuple[str, ...], path: Sequence[int]) -> bool:
 
 @cache
 def allowed_paths(labels: tuple[str, ...], length: int) -> list[tuple[int, ...]]:
-    """All of them."""
+    """Return all allowed paths of this length."""
     return [path for path in product(range(len(labels)), repeat=length) if is_allowed(labels, path)]
 
 
 def strict_spans(labels: Sequence[str], path: Sequence[int]) -> list[tuple[int, int, str]]:
-    """First word, last word and type of the spans of an allowed path, read as the scheme is defined, without repair."""
+    """Return first word, last word and type of the spans of an allowed path.
+
+    The function follows the definition of the scheme and repairs nothing.
+    """
     spans: list[tuple[int, int, str]] = []
     before: Tag = ("", "O")
     for i, label in enumerate(path):
@@ -105,19 +108,19 @@ def strict_spans(labels: Sequence[str], path: Sequence[int]) -> list[tuple[int, 
 
 
 def spread(random: np.random.Generator, n: int, width: int) -> np.ndarray:
-    """From even to almost sure."""
+    """Draw probabilities from uniform to almost certain."""
     logits = random.standard_normal((n, width)) * random.choice([0.3, 2.0, 6.0, 40.0], (n, 1))
     exps = np.exp(logits - logits.max(axis=1, keepdims=True))
     return exps / exps.sum(axis=1, keepdims=True)
 
 
 def tied(random: np.random.Generator, n: int, width: int) -> np.ndarray:
-    """Few different values, zeros among them, so that many paths tie."""
+    """Draw few distinct values, including zero, so that many paths tie."""
     return random.choice([0.0, 0.25, 0.5, 1.0], (n, width))
 
 
 def sure(random: np.random.Generator, n: int, width: int) -> np.ndarray:
-    """Mostly the first label; other words hesitate between two: as a trained model."""
+    """Draw rows like those of a trained model: mostly the first label; other words are uncertain between two labels."""
     rows = np.full((n, width), 1e-4)
     rows[:, 0] = 1
     hot = np.flatnonzero(random.random(n) < 0.3)
@@ -131,16 +134,16 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def draw_texts(seed: int, rows: Rows, labels: Sequence[str], longest: int) -> list[np.ndarray]:
-    """Probabilities of the words of a few texts, some of them empty."""
+    """Draw the probabilities of the words of a few texts. Some texts are empty."""
     random = np.random.default_rng(seed)
     return [rows(random, n, len(labels)).astype(np.float32) for n in random.integers(0, longest + 1, 6)]
 
 
 def paths(texts: Sequence[np.ndarray], labels: Sequence[str]) -> list[list[int]]:
-    """Our path of each text."""
+    """Return the best path of each text."""
     lengths = [len(text) for text in texts]
-    actual = best_path(np.concatenate(texts), np.repeat(np.arange(len(texts)), lengths), tag_rules(labels))
-    return [part.tolist() for part in np.split(actual, np.cumsum(lengths)[:-1])]
+    path = best_path(np.concatenate(texts), np.repeat(np.arange(len(texts)), lengths), tag_rules(labels))
+    return [part.tolist() for part in np.split(path, np.cumsum(lengths)[:-1])]
 
 
 def logs_of(text: np.ndarray) -> np.ndarray:
@@ -152,9 +155,9 @@ def total(text: np.ndarray, path: Sequence[int]) -> float:
 
 
 def best_total(text: np.ndarray, labels: tuple[str, ...]) -> float:
-    """The largest sum of an allowed path, by the textbook: a table of all pairs, a word at a time."""
+    """Compute the largest sum of an allowed path with the textbook algorithm: a table of all pairs for each word."""
     steps = np.where(neighbours(labels), 0, -np.inf)
-    reached = steps[-1]  # each label, and the edge
+    reached = steps[-1]  # the best sum that ends in each label, and at the edge
     for row in logs_of(text):
         reached = ((reached[:-1] + row)[:, None] + steps[:-1]).max(axis=0)
     return float(reached[-1])
@@ -167,7 +170,7 @@ def best_total(text: np.ndarray, labels: tuple[str, ...]) -> float:
 @KINDS
 @settings(max_examples=20)
 @given(seed=SEEDS)
-def test_no_allowed_path_is_better_and_of_equals_the_last_label_decides(
+def test_the_best_path_has_the_largest_sum_and_ties_depend_on_the_last_label(
     rows: Rows, labels: tuple[str, ...], seed: int
 ) -> None:
     texts = draw_texts(seed, rows, labels, longest=4 if len(labels) < 7 else 3)
@@ -182,7 +185,7 @@ def test_no_allowed_path_is_better_and_of_equals_the_last_label_decides(
 @KINDS
 @settings(max_examples=8)
 @given(seed=SEEDS)
-def test_longer_texts_equal_the_textbook(rows: Rows, labels: tuple[str, ...], seed: int) -> None:
+def test_paths_of_longer_texts_equal_the_textbook_algorithm(rows: Rows, labels: tuple[str, ...], seed: int) -> None:
     texts = draw_texts(seed, rows, labels, longest=60)
     for text, path in zip(texts, paths(texts, labels), strict=True):
         assert is_allowed(labels, path)
@@ -191,7 +194,9 @@ def test_longer_texts_equal_the_textbook(rows: Rows, labels: tuple[str, ...], se
 
 @pytest.mark.parametrize("rows", [spread, sure])
 @pytest.mark.parametrize("labels", [label_set("BI"), label_set("BIES", [str(kind) for kind in range(70)])])
-def test_a_long_text_and_many_labels(rows: Rows, labels: tuple[str, ...]) -> None:
+def test_the_best_path_of_a_long_text_or_many_labels_equals_the_textbook_algorithm(
+    rows: Rows, labels: tuple[str, ...]
+) -> None:
     text = rows(np.random.default_rng(0), 200 if len(labels) > 255 else 9000, len(labels)).astype(np.float32)
     [path] = paths([text], labels)
     assert is_allowed(labels, path)
@@ -202,7 +207,7 @@ def test_a_long_text_and_many_labels(rows: Rows, labels: tuple[str, ...]) -> Non
 @KINDS
 @settings(max_examples=8)
 @given(seed=SEEDS)
-def test_a_text_is_labelled_as_alone_whatever_stands_beside_it(rows: Rows, labels: tuple[str, ...], seed: int) -> None:
+def test_other_texts_do_not_change_the_path_of_a_text(rows: Rows, labels: tuple[str, ...], seed: int) -> None:
     texts = draw_texts(seed, rows, labels, longest=20)
     assert paths(texts, labels) == [path for text in texts for path in paths([text], labels)]
 
@@ -211,7 +216,9 @@ def test_a_text_is_labelled_as_alone_whatever_stands_beside_it(rows: Rows, label
 @KINDS
 @settings(max_examples=8)
 @given(seed=SEEDS)
-def test_the_likeliest_labels_stay_where_they_break_no_rule(rows: Rows, labels: tuple[str, ...], seed: int) -> None:
+def test_the_most_likely_labels_are_the_path_if_they_break_no_rule(
+    rows: Rows, labels: tuple[str, ...], seed: int
+) -> None:
     texts = draw_texts(seed, rows, labels, longest=4)
     for text, path in zip(texts, paths(texts, labels), strict=True):
         likeliest = text.argmax(axis=-1).tolist()
@@ -225,7 +232,7 @@ def test_no_words_have_no_labels(lengths: list[int]) -> None:
     assert best_path(np.zeros((0, len(labels)), dtype=np.float32), text, tag_rules(labels)).shape == (0,)
 
 
-def test_best_path_leaves_the_probabilities_as_they_are() -> None:
+def test_best_path_does_not_change_the_probabilities() -> None:
     labels = label_set("BI", ["PER"])
     text = np.array([[0.0, 0.1, 0.9]], dtype=np.float32)
     assert paths([text], labels) == [[1]]
@@ -241,7 +248,7 @@ def test_labels_without_a_scheme_have_no_rules(labels: tuple[str, ...]) -> None:
         tag_rules(labels)
 
 
-def test_some_label_must_be_able_to_stand_alone() -> None:
+def test_a_label_set_without_a_label_for_a_single_word_is_an_error() -> None:
     with pytest.raises(ValueError, match="expected a label for a word that stands alone.*got B-PER, E-PER"):
         tag_rules(("B-PER", "E-PER"))
 
@@ -262,7 +269,10 @@ def spans_of(
     how: Aggregation,
     viterbi: bool,
 ) -> EntitySpans:
-    """Of tokens with these probabilities; token i covers the characters 2 i to 2 i + 1. words: [N], numbers."""
+    """Decode tokens with these probabilities. Token i covers the characters 2 i to 2 i + 1.
+
+    words: [N], the number of each token's word.
+    """
     offsets, start = offsets_of(np.array(lengths)), 2 * np.arange(len(tokens))
     rules = tag_rules(labels) if viterbi else None
     starts = word_starts(offsets, words)
@@ -274,25 +284,25 @@ def columns(spans: EntitySpans) -> list[list[float]]:
 
 
 def word_rows(tokens: np.ndarray, words: np.ndarray, how: Aggregation) -> list[tuple[int, int, np.ndarray]]:
-    """First token, last token and probabilities of each word of a text."""
+    """Return first token, last token and probabilities of each word of a text."""
     whole = how != "simple"
     edges = [0, *(i for i in range(1, len(words)) if not whole or words[i] != words[i - 1]), len(words)]
-    actual = []
+    word_list = []
     for first, stop in pairwise(edges):
         rows = softmax(as_logits(tokens[first:stop]))
         pick = {"average": rows.astype(np.float64).mean(axis=0), "max": rows[rows.max(axis=1).argmax()]}
-        actual.append((first, stop - 1, pick.get(how, rows[0])))
-    return actual
+        word_list.append((first, stop - 1, pick.get(how, rows[0])))
+    return word_list
 
 
 @SCHEMES
 @pytest.mark.parametrize("how", AGGREGATIONS)
 @settings(max_examples=8)
 @given(seed=SEEDS, rows=st.sampled_from([spread, sure]))
-def test_no_repair_is_needed_and_scores_are_of_the_chosen_labels(
+def test_spans_follow_the_scheme_and_scores_are_of_the_best_path(
     rows: Rows, how: Aggregation, labels: tuple[str, ...], seed: int
 ) -> None:
-    """Every span is one that the scheme's own definition finds in the best path of the words."""
+    """Every span is a span of the best path of the words, by the definition of the scheme."""
     random = np.random.default_rng(seed)
     tokens = rows(random, int(random.integers(1, 25)), len(labels))
     words = np.cumsum(random.random(len(tokens)) < 0.6)
@@ -313,10 +323,8 @@ def test_no_repair_is_needed_and_scores_are_of_the_chosen_labels(
 @pytest.mark.parametrize("how", AGGREGATIONS)
 @settings(max_examples=8)
 @given(seed=SEEDS)
-def test_texts_that_break_no_rule_have_the_same_spans_without_viterbi(
-    how: Aggregation, labels: tuple[str, ...], seed: int
-) -> None:
-    """To the last bit: beside them stands a text that breaks a rule, if its scheme has one."""
+def test_viterbi_does_not_change_texts_that_break_no_rule(how: Aggregation, labels: tuple[str, ...], seed: int) -> None:
+    """All bits are equal. The last text breaks a rule, if its scheme has rules."""
     random = np.random.default_rng(seed)
     lengths = random.integers(1, 5, 6)
     texts = [allowed_paths(labels, n) for n in lengths]
@@ -332,14 +340,14 @@ def test_texts_that_break_no_rule_have_the_same_spans_without_viterbi(
 
 
 def one_text(labels: Sequence[str], *rows: dict[str, float], viterbi: bool) -> list[tuple[int, int, str, float]]:
-    """First word, last word, name and score of each span; labels without a probability get hardly any."""
+    """Return first word, last word, name and score of each span. A label without a probability gets 1e-6."""
     tokens = np.array([[row.get(label, 1e-6) for label in labels] for row in rows])
     spans = spans_of(tokens, [len(rows)], np.arange(len(rows)), labels, "first", viterbi)
-    actual = zip(*columns(spans)[1:], strict=True)
-    return [(int(a) // 2, int(b) // 2, spans.names[int(name)], round(score, 2)) for a, b, name, score in actual]
+    span_columns = zip(*columns(spans)[1:], strict=True)
+    return [(int(a) // 2, int(b) // 2, spans.names[int(name)], round(score, 2)) for a, b, name, score in span_columns]
 
 
-def test_an_inside_without_a_start_begins_or_vanishes() -> None:
+def test_an_inside_tag_without_a_begin_tag_begins_a_span_or_is_removed() -> None:
     labels = label_set("BI", ["PER"])
     likely = ({"O": 1.0}, {"I-PER": 0.6, "B-PER": 0.3, "O": 0.1}, {"I-PER": 0.9, "O": 0.1})
     assert one_text(labels, *likely, viterbi=False) == [(1, 2, "PER", 0.75)]
@@ -349,14 +357,14 @@ def test_an_inside_without_a_start_begins_or_vanishes() -> None:
     assert one_text(labels, *unlikely, viterbi=True) == []
 
 
-def test_a_type_that_changes_inside_a_span_is_decided_once() -> None:
+def test_a_span_with_changing_types_gets_one_type() -> None:
     labels = label_set("BI")
     rows = ({"B-PER": 0.9, "B-LOC": 0.1}, {"I-LOC": 0.6, "I-PER": 0.4}, {"I-PER": 0.8, "I-LOC": 0.2})
     assert one_text(labels, *rows, viterbi=False) == [(0, 0, "PER", 0.9), (1, 1, "LOC", 0.6), (2, 2, "PER", 0.8)]
     assert one_text(labels, *rows, viterbi=True) == [(0, 2, "PER", 0.7)]
 
 
-def test_a_span_that_never_ends_is_ended() -> None:
+def test_a_span_without_an_end_tag_gets_one() -> None:
     labels = label_set("BIES", ["LOC"])
     rows = ({"B-LOC": 1.0}, {"I-LOC": 0.6, "E-LOC": 0.4}, {"O": 1.0})
     assert one_text(labels, *rows, viterbi=False) == [(0, 1, "LOC", 0.8)]
@@ -366,6 +374,6 @@ def test_a_span_that_never_ends_is_ended() -> None:
     assert one_text(labels, begun, viterbi=True) == [(0, 0, "LOC", 0.3)]
 
 
-def test_an_inside_may_start_where_its_type_has_no_begin() -> None:
+def test_an_inside_tag_may_start_a_span_if_its_type_has_no_begin_tag() -> None:
     rows = ({"O": 1.0}, {"I-PER": 0.6, "O": 0.4}, {"I-LOC": 0.6, "B-LOC": 0.4})
     assert one_text(LABELS["IOB1"], *rows, viterbi=True) == [(1, 1, "PER", 0.6), (2, 2, "LOC", 0.4)]
