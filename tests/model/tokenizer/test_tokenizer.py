@@ -1,4 +1,4 @@
-"""Tokens equal those of Transformers' fast tokenizer; literal special tokens in a text are text unless asked for."""
+"""Tests that tokens equal Transformers' fast tokenizer, and that special tokens in a text are text by default."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ from tests.support import PIECES, SPECIAL, WORDS, vocabulary
 SPECIAL_IDS = range(len(SPECIAL))
 MASK_ID = SPECIAL.index("[MASK]")
 
-# words of the vocabulary, whatever upsets a tokenizer, and anything else that is Unicode
+# words of the vocabulary, difficult characters, and any other Unicode
 snippets = st.sampled_from([*WORDS, *PIECES, *SPECIAL, *"\u0301\u0130\ufb01\u5317 \t\n\r\u00a0\u200b\ufeff\x00[]#.A"])
 texts = st.lists(snippets | st.text(max_size=8), max_size=12).map("".join) | st.text(max_size=40)
 
 
 @dataclass(frozen=True)
 class Both:
-    """Our tokenizer in its modes, and Transformers'."""
+    """The tokenizer in each of its modes, and Transformers' tokenizer."""
 
     special: Tokenizer
     mask: Tokenizer
@@ -57,7 +57,7 @@ def test_the_mask_is_the_only_special_token_of_its_mode(both: Both, text: str) -
 
 @given(texts)
 @example("a[MASK]b [mask][MASK]")
-def test_texts_whose_only_special_token_is_the_mask_equal_transformers(both: Both, text: str) -> None:
+def test_texts_with_only_the_mask_token_equal_transformers(both: Both, text: str) -> None:
     assume(not any(name in text for name in SPECIAL if name != "[MASK]"))
     assert rows(both.mask([text])) == hf_rows(both.hf, [text])
 
@@ -69,7 +69,7 @@ def test_all_modes_agree_on_texts_without_special_tokens(both: Both, text: str) 
     assert rows(both.text([text])) == rows(both.mask([text])) == rows(both.special([text]))
 
 
-def test_only_the_special_mode_gives_special_ids(both: Both) -> None:
+def test_only_the_special_mode_returns_special_ids(both: Both) -> None:
     text = " ".join(SPECIAL)
     assert both.special([text]).input_ids.tolist() == list(SPECIAL_IDS)
     ((tokens, offsets, _),) = rows(both.text([text]))
@@ -78,7 +78,7 @@ def test_only_the_special_mode_gives_special_ids(both: Both) -> None:
 
 
 def test_every_mode_has_the_same_vocabulary_and_special_ids(both: Both) -> None:
-    """Hidden from texts, special tokens still have their names and their ids."""
+    """Special tokens keep their names and ids in modes that do not match them in texts."""
     for tokenizer in (both.special, both.mask, both.text):
         assert list(tokenizer.vocabulary) == vocabulary() == both.hf.convert_ids_to_tokens(range(len(vocabulary())))
         assert (*tokenizer.specials, tokenizer.unk_id, tokenizer.mask_id) == (2, 3, 1, 4)
@@ -98,14 +98,14 @@ def test_offsets_lie_in_the_text_and_words_are_numbered_from_zero(both: Both, te
 
 
 @pytest.mark.parametrize("slice_bytes", [1, 7, 100, 10**6])
-def test_many_texts_give_what_each_gives_alone(both: Both, monkeypatch: pytest.MonkeyPatch, slice_bytes: int) -> None:
+def test_a_batch_of_texts_equals_each_text_alone(both: Both, monkeypatch: pytest.MonkeyPatch, slice_bytes: int) -> None:
     alone = [row for text in TEXTS for row in rows(both.text([text]))]
     monkeypatch.setattr(module, "_SLICE_BYTES", slice_bytes)
     assert rows(both.text(TEXTS)) == alone
 
 
 @pytest.mark.parametrize("batch", [[], [""], ["", "", ""]], ids=str)
-def test_no_text_gives_no_tokens(both: Both, batch: list[str]) -> None:
+def test_empty_texts_have_no_tokens(both: Both, batch: list[str]) -> None:
     tokens = both.text(batch)
     assert tokens.offsets.tolist() == [0] * (len(batch) + 1)
     assert not any(len(column) for column in (tokens.input_ids, tokens.word_ids, tokens.start, tokens.end))

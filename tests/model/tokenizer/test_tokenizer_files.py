@@ -1,4 +1,4 @@
-"""Every way to save a tokenizer gives the tokens of Transformers; a broken one is a CheckpointError."""
+"""Tests of the files of a tokenizer: every saved form equals Transformers, and a broken file is a CheckpointError."""
 
 import json
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def test_a_bare_vocabulary_equals_transformers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\r\n", " \n"], ids=["windows", "trailing space"])
-def test_line_ends_of_a_vocabulary_change_nothing(tmp_path: Path, end: str) -> None:
+def test_line_ends_of_a_vocabulary_do_not_change_tokens(tmp_path: Path, end: str) -> None:
     plain = write(tmp_path / "plain", vocab_txt=VOCABULARY_TXT)
     other = write(tmp_path / "other", vocab_txt=VOCABULARY_TXT.replace("\n", end))
     assert_equals_transformers(other)
@@ -53,7 +53,7 @@ def test_line_ends_of_a_vocabulary_change_nothing(tmp_path: Path, end: str) -> N
 
 @pytest.fixture(scope="module")
 def tokenizer_json(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """A tokenizer.json as Transformers saves it, with some of its top-level fields changed."""
+    """A function that returns the tokenizer.json of Transformers with some top-level fields changed."""
     folder = write(tmp_path_factory.mktemp("saved"), vocab_txt=VOCABULARY_TXT)
     AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     saved = (folder / "tokenizer.json").read_text()
@@ -61,7 +61,7 @@ def tokenizer_json(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., st
 
 
 @pytest.mark.parametrize("flags", FLAGS, ids=str)
-def test_what_transformers_saves_equals_transformers(tmp_path: Path, flags: dict[str, Any]) -> None:
+def test_a_tokenizer_that_transformers_saved_equals_transformers(tmp_path: Path, flags: dict[str, Any]) -> None:
     folder = write(tmp_path / "from", flags, vocab_txt=VOCABULARY_TXT)
     saved = write(tmp_path / "saved")
     AutoTokenizer.from_pretrained(folder).save_pretrained(saved)
@@ -85,7 +85,7 @@ CASED = {
     [None, "DistilBertTokenizer", "DistilBertTokenizerFast", "BertTokenizer", "BertTokenizerFast"],
 )
 @pytest.mark.parametrize("flags", [{}, {"do_lower_case": True}, {"do_lower_case": False}], ids=str)
-def test_flags_win_over_the_file(
+def test_flags_override_the_file(
     tmp_path: Path, tokenizer_json: Callable[..., str], tokenizer_class: str | None, flags: dict[str, Any]
 ) -> None:
     settings = flags if tokenizer_class is None else flags | {"tokenizer_class": tokenizer_class}
@@ -99,7 +99,7 @@ def test_flags_win_over_the_file(
     "tokenizer_class",
     ["PreTrainedTokenizerFast", "TokenizersBackend", "PreTrainedTokenizer", "ATokenizerOfSomeoneElse"],
 )
-def test_a_general_class_takes_the_file_as_it_is(
+def test_a_general_class_uses_the_file_unchanged(
     tmp_path: Path, tokenizer_json: Callable[..., str], tokenizer_class: str
 ) -> None:
     settings = {"tokenizer_class": tokenizer_class, "do_lower_case": True, **NAMES}
@@ -109,15 +109,15 @@ def test_a_general_class_takes_the_file_as_it_is(
     assert rows(load(folder)(TEXTS)) == rows(load(cased)(TEXTS))
 
 
-def test_a_token_of_two_ids_is_refused(tmp_path: Path, tokenizer_json: Callable[..., str]) -> None:
-    """The library takes that of the vocabulary, whatever the other one is."""
+def test_a_token_with_two_ids_is_an_error(tmp_path: Path, tokenizer_json: Callable[..., str]) -> None:
+    """The library uses the id of the vocabulary and ignores the other one."""
     description = json.loads(tokenizer_json())
     description["model"]["vocab"]["[UNK]"] = 2**31
     with pytest.raises(CheckpointError, match=r"\[UNK\] has another id among added tokens than in the vocabulary"):
         load(write(tmp_path, {}, tokenizer_json=json.dumps(description)))
 
 
-def test_tokenizer_json_wins_over_vocab_txt(tmp_path: Path, tokenizer_json: Callable[..., str]) -> None:
+def test_tokenizer_json_overrides_vocab_txt(tmp_path: Path, tokenizer_json: Callable[..., str]) -> None:
     assert_equals_transformers(write(tmp_path, {}, tokenizer_json=tokenizer_json(), vocab_txt="\n".join(SPECIAL)))
 
 
@@ -126,7 +126,7 @@ def test_tokenizer_json_wins_over_vocab_txt(tmp_path: Path, tokenizer_json: Call
 def test_added_tokens_equal_transformers(
     tmp_path: Path, tokenizer_json: Callable[..., str], tokenizer_class: str, special: bool
 ) -> None:
-    """A special one is text in our own mode, one that is not special is matched in both."""
+    """A special added token is text in the mode "text". Both modes match an added token that is not special."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": special}
     added = json.loads(tokenizer_json())["added_tokens"]
     token = {"id": len(vocabulary()), "content": "<ent>", **flags}
@@ -138,8 +138,8 @@ def test_added_tokens_equal_transformers(
     assert (token["id"] in load(folder, "text")(texts).input_ids) == (not special)
 
 
-def test_tokens_that_only_the_settings_add_equal_transformers(tmp_path: Path) -> None:
-    """As Transformers' slow tokenizers save them: vocab.txt without them, tokenizer_config.json with them."""
+def test_tokens_added_only_by_the_settings_equal_transformers(tmp_path: Path) -> None:
+    """Transformers' slow tokenizers save added tokens only in tokenizer_config.json, not in vocab.txt."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     added = {str(len(vocabulary())): {"content": "<ent>", **flags}}
     folder = write(tmp_path, {"added_tokens_decoder": added}, vocab_txt=VOCABULARY_TXT)
@@ -147,7 +147,7 @@ def test_tokens_that_only_the_settings_add_equal_transformers(tmp_path: Path) ->
     assert rows(load(folder)(texts)) == hf_rows(AutoTokenizer.from_pretrained(folder), texts)
 
 
-def test_special_tokens_of_other_names_equal_transformers(tmp_path: Path) -> None:
+def test_special_tokens_with_other_names_equal_transformers(tmp_path: Path) -> None:
     names = {
         "unk_token": "<unk>",
         "cls_token": "<s>",
@@ -162,7 +162,7 @@ def test_special_tokens_of_other_names_equal_transformers(tmp_path: Path) -> Non
     assert not set(load(folder, "text")(["</s> <s> <mask>"]).input_ids.tolist()) & {2, 3, 4}
 
 
-def test_a_special_token_that_its_pre_tokenizer_leaves_whole_is_text_too(
+def test_a_special_token_that_its_pre_tokenizer_does_not_split_is_text(
     tmp_path: Path, tokenizer_json: Callable[..., str]
 ) -> None:
     settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
@@ -188,8 +188,8 @@ def test_the_limit_never_exceeds_the_positions(tmp_path: Path, settings: dict[st
     assert load(write(tmp_path, settings, vocab_txt=VOCABULARY_TXT)).max_length == limit
 
 
-def test_a_vocabulary_holds_added_tokens_at_their_ids(tmp_path: Path) -> None:
-    """And nothing at an id without a token."""
+def test_the_vocabulary_has_added_tokens_at_their_ids(tmp_path: Path) -> None:
+    """An id without a token has the empty string."""
     size = len(vocabulary())
     added = {str(size + 1): {"content": "<ent>"}}
     tokenizer = load(write(tmp_path, {"added_tokens_decoder": added}, vocab_txt=VOCABULARY_TXT))
@@ -197,8 +197,8 @@ def test_a_vocabulary_holds_added_tokens_at_their_ids(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["text", "mask", "special"])
-def test_tokenizers_that_agree_have_equal_descriptions(tmp_path: Path, mode: str) -> None:
-    """However they were saved: tasks of different checkpoints then share one tokenization."""
+def test_equal_tokenizers_have_equal_descriptions(tmp_path: Path, mode: str) -> None:
+    """The form of the files does not matter, so that tasks of different checkpoints can share one tokenization."""
     folder = write(tmp_path / "vocabulary", {"do_lower_case": True}, vocab_txt=VOCABULARY_TXT)
     saved = write(tmp_path / "saved")
     AutoTokenizer.from_pretrained(folder).save_pretrained(saved)
@@ -208,7 +208,7 @@ def test_tokenizers_that_agree_have_equal_descriptions(tmp_path: Path, mode: str
     assert len({load(each, mode).description for each in (folder, cased, other)}) == 3
 
 
-def test_modes_that_differ_have_different_descriptions(tmp_path: Path) -> None:
+def test_different_modes_have_different_descriptions(tmp_path: Path) -> None:
     folder = write(tmp_path, vocab_txt=VOCABULARY_TXT)
     assert len({load(folder, mode).description for mode in ("text", "mask", "special")}) == 3
 
@@ -262,7 +262,7 @@ def test_a_broken_file_is_a_checkpoint_error(tmp_path: Path, files: dict[str, An
 
 
 def test_a_vocabulary_larger_than_the_models_is_a_checkpoint_error(tmp_path: Path) -> None:
-    """On a GPU an id without an embedding ends the process."""
+    """On a GPU, an id without an embedding stops the process."""
     folder = write(tmp_path, vocab_txt=VOCABULARY_TXT)
     edit_config(folder, vocab_size=len(vocabulary()) - 1)
     with pytest.raises(CheckpointError, match="vocab"):
@@ -270,13 +270,13 @@ def test_a_vocabulary_larger_than_the_models_is_a_checkpoint_error(tmp_path: Pat
 
 
 @pytest.mark.parametrize("mode", ["text", "mask", "special"])
-def test_a_special_token_set_to_null_is_one_the_model_does_not_have(tmp_path: Path, mode: str) -> None:
+def test_a_special_token_set_to_null_does_not_exist(tmp_path: Path, mode: str) -> None:
     folder = write(tmp_path, {"mask_token": None}, vocab_txt=VOCABULARY_TXT)
     assert_equals_transformers(folder)
     assert load(folder, mode).mask_id is None
 
 
-def test_a_mask_that_is_not_in_the_vocabulary_is_none(tmp_path: Path) -> None:
+def test_mask_id_is_none_if_the_vocabulary_has_no_mask(tmp_path: Path) -> None:
     folder = write(tmp_path, vocab_txt=VOCABULARY_TXT.replace("[MASK]\n", "[mask]\n"))
     assert load(folder, "mask").mask_id is None
     assert load(folder, "mask")(["a [MASK]"]).input_ids.size

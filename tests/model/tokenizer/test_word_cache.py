@@ -1,4 +1,4 @@
-"""The word cache gives what the library gives for whole texts, for any text, flags, Arrow array and bound."""
+"""Tests that the word cache equals the library for any text, flags, Arrow array and memory limit."""
 
 import json
 import tracemalloc
@@ -29,7 +29,7 @@ ARROW_TYPES = [pa.string(), pa.large_string()]
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory: pytest.TempPathFactory) -> list[Tokenizer]:
-    """One for each combination of flags."""
+    """One tokenizer for each combination of flags."""
     folder = tmp_path_factory.mktemp("tokenizers")
     settings = [{"tokenizer_class": "DistilBertTokenizer", **flags} for flags in FLAGS]
     return [load(write(folder / str(i), s, vocab_txt=VOCABULARY_TXT), "text") for i, s in enumerate(settings)]
@@ -44,14 +44,14 @@ def library(tokenizer: Tokenizer, batch: list[str]) -> list[Row]:
     return rows(encode(tokenizer._tokenizer, batch))
 
 
-def assert_as_library(tokenizer: Tokenizer, batch: list[str]) -> None:
+def assert_equals_library(tokenizer: Tokenizer, batch: list[str]) -> None:
     for text, actual, expected in zip(batch, rows(tokenizer(batch)), library(tokenizer, batch), strict=True):
         assert actual == expected, repr(text)
 
 
 @given(st.sampled_from(range(len(FLAGS))), st.lists(texts, min_size=1, max_size=4))
 def test_any_text_with_any_flags_equals_the_library(tokenizers: list[Tokenizer], flags: int, batch: list[str]) -> None:
-    assert_as_library(tokenizers[flags], batch)
+    assert_equals_library(tokenizers[flags], batch)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +74,12 @@ def test_any_text_with_any_flags_equals_the_library(tokenizers: list[Tokenizer],
         pytest.param("!" * 300 + "$+<=>^`|~", id="punctuation-only"),
     ],
 )
-def test_what_is_known_to_be_hard_equals_the_library(tokenizers: list[Tokenizer], text: str) -> None:
+def test_difficult_texts_equal_the_library(tokenizers: list[Tokenizer], text: str) -> None:
     for tokenizer in tokenizers:
-        assert_as_library(tokenizer, [text, "", f"the{text}", f"{text}the", text])
+        assert_equals_library(tokenizer, [text, "", f"the{text}", f"{text}the", text])
 
 
-def test_characters_that_are_chunks_are_words_of_their_own(tokenizers: list[Tokenizer]) -> None:
+def test_stand_alone_characters_are_separate_words(tokenizers: list[Tokenizer]) -> None:
     for chinese, table in STAND_ALONE.items():
         tokenizer = next(t for t, f in zip(tokenizers, FLAGS, strict=True) if f["tokenize_chinese_chars"] is chinese)
         characters = [chr(code) for code in np.flatnonzero(table)]
@@ -104,7 +104,7 @@ def test_two_hundred_thousand_texts_equal_the_library(
 
 
 @pytest.mark.parametrize("kind", ARROW_TYPES, ids=str)
-def test_arrow_arrays_whole_sliced_and_in_chunks(uncased: Tokenizer, kind: pa.DataType) -> None:
+def test_whole_sliced_and_chunked_arrow_arrays_equal_the_library(uncased: Tokenizer, kind: pa.DataType) -> None:
     expected = library(uncased, TEXTS)
     array = pa.array(TEXTS, kind)
     assert rows(uncased(array)) == expected
@@ -115,7 +115,7 @@ def test_arrow_arrays_whole_sliced_and_in_chunks(uncased: Tokenizer, kind: pa.Da
 
 
 @pytest.mark.parametrize("kind", ARROW_TYPES, ids=str)
-def test_a_null_has_no_tokens_whatever_lies_under_it(uncased: Tokenizer, kind: pa.DataType) -> None:
+def test_a_null_has_no_tokens_even_with_bytes_in_its_buffer(uncased: Tokenizer, kind: pa.DataType) -> None:
     whole = pa.array(["the", "hidden", "of", "to"], kind)
     valid = pa.py_buffer(bytes([0b1101]))
     array = pa.Array.from_buffers(kind, 4, [valid, *whole.buffers()[1:]])
@@ -128,18 +128,18 @@ def test_a_null_has_no_tokens_whatever_lies_under_it(uncased: Tokenizer, kind: p
 @pytest.mark.parametrize(
     "empty", [pa.array([], pa.string()), pa.chunked_array([], pa.large_string())], ids=["array", "chunked"]
 )
-def test_no_text(uncased: Tokenizer, empty: pa.Array) -> None:
+def test_an_empty_array_has_no_tokens(uncased: Tokenizer, empty: pa.Array) -> None:
     tokens = uncased(empty)
     assert tokens.offsets.tolist() == [0]
     assert len(tokens.input_ids) == 0
 
 
-def test_other_arrays_are_refused(uncased: Tokenizer) -> None:
+def test_an_array_of_another_type_is_an_error(uncased: Tokenizer) -> None:
     with pytest.raises(TypeError, match="expected an Arrow array of string or large_string, got int64"):
         uncased(pa.array([1]))
 
 
-def test_a_text_too_long_for_its_offsets_is_refused(uncased: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_is_too_long_is_an_error(uncased: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_TEXT_BYTES", 5)
     with pytest.raises(ValueError, match="a text has 6 bytes: expected at most 5"):
         uncased(["abcdef"])
@@ -150,17 +150,17 @@ def test_a_text_too_long_for_its_offsets_is_refused(uncased: Tokenizer, monkeypa
 
 @pytest.mark.parametrize("cache_bytes", [0, 300, 5000])
 @pytest.mark.parametrize("slice_bytes", [1, 50, 4_000_000])
-def test_no_bound_changes_a_token(
+def test_memory_limits_do_not_change_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache_bytes: int, slice_bytes: int
 ) -> None:
     monkeypatch.setattr(module, "_SLICE_BYTES", slice_bytes)
     settings = {"tokenizer_class": "DistilBertTokenizer"}
     tokenizer = load(write(tmp_path, settings, vocab_txt=VOCABULARY_TXT), "text", cache_bytes=cache_bytes)
     for _ in range(2):
-        assert_as_library(tokenizer, [*TEXTS, *hard_texts(20, seed=3)])
+        assert_equals_library(tokenizer, [*TEXTS, *hard_texts(20, seed=3)])
 
 
-def test_memory_stays_within_the_bound(tmp_path: Path) -> None:
+def test_memory_stays_within_the_limit(tmp_path: Path) -> None:
     folder = write(tmp_path, {"tokenizer_class": "DistilBertTokenizer"}, vocab_txt=VOCABULARY_TXT)
     tokenizer = load(folder, "text", cache_bytes=2**20)
     batches = [pa.array([" ".join(f"w{i}x{j}" for j in range(500)), "y" * 50_000 + str(i)]) for i in range(20)]
@@ -174,7 +174,7 @@ def test_memory_stays_within_the_bound(tmp_path: Path) -> None:
     assert 0.1 * 2**20 < most < 1.2 * 2**20
 
 
-def test_the_library_is_given_each_chunk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_library_gets_each_chunk_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[str] = []
 
     def spy(tokenizer: Any, chunks: list[str]) -> Any:
@@ -189,17 +189,17 @@ def test_the_library_is_given_each_chunk_once(tmp_path: Path, monkeypatch: pytes
     given.clear()
     for text in ("y" * 128, "z" * 129) * 2:
         tokenizer([text])
-    assert [len(chunk) for chunk in given] == [128, 129, 129]  # what is long hardly comes again, and is not kept
+    assert [len(chunk) for chunk in given] == [128, 129, 129]  # long chunks rarely recur and are not cached
 
 
-# what must go through the library
+# texts that need the library
 
 ADDED = {"id": 0, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
 HOLDING = ["a <x> b", "a<x>b", " <x>  <x>.", "the <X> of", "th<x", "\u4e2d<x>\u0301 x>", "<x>", "A [MASK]. [mask]"]
 
 
 def with_added(folder: Path, pre_tokenizer: str = "BertPreTokenizer", **added: Any) -> Tokenizer:
-    """A tokenizer.json taken as it is."""
+    """Make a tokenizer from a tokenizer.json that is used unchanged."""
     vocab = {token: i for i, token in enumerate(VOCABULARY_TXT.splitlines())}
     model = {
         "type": "WordPiece",
@@ -220,33 +220,33 @@ def with_added(folder: Path, pre_tokenizer: str = "BertPreTokenizer", **added: A
 
 
 @pytest.mark.parametrize("flag", ["single_word", "lstrip", "rstrip", "special"])
-def test_texts_that_hold_an_added_token_equal_the_library(tmp_path: Path, flag: str) -> None:
+def test_texts_with_an_added_token_equal_the_library(tmp_path: Path, flag: str) -> None:
     tokenizer = with_added(tmp_path, **{flag: True})
     assert tokenizer.library_only is None
-    assert_as_library(tokenizer, [*TEXTS, *HOLDING, *TEXTS])
+    assert_equals_library(tokenizer, [*TEXTS, *HOLDING, *TEXTS])
     assert rows(tokenizer(pa.array([None, *HOLDING], pa.large_string()))) == library(tokenizer, ["", *HOLDING])
-    assert_as_library(tokenizer, HOLDING)
+    assert_equals_library(tokenizer, HOLDING)
 
 
 def test_a_normalized_added_token_sends_all_texts_to_the_library(tmp_path: Path) -> None:
     tokenizer = with_added(tmp_path, content="caf\u00c9 the", normalized=True)
     assert "added token" in str(tokenizer.library_only)
     batch = ["a cafe the b", "CAFE\u0301 THE", "caf\x00e\tthe"]
-    assert_as_library(tokenizer, [*batch, *TEXTS])
+    assert_equals_library(tokenizer, [*batch, *TEXTS])
     added = len(VOCABULARY_TXT.splitlines())
     assert [added in ids for ids, _, _ in rows(tokenizer(batch))] == [True, True, True]
 
 
-def test_another_way_to_cut_words_sends_all_texts_to_the_library(tmp_path: Path) -> None:
+def test_another_pre_tokenizer_sends_all_texts_to_the_library(tmp_path: Path) -> None:
     tokenizer = with_added(tmp_path, pre_tokenizer="WhitespaceSplit")
     assert "WhitespaceSplit" in str(tokenizer.library_only)
-    assert_as_library(tokenizer, TEXTS)
+    assert_equals_library(tokenizer, TEXTS)
 
 
 @pytest.mark.parametrize("mode", ["text", "mask", "special"])
-def test_texts_with_special_tokens_among_others(tmp_path: Path, mode: Any) -> None:
+def test_texts_with_special_tokens_equal_the_library(tmp_path: Path, mode: Any) -> None:
     tokenizer = load(write(tmp_path, {}, vocab_txt=VOCABULARY_TXT), mode)
     batch = [f"{a}{name}{b} the" for name in SPECIAL for a in ("", "x", " ") for b in ("", ".", "\u0301")]
     mixed = [text for pair in zip(batch, [*TEXTS, *TEXTS], strict=False) for text in pair]
-    assert_as_library(tokenizer, mixed)
+    assert_equals_library(tokenizer, mixed)
     assert np.isin(4, tokenizer(batch).input_ids) == (mode != "text")

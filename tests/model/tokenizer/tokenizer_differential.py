@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
-"""Does the word cache ever differ from the library? python -m tests.model.tokenizer.tokenizer_differential --rows 1000000
+"""Differential test of the word cache against the tokenizers library.
 
-Hard texts through every combination of the normalizer's flags, with a cache small enough to be started afresh often, over
-a vocabulary (--vocab: the NER example's) and every character that the texts are made of. The last line is JSON.
+Usage: python -m tests.model.tokenizer.tokenizer_differential --rows 1000000
+
+It tokenizes difficult texts with every combination of the normalizer's flags. The cache is so small that it is often
+cleared. The vocabulary has the words of a file (--vocab, by default that of the NER example) and every character that
+occurs in the texts. The last line of the output is JSON.
 """
 
 import argparse
@@ -27,12 +30,15 @@ FLAGS = [
     for lower, strip, chinese in product((True, False), (None, True, False), (True, False))
 ]
 MODES: tuple[SpecialTokens, ...] = ("text", "text", "text", "mask", "special")
-SUBJECTS = len(FLAGS) * len(MODES)  # their lengths have no common factor: every pair of them
+SUBJECTS = len(FLAGS) * len(MODES)  # the lengths are coprime, so every pair occurs
 BATCH = 10_000
 
 
 def vocabulary(file: Path) -> str:
-    """vocab.txt: the words of a file, as they are and capitalised, and every character there is in the texts, also as a continuation."""
+    """Return the content of a vocab.txt.
+
+    It has the words of a file, their capitalised forms, and every character of the texts, also as a continuation.
+    """
     words = file.read_text(encoding="utf-8").splitlines()
     characters = sorted({c for kind in KINDS for piece in kind for c in piece + piece.lower() if not c.isspace()})
     more = [*(word.capitalize() for word in words), *characters, *(f"##{c}" for c in characters)]
@@ -40,14 +46,14 @@ def vocabulary(file: Path) -> str:
 
 
 def tokenizer(folder: Path, words: str, number: int, cache_bytes: int) -> Tokenizer:
-    """The flags and the special tokens of a number."""
+    """Make a tokenizer with the flags and the special tokens that belong to a number."""
     write(folder, {"tokenizer_class": "DistilBertTokenizer", **FLAGS[number % len(FLAGS)]}, vocab_txt=words)
     edit_config(folder, vocab_size=words.count("\n"))
     return load(folder, MODES[number % len(MODES)], cache_bytes=cache_bytes)
 
 
-def differing(cached: Tokens, library: Tokens) -> int:
-    """Texts whose ids, words or offsets are not equal."""
+def count_differences(cached: Tokens, library: Tokens) -> int:
+    """Count the texts whose ids, words or offsets differ."""
     lengths = np.diff(library.offsets)
     is_other = np.diff(cached.offsets) != lengths
     if is_other.any():
@@ -72,7 +78,7 @@ def main() -> None:
             texts = hard_texts(min(BATCH, args.rows - rows), seed=args.seed + number)
             subject = subjects[number % len(subjects)]
             library = encode(subject._tokenizer, texts)
-            differences += differing(
+            differences += count_differences(
                 subject(pa.array(texts, pa.large_string() if number % 2 else pa.string())), library
             )
             rows, tokens = rows + len(texts), tokens + len(library.input_ids)

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer, ours beside Transformers', and the texts that they are asked about."""
+"""Helpers that compare the tokenizer of a checkpoint with Transformers', and the texts for it."""
 
 import json
 from pathlib import Path
@@ -27,7 +27,7 @@ Row = tuple[list[int], list[tuple[int, int]], list[int]]
 
 
 def write(folder: Path, settings: dict[str, Any] | None = None, **files: str | bytes) -> Path:
-    """A folder with a config.json, a tokenizer_config.json of `settings`, and vocab_txt or tokenizer_json."""
+    """Write config.json, tokenizer_config.json with `settings`, and vocab_txt or tokenizer_json into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps({"model_type": "distilbert", "max_position_embeddings": 64}))
     if settings is not None:
@@ -43,7 +43,7 @@ def load(folder: Path, special_tokens: SpecialTokens = "special", *, cache_bytes
 
 
 def rows(tokens: Tokens) -> list[Row]:
-    """Ids, character offsets and word ids of each text."""
+    """Return ids, character offsets and word ids of each text."""
     cuts = tokens.offsets[1:-1]
     columns = [np.split(column, cuts) for column in (tokens.input_ids, tokens.start, tokens.end, tokens.word_ids)]
     return [
@@ -61,7 +61,7 @@ def hf_rows(hf: PreTrainedTokenizerBase, batch: list[str]) -> list[Row]:
 
 
 def assert_equals_transformers(folder: Path) -> None:
-    """Every text, and the ids of the special tokens."""
+    """Assert that the tokens of every text and the ids of the special tokens equal Transformers'."""
     tokenizer, hf = load(folder), AutoTokenizer.from_pretrained(folder)
     for text, actual, expected in zip(TEXTS, rows(tokenizer(TEXTS)), hf_rows(hf, TEXTS), strict=True):
         assert actual == expected, repr(text)

@@ -1,4 +1,4 @@
-"""Texts of everything that a WordPiece tokenizer may stumble over, side by side in any order."""
+"""Random texts from characters and words that are difficult for a WordPiece tokenizer."""
 
 import random
 import string
@@ -43,17 +43,17 @@ LONG = [letter * n for letter in ("a", "\u00e9", "e\u0301", "\u4e2d") for n in (
 KINDS = (WORDS, WHITE_SPACE, PUNCTUATION, LETTERS, MARKS, CONTROL, CJK, EMOJI, OTHERS)
 
 
-def anything(draw: random.Random) -> str:
-    """A character of all Unicode that UTF-8 can hold."""
+def any_character(draw: random.Random) -> str:
+    """Draw any Unicode character that UTF-8 can encode."""
     code = draw.randrange(draw.choice((0x80, 0x800, 0x10000, 0x110000)))
     return chr(code) if not 0xD800 <= code < 0xE000 else "\ufffd"
 
 
 def hard_text(draw: random.Random) -> str:
-    """Pieces of some kinds, most often with single spaces among them."""
+    """Draw a text of pieces of three kinds. Most texts also have single spaces."""
     kinds = draw.choices(KINDS, k=3)
     pieces = [
-        anything(draw) if (kind := draw.random()) < 0.1 else " " if kind < 0.4 else draw.choice(draw.choice(kinds))
+        any_character(draw) if (kind := draw.random()) < 0.1 else " " if kind < 0.4 else draw.choice(draw.choice(kinds))
         for _ in range(draw.randrange(16))
     ]
     if draw.random() < 0.02:
@@ -63,6 +63,6 @@ def hard_text(draw: random.Random) -> str:
 
 
 def hard_texts(count: int, seed: int) -> list[str]:
-    """Equal for equal arguments."""
+    """Draw texts. Equal arguments give equal texts."""
     draw = random.Random(seed)
     return [hard_text(draw) for _ in range(count)]
