@@ -1,4 +1,4 @@
-"""A finished output in a Delta table, as docs/inputs.md has it: each run once."""
+"""The example of docs/inputs.md that loads a finished output into a Delta table."""
 
 import re
 import subprocess
@@ -15,12 +15,12 @@ PAGE = Path(__file__).resolve().parents[3] / "docs/inputs.md"
 
 
 @pytest.mark.slow
-def test_a_table_takes_a_run_once(checkout: Path) -> None:
+def test_a_delta_table_takes_each_run_once(checkout: Path) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
     command = [sys.executable, "-c", program]
     several = [subprocess.Popen(command, cwd=checkout, stderr=subprocess.PIPE, text=True) for _ in range(4)]
-    said = [process.communicate()[1] for process in several]
-    assert any(process.returncode == 0 for process in several), said
+    errors = [process.communicate()[1] for process in several]
+    assert any(process.returncode == 0 for process in several), errors
     subprocess.run(command, cwd=checkout, check=True)
     table = DeltaTable(str(checkout / "out/entities-delta"))
     rows = ds.dataset(table.file_uris()).to_table().sort_by([("shard", "ascending"), ("row", "ascending")])

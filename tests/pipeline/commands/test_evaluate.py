@@ -1,4 +1,4 @@
-"""distilray evaluate: the figures of seqeval, scikit-learn and SQuAD's rules on the answers that `run` gives."""
+"""`distilray evaluate`: its figures equal those of seqeval, scikit-learn and SQuAD on the answers of `run`."""
 
 import json
 import random
@@ -28,7 +28,7 @@ def corpus(folder: Path, count: int = 90, **columns: list) -> Path:
 
 
 def job_of(tmp_path: Path, task: dict[str, Any], engine: str = "local") -> Job:
-    """Units of a few rows, so that counts are merged."""
+    """Return a job with units of a few rows, so that counts are merged."""
     raw = {
         "source": {"uri": str(tmp_path / "in"), "keep": ["id"]},
         "tasks": [{"name": "answer", **task}],
@@ -44,7 +44,7 @@ def answers(job: Job) -> list[Any]:
 
 
 def word_spans(text: str, draw: random.Random) -> list[dict[str, Any]]:
-    """Entities that begin and end with words set apart by blanks."""
+    """Return entities that start and end with words between spaces."""
     spans, at, words = [], 0, text.split(" ")
     starts = np.cumsum([0, *(len(word) + 1 for word in words)])
     while at < len(words):
@@ -57,7 +57,7 @@ def word_spans(text: str, draw: random.Random) -> list[dict[str, Any]]:
 
 
 def tags(text: str, spans: list[dict[str, Any]]) -> list[str]:
-    """A tag for each character: spans that are equal in characters are equal in tags."""
+    """Return one tag for each character. Spans with equal characters have equal tags."""
     out = ["O"] * len(text)
     for span in spans:
         out[span["start"]] = f"B-{span['label']}"
@@ -65,7 +65,7 @@ def tags(text: str, spans: list[dict[str, Any]]) -> list[str]:
     return out
 
 
-def test_entities_as_seqeval_counts_them(tmp_path: Path) -> None:
+def test_figures_of_entities_equal_those_of_seqeval(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", IOB2)
     draw = random.Random(1)
     texts = [" ".join(draw.choice(WORDS) for _ in range(draw.randint(1, 30))) for _ in range(60)]
@@ -74,7 +74,7 @@ def test_entities_as_seqeval_counts_them(tmp_path: Path) -> None:
     job = job_of(tmp_path, {"task": "token-classification", "model": str(model), "gold": "gold", "threshold": 0.35})
     found = answers(job)
     figures = evaluate(job)["answer"]
-    # gold that is right now and then: the first answers are made gold as well
+    # some gold is right: the first answers become gold, too
     report = classification_report(
         [tags(text, spans) for text, spans in zip(texts, gold, strict=True)],
         [tags(text, spans) for text, spans in zip(texts, found, strict=True)],
@@ -82,14 +82,14 @@ def test_entities_as_seqeval_counts_them(tmp_path: Path) -> None:
         zero_division=0,
     )
     for name, row in (("micro", "micro avg"), ("macro", "macro avg"), ("weighted", "weighted avg")):
-        wanted = {key.replace("f1-score", "f1"): value for key, value in report[row].items()}
-        assert figures[name] == pytest.approx(wanted)
+        expected = {key.replace("f1-score", "f1"): value for key, value in report[row].items()}
+        assert figures[name] == pytest.approx(expected)
     assert figures["labels"]["PER"]["support"] == report["PER"]["support"]
     assert figures["micro"]["f1"] > 0
     assert figures["corpus"] == {"judged": 60, "without_gold": 0, "dead": 0, "unread_shards": 0}
 
 
-def test_the_loss_of_entities_is_that_of_transformers(tmp_path: Path) -> None:
+def test_the_loss_of_entities_equals_that_of_transformers(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", IOB2)
     texts = ["john met mary in new york", "peace", "lincolnton said washington"]
     gold = [[(0, 4, "PER"), (9, 13, "PER"), (17, 25, "LOC")], [], [(0, 10, "LOC")]]
@@ -111,12 +111,12 @@ def test_the_loss_of_entities_is_that_of_transformers(tmp_path: Path) -> None:
             if word is not None and word != ids[at - 1]:
                 labels[row, at] = IOB2.index(names[word])
     with torch.inference_mode():
-        wanted = hf(**inputs, labels=labels).loss.item()
-    assert evaluate(job)["answer"]["loss"] == pytest.approx(wanted, rel=1e-5)
+        expected = hf(**inputs, labels=labels).loss.item()
+    assert evaluate(job)["answer"]["loss"] == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["names", "indices"])
-def test_labels_as_scikit_learn_counts_them(tmp_path: Path, kind: str) -> None:
+def test_figures_of_labels_equal_those_of_scikit_learn(tmp_path: Path, kind: str) -> None:
     model = make_checkpoint(tmp_path / "model", LABELS, head="sequence-classification")
     gold = np.random.default_rng(0).integers(0, 3, 90)
     column = gold.tolist() if kind == "indices" else [None if i % 30 == 7 else LABELS[g] for i, g in enumerate(gold)]
@@ -125,16 +125,16 @@ def test_labels_as_scikit_learn_counts_them(tmp_path: Path, kind: str) -> None:
     found = [row["label"] for row in answers(job)]
     figures = evaluate(job)["answer"]
     kept = [i for i in range(90) if column[i] is not None]
-    wanted, given = [LABELS[gold[i]] for i in kept], [found[i] for i in kept]
-    assert figures["accuracy"] == sk.accuracy_score(wanted, given)
-    assert figures["macro"]["f1"] == pytest.approx(sk.f1_score(wanted, given, average="macro"))
-    report = sk.classification_report(wanted, given, output_dict=True, zero_division=0)
+    expected, given = [LABELS[gold[i]] for i in kept], [found[i] for i in kept]
+    assert figures["accuracy"] == sk.accuracy_score(expected, given)
+    assert figures["macro"]["f1"] == pytest.approx(sk.f1_score(expected, given, average="macro"))
+    report = sk.classification_report(expected, given, output_dict=True, zero_division=0)
     for label in LABELS:
         assert figures["labels"][label]["f1"] == pytest.approx(report[label]["f1-score"])
     assert figures["corpus"] == {"judged": len(kept), "without_gold": 90 - len(kept), "dead": 0, "unread_shards": 0}
 
 
-def test_several_labels_and_numbers(tmp_path: Path) -> None:
+def test_figures_of_several_labels_and_numbers(tmp_path: Path) -> None:
     draw = np.random.default_rng(1)
     flags, numbers = draw.random((90, 3)) < 0.4, draw.normal(size=90)
     lists = [[label for label, has in zip(LABELS, row, strict=True) if has] for row in flags]
@@ -156,7 +156,7 @@ def test_several_labels_and_numbers(tmp_path: Path) -> None:
     assert figures["pearson"] == pytest.approx(np.corrcoef(numbers.astype("f4"), predicted)[0, 1])
 
 
-def test_answers_by_the_rules_of_squad(tmp_path: Path) -> None:
+def test_answers_are_judged_by_the_rules_of_squad(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", head="question-answering", positions=64)
     texts = random_texts(60, 8, words=(3, 120))
     questions = ["who said that", "where is the bank", "what is peace"] * 20
@@ -172,7 +172,7 @@ def test_answers_by_the_rules_of_squad(tmp_path: Path) -> None:
     figures = evaluate(job)["answer"]
     exact = np.mean([text in ([g["text"] for g in golds] or [""]) for text, golds in zip(found, gold, strict=True)])
     assert figures["total"] == 60
-    assert figures["exact"] >= 100 * exact  # rules forgive case, punctuation and articles
+    assert figures["exact"] >= 100 * exact  # the rules ignore case, punctuation and articles
     assert figures["NoAns_total"] == sum(not golds for golds in gold)
     best = [{"text": text, "start": source.find(text)} for text, source in zip(found, texts, strict=True)]
     write_shard(
@@ -181,7 +181,7 @@ def test_answers_by_the_rules_of_squad(tmp_path: Path) -> None:
     assert evaluate(job)["answer"]["exact"] == evaluate(job)["answer"]["f1"] == 100
 
 
-def test_masks_and_choices(tmp_path: Path) -> None:
+def test_figures_of_masks_and_choices(tmp_path: Path) -> None:
     mlm = make_checkpoint(tmp_path / "mlm", head="masked-lm", positions=64)
     texts = ["the [MASK] of america", "no mask at all", " ".join(["peace"] * 200) + " [MASK] and [MASK]", "a [MASK]"]
     gold = [["president"], [], ["war", "peace"], None]
@@ -197,8 +197,8 @@ def test_masks_and_choices(tmp_path: Path) -> None:
     is_mask = inputs.input_ids == tokenizer.mask_token_id
     labels = torch.where(is_mask, tokenizer.convert_tokens_to_ids("president"), -100)
     with torch.inference_mode():
-        wanted = hf(**inputs, labels=labels).loss.item()
-    assert evaluate(job)["answer"]["loss"] == pytest.approx(wanted, rel=1e-5)
+        expected = hf(**inputs, labels=labels).loss.item()
+    assert evaluate(job)["answer"]["loss"] == pytest.approx(expected, rel=1e-5)
 
     choice = make_checkpoint(tmp_path / "mc", head="multiple-choice")
     texts, draw = random_texts(40, 3, words=(1, 9)), random.Random(4)
@@ -214,7 +214,7 @@ def test_masks_and_choices(tmp_path: Path) -> None:
     assert figures["loss"] == pytest.approx(np.mean(nll), rel=1e-5)
 
 
-def test_zero_shot_and_texts_that_die(tmp_path: Path) -> None:
+def test_zero_shot_counts_dead_letters(tmp_path: Path) -> None:
     verdicts = ("contradiction", "neutral", "entailment")
     nli = make_checkpoint(tmp_path / "nli", verdicts, head="sequence-classification", positions=200)
     texts = [*random_texts(30, 2, words=(1, 9)), " ".join(["peace"] * 300), None]
@@ -253,20 +253,20 @@ def test_both_engines_and_the_command_give_the_same_figures(
     raw["tasks"][0]["gold"] = "id"
     corpus(tmp_path / "in", gold=gold, id=["love"] * 90)
     path.write_text(json.dumps({**raw, "compute": {**raw["compute"], "engine": "ray"}}))
-    assert main(["evaluate", str(path)]) == 2  # the worker's own error, in words for a person
-    said = capsys.readouterr().err
-    assert "gold column id has love; the model knows war, peace, money" in said
-    assert "Traceback" not in said
+    assert main(["evaluate", str(path)]) == 2  # the worker's own error, without a traceback
+    error = capsys.readouterr().err
+    assert "gold column id has love; the model knows war, peace, money" in error
+    assert "Traceback" not in error
 
 
-def test_numbers_are_labels_where_all_labels_are_numbers(tmp_path: Path) -> None:
+def test_gold_may_be_numbers_if_all_labels_are_numbers(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", ("1", "2", "3"), head="sequence-classification")
     corpus(tmp_path / "in", 20, gold=[1, 2, 3, 3] * 5, id=list(range(20)))
     figures = evaluate(job_of(tmp_path, {"task": "text-classification", "model": str(model), "gold": "gold"}))["answer"]
     assert {label: row["support"] for label, row in figures["labels"].items()} == {"1": 5, "2": 5, "3": 10}
 
 
-def test_gold_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+def test_unsuitable_gold_is_an_error(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", LABELS, head="sequence-classification")
     corpus(tmp_path / "in", 20, gold=["love"] * 20, number=[0.5] * 20, id=list(range(20)))
     task = {"task": "text-classification", "model": str(model)}
@@ -281,7 +281,7 @@ def test_gold_that_does_not_fit_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "gold", "says"),
+    ("task", "gold", "message"),
     [
         ("ner", [[{"start": -3, "end": 3, "label": "LOC"}]], "start < end in characters.*for a text of 7 characters"),
         ("ner", [[{"start": 0, "end": 8, "label": "LOC"}]], "start < end in characters.*for a text of 7 characters"),
@@ -308,7 +308,7 @@ def test_gold_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         ("choice", [7], "gold of row 0 is 7, expected 0 to 1"),
     ],
 )
-def test_gold_of_another_form_is_refused_in_words(tmp_path: Path, task: str, gold: list, says: str) -> None:
+def test_gold_of_another_form_is_an_error(tmp_path: Path, task: str, gold: list, message: str) -> None:
     kind = "sequence-classification"
     made: dict[str, dict[str, Any]] = {
         "ner": {"labels": IOB2},
@@ -324,11 +324,11 @@ def test_gold_of_another_form_is_refused_in_words(tmp_path: Path, task: str, gol
     raw |= {"questions": ["who"]} if task == "qa" else {}
     text = "a [MASK]" if task == "mlm" else "the war"
     write_shard(tmp_path / "in/a.parquet", [text], gold=gold, id=[1], choices=[["a", "b"]])
-    with pytest.raises(MetricError, match=says):
+    with pytest.raises(MetricError, match=message):
         evaluate(job_of(tmp_path, raw))
 
 
-def test_shards_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+def test_unreadable_shards_are_counted(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", LABELS, head="sequence-classification")
     corpus(tmp_path / "in", 20, gold=["war"] * 20, id=list(range(20)))
     write_shard(tmp_path / "in/b.parquet", ["without gold"], id=[1])
@@ -340,7 +340,7 @@ def test_shards_that_cannot_be_read_are_told(tmp_path: Path) -> None:
         evaluate(job_of(tmp_path, task))
 
 
-def test_gold_may_be_a_hive_key_of_the_tasks_own_name(tmp_path: Path) -> None:
+def test_gold_may_be_a_hive_key_with_the_name_of_the_task(tmp_path: Path) -> None:
     model = make_checkpoint(tmp_path / "model", LABELS, head="sequence-classification")
     for label in LABELS:
         write_shard(tmp_path / f"in/answer={label}/a.parquet", random_texts(10, 4), id=list(range(10)))

@@ -1,4 +1,4 @@
-"""Real processes killed in the middle of a run: nothing lost, nothing twice, nothing computed again."""
+"""Real processes killed during a run: no row is missing, no row occurs twice, and no unit is computed again."""
 
 import json
 import os
@@ -22,7 +22,7 @@ PATIENCE = 240  # seconds
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a job of 24 units, slow enough to be killed in the middle, and its local output in alone."""
+    """A folder with a job of 24 units, slow enough to be killed during the run, and its local output in `alone`."""
     folder = tmp_path_factory.mktemp("faults")
     slow_job(folder, 120)
     result = execute(load_job(folder / "job.yaml"))
@@ -32,7 +32,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(folder: Path, out: Path) -> subprocess.Popen[bytes]:
-    """`distilray run` on Ray, as a process of its own."""
+    """Start `distilray run` on Ray in its own process."""
     code = "import sys; from distilray.pipeline.cli.main import main; sys.exit(main())"
     arguments = ["run", str(folder / "job.yaml"), "--set", "compute.engine=ray", "--set", f"sink.uri={out}"]
     environment = {**os.environ, "RAY_ADDRESS": "local"}
@@ -40,7 +40,7 @@ def start(folder: Path, out: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for_commits(out: Path, count: int, process: subprocess.Popen[bytes]) -> dict[str, int]:
-    """Names and times of the data objects, as soon as there are `count`."""
+    """Return the names and times of the data objects as soon as `count` objects exist."""
     for _ in range(PATIENCE * 20):
         done = {path.name: path.stat().st_mtime_ns for path in out.glob("data/[0-9]*.parquet")}
         if len(done) >= count:
@@ -51,7 +51,7 @@ def wait_for_commits(out: Path, count: int, process: subprocess.Popen[bytes]) ->
 
 
 def predict_actors(driver: int) -> list[int]:
-    """Process ids of the predict actors under a driver's own cluster."""
+    """Return the process ids of the predict actors in the cluster of a driver."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -65,7 +65,7 @@ def predict_actors(driver: int) -> list[int]:
     return found
 
 
-def test_the_driver_is_killed_and_the_same_command_finishes(uninterrupted: Path, tmp_path: Path) -> None:
+def test_the_same_command_finishes_the_run_of_a_killed_driver(uninterrupted: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     driver = start(uninterrupted, out)
     wait_for_commits(out, 4, driver)
@@ -78,12 +78,12 @@ def test_the_driver_is_killed_and_the_same_command_finishes(uninterrupted: Path,
     assert start(uninterrupted, out).wait(PATIENCE) == 0
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("data/[0-9]*.parquet")}
     assert len(after) == UNITS
-    assert {name: after[name] for name in before} == before  # not written, so not computed, again
+    assert {name: after[name] for name in before} == before  # neither written nor computed again
     assert output_bytes(out) == output_bytes(uninterrupted / "alone")
     assert (out / "_SUCCESS").exists()
 
 
-def test_a_predict_actor_is_killed_and_the_run_goes_on(
+def test_a_run_survives_killed_predict_actors(
     uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -98,4 +98,4 @@ def test_a_predict_actor_is_killed_and_the_run_goes_on(
     assert driver.wait(PATIENCE) == 0
     assert output_bytes(out) == output_bytes(uninterrupted / "alone")
     timing = json.loads((out / "_manifest.json").read_text())["timing"]
-    assert timing["workers"] <= len(victims)  # whoever was started again is still the same
+    assert timing["workers"] <= len(victims)  # a restarted actor counts as the same worker

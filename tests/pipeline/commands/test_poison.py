@@ -1,4 +1,4 @@
-"""Rows that raise, give NaN, or bring their worker down are dead letters; every other row is answered."""
+"""Rows that raise, give NaN or end their worker: they become dead letters, and every other row is answered."""
 
 import os
 import re
@@ -27,7 +27,7 @@ CRASHES = {"segfaults": "crash", "fails the device": "crash", "exhausts memory":
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint one of whose words gives NaN."""
+    """A checkpoint in which one word gives NaN."""
     folder = make_checkpoint(tmp_path_factory.mktemp("poison") / "model")
     number = (folder / "vocab.txt").read_text().split("\n").index(NAN_WORD)
 
@@ -54,7 +54,7 @@ def job(corpus: Path, model: Path, out: Path, **keys: object) -> Job:
 
 
 def dead_letters(out: Path) -> dict[int, tuple[str, str]]:
-    """Stage and reason by row."""
+    """Return the stage and the reason of each dead row."""
     return {row["row"]: (row["stage"], row["reason"]) for row in read_output(out, "dead").to_pylist()}
 
 
@@ -69,7 +69,7 @@ def raise_at_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PredictUnit, "answers", answers)
 
 
-def test_rows_that_raise_or_give_nan_are_dead_and_their_neighbours_are_not(
+def test_only_rows_that_raise_or_give_nan_become_dead_letters(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts: list[str | None] = [*clean_texts(150), None]
@@ -98,15 +98,13 @@ def test_rows_that_raise_or_give_nan_are_dead_and_their_neighbours_are_not(
         ]
 
 
-def test_the_text_of_a_dead_row_is_kept_by_choice_only(model: Path, tmp_path: Path) -> None:
+def test_the_text_of_a_dead_row_is_kept_only_on_request(model: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [NAN_WORD, "fine"])
     execute(job(tmp_path / "corpus.parquet", model, tmp_path / "out"))
     assert read_output(tmp_path / "out", "dead")["text"].to_pylist() == [None]
 
 
-def test_a_fault_that_is_not_the_rows_stops_the_run(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_fault_of_all_rows_stops_the_run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shard(tmp_path / "corpus.parquet", ["poison"] * 40)
     raise_at_poison(monkeypatch)
     with pytest.raises(ValueError, match="a row that raises"):
@@ -114,7 +112,7 @@ def test_a_fault_that_is_not_the_rows_stops_the_run(
     assert not list(tmp_path.glob("out/data/*"))
 
 
-def test_rows_that_raise_one_after_another_do_not_stop_a_run_that_allows_them(
+def test_max_dead_allows_consecutive_rows_that_raise(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_shard(tmp_path / "corpus.parquet", ["poison"] * 12 + clean_texts(5))
@@ -124,12 +122,12 @@ def test_rows_that_raise_one_after_another_do_not_stop_a_run_that_allows_them(
     assert execute(allowed).manifest["dead"] == {"error": 12}
 
 
-def test_too_many_failures_stop_the_run_and_so_do_too_many_dead_letters(model: Path, tmp_path: Path) -> None:
+def test_too_many_failures_or_dead_letters_stop_the_run(model: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [NAN_WORD] * 11 + [None] * 20 + clean_texts(200))
     whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out")
-    says = "11 of 231 rows are dead letters .11 not_finite., 10 rows may fail"
-    for _ in range(2):  # no resume gets past it
-        with pytest.raises(DeadLettersError, match=says):
+    message = "11 of 231 rows are dead letters .11 not_finite., 10 rows may fail"
+    for _ in range(2):  # a resume stops, too
+        with pytest.raises(DeadLettersError, match=message):
             execute(whole)
     assert not (tmp_path / "out/_SUCCESS").exists()
     with pytest.raises(
@@ -139,7 +137,7 @@ def test_too_many_failures_stop_the_run_and_so_do_too_many_dead_letters(model: P
     assert execute(whole.model_copy(update={"max_dead": 31})).manifest["rows"] == 200
 
 
-def test_no_resume_gets_past_the_limit_when_every_unit_is_committed(model: Path, tmp_path: Path) -> None:
+def test_a_resume_with_all_units_committed_keeps_the_limit(model: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [NAN_WORD] * 11 + clean_texts(20))
     whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"unit_bytes": 10**6})
     for _ in range(2):
@@ -148,7 +146,7 @@ def test_no_resume_gets_past_the_limit_when_every_unit_is_committed(model: Path,
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_a_cache_folder_that_may_not_be_entered_stops_nobody(
+def test_an_inaccessible_cache_folder_stops_no_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").touch()
@@ -158,7 +156,7 @@ def test_a_cache_folder_that_may_not_be_entered_stops_nobody(
     assert "will end the next worker, too" in caplog.text
 
 
-def test_the_mark_of_a_worker_that_lives_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mark_of_a_live_worker_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
     with Isolation("run").attempt("predict", "unit"):
         (mark,) = tmp_path.glob("begun/run/*")
@@ -172,23 +170,23 @@ def test_the_mark_of_a_worker_that_lives_is_none(tmp_path: Path, monkeypatch: py
             mark.parent.mkdir(exist_ok=True)
             mark.write_text(f"{other.pid} {started}")
             other.kill()
-            os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # a zombie: nobody has asked what became of it
+            os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT)  # a zombie: its exit status is not collected yet
             with Isolation("run").attempt("predict", "unit") as died:
                 assert died
 
 
 @pytest.mark.parametrize("rows", [10_000, 10**6])
-def test_a_share_of_the_rows_is_exact(rows: int) -> None:
+def test_max_dead_as_a_share_of_the_rows_is_exact(rows: int) -> None:
     assert all(limit_of(f"{n / 100:.2f}%", rows) == rows * n // 10_000 for n in range(10_001))
 
 
 @pytest.mark.parametrize("wrong", ["1", "101%", "x%", -1, 1.5, "0.1.1%"])
-def test_max_dead_is_a_number_or_a_share(model: Path, tmp_path: Path, wrong: object) -> None:
+def test_max_dead_must_be_a_number_or_a_share(model: Path, tmp_path: Path, wrong: object) -> None:
     with pytest.raises(ValueError, match="max_dead"):
         job(tmp_path, model, tmp_path / "out", max_dead=wrong)
 
 
-def test_a_mark_stays_only_if_the_process_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mark_remains_only_if_the_process_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
     isolation = Isolation("run")
     with isolation.attempt("predict", "unit") as died:
@@ -199,7 +197,10 @@ def test_a_mark_stays_only_if_the_process_dies(tmp_path: Path, monkeypatch: pyte
         ):
             assert again
             assert not other
-    for error, stays in ((ValueError("x"), False), (torch.AcceleratorError("x"), True)):  # who has no device will end
+    for error, stays in (
+        (ValueError("x"), False),
+        (torch.AcceleratorError("x"), True),
+    ):  # a worker without a device will end
         with pytest.raises(type(error)), isolation.attempt("predict", "unit") as died:
             assert not died
             raise error
@@ -211,7 +212,7 @@ def test_a_mark_stays_only_if_the_process_dies(tmp_path: Path, monkeypatch: pyte
 
 
 def run(job: Job, folder: Path, limit: float = 550) -> subprocess.CompletedProcess[str]:
-    """`distilray run` with poison in all its processes."""
+    """Run `distilray run` with the poison module in all its processes."""
     (folder / "job.yaml").write_text(yaml.safe_dump(job.description()))
     path = os.pathsep.join([str(POISON), os.environ.get("PYTHONPATH", "")])
     environment = {
@@ -226,14 +227,14 @@ def run(job: Job, folder: Path, limit: float = 550) -> subprocess.CompletedProce
 
 
 def memory_used() -> float:
-    """The share of this machine's memory."""
+    """Return the share of the memory of this machine that is in use."""
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total, available = (int(lines[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
     return 1 - available / total
 
 
 def poisoned_texts(*poison: tuple[str, str]) -> tuple[list[str], dict[int, tuple[str, str]]]:
-    """200 texts, some of them poison, and the dead letters that must come of it."""
+    """Return 200 texts, some of them poison, and the dead letters that they must become."""
     texts, expected = clean_texts(200), {}
     reasons = {"raises": "error", **CRASHES}
     for at, (stage, kind) in enumerate(poison):
@@ -243,7 +244,7 @@ def poisoned_texts(*poison: tuple[str, str]) -> tuple[list[str], dict[int, tuple
 
 
 @pytest.mark.slow
-def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_path: Path) -> None:
+def test_the_local_engine_isolates_the_rows_that_killed_it(model: Path, tmp_path: Path) -> None:
     texts, expected = poisoned_texts(("predict", "segfaults"), ("predict", "hangs"))
     write_shard(tmp_path / "corpus.parquet", texts)
     whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"deadline": 8})
@@ -254,12 +255,12 @@ def test_the_local_engine_takes_apart_what_killed_it_before(model: Path, tmp_pat
 
 @pytest.mark.chaos
 @pytest.mark.cluster
-def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
+def test_every_poison_on_ray_becomes_a_dead_letter_with_its_reason(model: Path, tmp_path: Path) -> None:
     in_both = [(stage, kind) for stage in ("predict", "tokenize") for kind in ("raises", "segfaults")]
     others = [("predict", kind) for kind in ("hangs", "exhausts memory", "fails the device")]
     texts, expected = poisoned_texts(*in_both, *others)
     texts[199] = "read segfaults"
-    expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # its row group
+    expected |= dict.fromkeys(range(190, 200), ("read", "crash"))  # all rows of its row group
     texts[5], expected[5] = NAN_WORD, ("predict", "not_finite")
     write_shard(tmp_path / "corpus.parquet", texts, row_group_size=10)
     compute = {"engine": "ray", "deadline": 8}
@@ -274,13 +275,13 @@ def test_on_ray_every_poison_is_a_dead_letter_with_its_reason(model: Path, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.cluster
-def test_a_worker_that_nobody_can_help_ends_the_run_with_a_line(model: Path, tmp_path: Path) -> None:
-    """Its cache folder cannot be written, so nobody remembers which unit kills it."""
+def test_a_worker_that_keeps_dying_ends_the_run_with_one_line(model: Path, tmp_path: Path) -> None:
+    """Its cache folder cannot be written, so no mark names the unit that kills it."""
     texts, _ = poisoned_texts(("predict", "segfaults"))
     write_shard(tmp_path / "corpus.parquet", texts)
     (tmp_path / "cache").touch()
     done = run(job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray"}), tmp_path)
     assert done.returncode == 1
     line = r"(?m)^distilray: the worker of a unit died 11 times .* must be writable on every node"
-    assert re.search(line, done.stderr), done.stderr[-3000:]  # Ray's own processes may write after it
+    assert re.search(line, done.stderr), done.stderr[-3000:]  # Ray's own processes may write after the line
     assert not (tmp_path / "out/_SUCCESS").exists()

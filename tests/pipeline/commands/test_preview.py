@@ -1,4 +1,4 @@
-"""A preview of a corpus that begins with nothing, and beside a run."""
+"""Previews of a corpus whose first shards are empty, and of a job with an interrupted run."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def job(checkpoint: Path, tmp_path: Path) -> Job:
     )
 
 
-def test_a_corpus_whose_first_shards_are_empty_is_not_called_empty(job: Job, tmp_path: Path) -> None:
+def test_a_preview_skips_empty_first_shards(job: Job, tmp_path: Path) -> None:
     empty = pa.array([], pa.string())
     for i in range(3):
         write_shard(tmp_path / f"in/{i:02}.parquet", empty)
@@ -36,10 +36,10 @@ def test_a_corpus_whose_first_shards_are_empty_is_not_called_empty(job: Job, tmp
         preview(job)
 
 
-def test_the_mark_of_a_run_that_crashed_is_not_the_previews(
+def test_a_preview_keeps_the_mark_of_a_crashed_run(
     job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would look for what killed the run, and take the mark away: the run's next try would be killed again."""
+    """A preview that used the mark would remove it, and the next attempt of the run would be killed again."""
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))
     write_shard(tmp_path / "in/00.parquet", ["Mary met John."])
     target = find_target(job.compute)

@@ -1,4 +1,4 @@
-"""The same job again, another job into its folder, and what must not be there: on the local engine."""
+"""Second runs into a sink on the local engine: the same job, a different job, and unexpected objects."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from distilray.pipeline.sink.plan_file import encode_plan, read_plan
 from tests.support import local_job, make_checkpoint, output_bytes, random_texts, read_output, write_shard
 
 
-def test_the_same_job_again_computes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_second_run_of_a_finished_job_computes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(60, 6), row_group_size=20)
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     first = execute(job)
@@ -30,9 +30,7 @@ def test_the_same_job_again_computes_nothing(checkpoint: Path, tmp_path: Path) -
     assert output_bytes(tmp_path / "out") == before
 
 
-def test_a_finished_output_that_breaks_the_limits_of_a_job_is_no_success_of_it(
-    checkpoint: Path, tmp_path: Path
-) -> None:
+def test_a_finished_output_beyond_the_limits_of_a_job_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [*random_texts(39, 6), None])
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     execute(job)
@@ -44,7 +42,7 @@ def test_a_finished_output_that_breaks_the_limits_of_a_job_is_no_success_of_it(
     assert execute(job.model_copy(update={"max_dead": "2.5%"})).computed.units == 0
 
 
-def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_resume_computes_missing_units_to_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [*random_texts(60, 6), None], row_group_size=10)
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     whole = execute(job)
@@ -61,7 +59,7 @@ def test_a_resume_does_what_is_missing_and_gives_the_same_bytes(checkpoint: Path
     assert output_bytes(tmp_path / "out") == before
 
 
-def test_shards_that_came_later_are_not_passed_over_in_silence(checkpoint: Path, tmp_path: Path) -> None:
+def test_new_shards_are_an_error(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/a.parquet", ["Lincoln"])
     write_shard(tmp_path / "in/empty.parquet", pa.array([], pa.string()))
     job = local_job(tmp_path / "in", checkpoint, tmp_path / "out")
@@ -72,21 +70,21 @@ def test_shards_that_came_later_are_not_passed_over_in_silence(checkpoint: Path,
         execute(job)
 
 
-def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_different_job_into_the_same_sink_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(10, 7))
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     execute(job)
     other = make_checkpoint(tmp_path / "other", seed=9)
     task = job.tasks[0]
     kept = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", keep=["text"])
-    for changed, said in (
+    for changed, message in (
         (
             task.model_copy(update={"aggregation": "max"}),
             'tasks.0.aggregation was "first" and is "max"; restore the old values',
         ),
         (task.model_copy(update={"model": str(other)}), rf'tasks.0.model was ".*" and is "{other}"'),
     ):
-        with pytest.raises(JobError, match=f"the output of a different job: {said}"):
+        with pytest.raises(JobError, match=f"the output of a different job: {message}"):
             execute(job.model_copy(update={"tasks": [changed]}))
     with pytest.raises(JobError, match=r"a different job: source.keep was \[\] and is \[\"text\"\]; restore"):
         execute(kept)
@@ -97,27 +95,27 @@ def test_a_different_job_into_the_same_folder_is_refused(checkpoint: Path, tmp_p
     assert execute(job.model_copy(update={"compute": faster})).computed.units == 0
 
 
-def test_a_folder_with_foreign_data_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_sink_with_foreign_data_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", ["x"])
     write_shard(tmp_path / "out/data/theirs.parquet", ["x"])
     with pytest.raises(JobError, match="not an output of distilray"):
         execute(local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out"))
 
 
-def test_success_is_not_said_while_a_unit_is_missing(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_missing_unit_prevents_success(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(60, 6), row_group_size=10)
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
 
-    def lose_one(_: object) -> None:
+    def remove_a_unit(_: object) -> None:
         for name in sorted((tmp_path / "out/data").glob("000001-*")):
             name.unlink()
 
     with pytest.raises(IncompleteError, match="1 of .* units are missing"):
-        execute(job, on_unit=lose_one)
+        execute(job, on_unit=remove_a_unit)
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_a_shard_that_changed_since_it_was_planned_stops_the_run(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_shard_that_changed_since_the_plan_is_an_error(checkpoint: Path, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "corpus.parquet", random_texts(20, 8))
     job = local_job(shard, checkpoint, tmp_path / "out")
     execute(job)
@@ -128,8 +126,8 @@ def test_a_shard_that_changed_since_it_was_planned_stops_the_run(checkpoint: Pat
         execute(job)
 
 
-def test_a_second_run_takes_the_plan_of_the_first(checkpoint: Path, tmp_path: Path) -> None:
-    """Two drivers on one sink, with units of other sizes: one plan, and each row once."""
+def test_a_second_run_uses_the_plan_of_the_first(checkpoint: Path, tmp_path: Path) -> None:
+    """Two drivers with different unit sizes work on one sink. They use one plan, and answer each row once."""
     write_shard(tmp_path / "corpus.parquet", random_texts(60, 6), row_group_size=10)
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     other = job.model_copy(update={"compute": job.compute.model_copy(update={"unit_bytes": 10**6})})
@@ -143,7 +141,7 @@ def test_a_second_run_takes_the_plan_of_the_first(checkpoint: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_plan_of_a_million_names_can_be_read_again(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_plan_with_very_long_uris_can_be_read(checkpoint: Path, tmp_path: Path) -> None:
     corpus = write_shard(tmp_path / "corpus.parquet", ["x"])
     job = local_job(corpus, checkpoint, tmp_path / "out")
     plan = make_plan(job, survey(job.source, job.inputs), find_target(job.compute))
@@ -152,7 +150,7 @@ def test_a_plan_of_a_million_names_can_be_read_again(checkpoint: Path, tmp_path:
     assert read_plan(data, "plan").units == plan.units
 
 
-def test_an_object_of_no_unit_in_data_is_no_success(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_object_of_no_unit_prevents_success(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", ["Lincoln"])
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     with pytest.raises(IncompleteError, match="1 objects of no unit, such as theirs"):
@@ -160,7 +158,7 @@ def test_an_object_of_no_unit_in_data_is_no_success(checkpoint: Path, tmp_path: 
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_dead_letters_of_an_attempt_that_died_are_gone(checkpoint: Path, tmp_path: Path) -> None:
+def test_dead_letters_of_an_interrupted_attempt_are_removed(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", ["Lincoln"])
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     execute(job)

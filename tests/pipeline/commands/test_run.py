@@ -1,4 +1,4 @@
-"""Jobs end to end on the local engine: what every row becomes."""
+"""Whole jobs on the local engine: the answer or the dead letter of every row."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support import local_job, random_texts, read_output, write_shard
 
 
 def dead_letters(out: Path) -> dict[tuple[str, int | None], str]:
-    """(shard's file name, row) -> reason."""
+    """Return the reason of each dead letter by the file name of its shard and its row."""
     rows = read_output(out, "dead").to_pylist()
     return {(Path(row["shard"]).name, row["row"]): row["reason"] for row in rows}
 
@@ -36,7 +36,7 @@ def test_every_row_is_answered_with_its_address_and_kept_columns(checkpoint: Pat
     assert result.manifest["units"] == len(list((tmp_path / "out/data").iterdir())) > 2
 
 
-def test_a_units_size_does_not_change_an_answer(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_size_of_units_does_not_change_an_answer(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(120, 2), row_group_size=50)
     answers = []
     for unit_bytes in (1000, 10**9):
@@ -49,7 +49,7 @@ def test_a_units_size_does_not_change_an_answer(checkpoint: Path, tmp_path: Path
         assert [e["score"] for e in one["entities"]] == pytest.approx([e["score"] for e in other["entities"]], abs=2e-5)
 
 
-def test_bad_rows_are_dead_letters_and_good_rows_are_answered(checkpoint: Path, tmp_path: Path) -> None:
+def test_bad_rows_become_dead_letters_and_good_rows_are_answered(checkpoint: Path, tmp_path: Path) -> None:
     texts = [b"President Lincoln", None, b"", b"  \n\t ", b"caf\xc3\xa9 in Paris", b"\xff\xfe broken", b"bad tail \xc3"]
     write_shard(tmp_path / "bad.parquet", pa.array(texts, pa.binary()), row_group_size=3)
     result = execute(local_job(tmp_path / "bad.parquet", checkpoint, tmp_path / "out"))
@@ -65,7 +65,7 @@ def test_bad_rows_are_dead_letters_and_good_rows_are_answered(checkpoint: Path, 
     assert result.manifest["rows"] + 3 == 7
 
 
-def test_a_string_column_with_invalid_utf8_is_caught_too(checkpoint: Path, tmp_path: Path) -> None:
+def test_invalid_utf8_in_a_string_column_becomes_a_dead_letter(checkpoint: Path, tmp_path: Path) -> None:
     raw = pa.array([b"fine", b"\xff\xff"], pa.binary())
     lying = pa.StringArray.from_buffers(2, raw.buffers()[1], raw.buffers()[2])
     write_shard(tmp_path / "lie.parquet", lying)
@@ -89,7 +89,7 @@ def test_every_type_of_text_column_gives_the_same_answers(checkpoint: Path, tmp_
     assert answers[0] == answers[1]
 
 
-def test_bad_shards_among_good_ones(checkpoint: Path, tmp_path: Path) -> None:
+def test_bad_shards_do_not_affect_good_ones(checkpoint: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     texts = random_texts(40, 4)
     good = write_shard(corpus / "b_good.parquet", texts, row_group_size=10, id=list(range(40)))
@@ -116,7 +116,7 @@ def test_bad_shards_among_good_ones(checkpoint: Path, tmp_path: Path) -> None:
     assert any("column id is missing" in message for message in messages)
 
 
-def test_a_broken_page_kills_its_row_group_only(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_broken_page_rejects_only_its_row_group(checkpoint: Path, tmp_path: Path) -> None:
     path = write_shard(tmp_path / "page.parquet", random_texts(40, 5), row_group_size=10)
     chunk = pq.read_metadata(path).row_group(2).column(0)
     data = bytearray(path.read_bytes())
@@ -128,8 +128,8 @@ def test_a_broken_page_kills_its_row_group_only(checkpoint: Path, tmp_path: Path
     assert read_output(tmp_path / "out")["row"].to_pylist() == [*range(20), *range(30, 40)]
 
 
-def test_a_column_that_says_it_has_no_rows_kills_its_row_group_only(checkpoint: Path, tmp_path: Path) -> None:
-    """Arrow reads none of a chunk without metadata, and says nothing."""
+def test_a_column_chunk_that_claims_no_rows_rejects_only_its_row_group(checkpoint: Path, tmp_path: Path) -> None:
+    """Arrow reads no row of a column chunk without metadata, and raises no error."""
     path = write_shard(tmp_path / "chunk.parquet", random_texts(30, 5), row_group_size=10)
     data = path.read_bytes()
     metadata = thrift.footer(data)
@@ -141,13 +141,13 @@ def test_a_column_that_says_it_has_no_rows_kills_its_row_group_only(checkpoint: 
     assert read_output(tmp_path / "out").num_rows == 20
 
 
-def test_an_empty_shard_has_nothing_to_answer(checkpoint: Path, tmp_path: Path) -> None:
+def test_an_empty_shard_gives_an_empty_output(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus/none.parquet", pa.array([], pa.string()))
     write_shard(tmp_path / "corpus/some.parquet", ["Lincoln"])
     assert execute(local_job(tmp_path / "corpus", checkpoint, tmp_path / "out")).manifest["rows"] == 1
 
 
-def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
+def test_errors_are_raised_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
     shard = write_shard(tmp_path / "corpus/a.parquet", ["x"])
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
@@ -171,7 +171,7 @@ def test_errors_come_before_any_work(checkpoint: Path, tmp_path: Path) -> None:
     assert not out.exists()
 
 
-def test_a_wrong_path_is_told_before_a_cluster_is_started(
+def test_a_wrong_path_is_an_error_before_a_cluster_starts(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(*_: object) -> None:
@@ -197,13 +197,13 @@ def test_the_manifest_holds_no_secret(checkpoint: Path, tmp_path: Path) -> None:
         tmp_path / "corpus.parquet", checkpoint, tmp_path / "out", storage_options={"auto_mkdir": "hunter2"}
     )
     execute(job)
-    said = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()] + [repr(job).encode()]
-    assert not any(b"hunter2" in data for data in said)
+    contents = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()] + [repr(job).encode()]
+    assert not any(b"hunter2" in data for data in contents)
     manifest = json.loads((tmp_path / "out/_manifest.json").read_text())
     assert {"fingerprint", "job", "versions", "rows", "tokens", "dead", "labels", "units"} <= manifest.keys()
 
 
-def test_only_scores_above_the_threshold_come_out(checkpoint: Path, tmp_path: Path) -> None:
+def test_only_entities_above_the_threshold_are_written(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", random_texts(60, 6))
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
     strict = job.tasks[0].model_copy(update={"threshold": 0.6, "thresholds": {"PER": 0.9}})
@@ -216,7 +216,7 @@ def test_only_scores_above_the_threshold_come_out(checkpoint: Path, tmp_path: Pa
         execute(job.model_copy(update={"tasks": [wrong], "sink": Sink(uri=str(tmp_path / "out2"))}))
 
 
-def test_kept_columns_of_every_type_come_through(checkpoint: Path, tmp_path: Path) -> None:
+def test_kept_columns_of_every_type_are_copied(checkpoint: Path, tmp_path: Path) -> None:
     columns = {
         "when": pa.array([1, 2, None], pa.timestamp("us", "UTC")),
         "price": pa.array(["1.50", None, "2.25"]).cast(pa.decimal128(9, 2)),
@@ -239,14 +239,14 @@ def test_kept_columns_of_every_type_come_through(checkpoint: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["with space", "per%cent", "hash#tag", "quest?ion", "\u00fcml\u00e4ut", "plus+and&"])
-def test_odd_names_of_files_and_folders(checkpoint: Path, tmp_path: Path, name: str) -> None:
+def test_files_and_folders_may_have_unusual_names(checkpoint: Path, tmp_path: Path, name: str) -> None:
     write_shard(tmp_path / name / f"{name}.parquet", ["Lincoln"])
     out = tmp_path / f"{name} out"
     assert execute(local_job(tmp_path / name, checkpoint, out)).manifest["rows"] == 1
     assert read_output(out)["shard"].to_pylist() == [str(tmp_path / name / f"{name}.parquet")]
 
 
-def test_a_bad_kept_value_kills_its_row_only(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_bad_kept_value_rejects_only_its_row(checkpoint: Path, tmp_path: Path) -> None:
     raw = pa.array([b"fine", b"\xff\xff", None], pa.binary())
     lying = pa.StringArray.from_buffers(3, raw.buffers()[1], raw.buffers()[2], raw.buffers()[0])
     write_shard(tmp_path / "kept.parquet", ["Lincoln", "Paris", "x"], id=lying)
@@ -268,7 +268,7 @@ def test_a_bad_kept_value_kills_its_row_only(checkpoint: Path, tmp_path: Path) -
         (pa.array([1]).cast(pa.timestamp("s")), pa.array([1]).cast(pa.timestamp("s", "UTC")), None),
     ],
 )
-def test_types_that_differ_are_widened_without_loss_or_the_shard_is_dead(
+def test_different_types_are_widened_without_loss_or_their_shard_is_rejected(
     checkpoint: Path, tmp_path: Path, first: pa.Array, second: pa.Array, kept: list[object] | None
 ) -> None:
     write_shard(tmp_path / "in/a.parquet", ["Lincoln"], id=first)
@@ -281,7 +281,7 @@ def test_types_that_differ_are_widened_without_loss_or_the_shard_is_dead(
         assert read_output(tmp_path / "out")["id"].to_pylist() == kept
 
 
-def test_one_odd_shard_does_not_condemn_the_others(checkpoint: Path, tmp_path: Path) -> None:
+def test_one_odd_shard_does_not_reject_the_others(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/a.parquet", ["odd"], id=["text"])
     for name in "bc":
         write_shard(tmp_path / f"in/{name}.parquet", ["Lincoln"], id=[1])
@@ -296,21 +296,21 @@ def test_a_shard_of_nulls_has_a_dead_letter_for_each_row(checkpoint: Path, tmp_p
     assert dead_letters(tmp_path / "out") == {("a.parquet", row): "null_text" for row in range(3)}
 
 
-def test_texts_repeated_by_a_dictionary_are_cut_into_units_by_rows(checkpoint: Path, tmp_path: Path) -> None:
+def test_dictionary_encoded_texts_are_cut_into_units_by_rows(checkpoint: Path, tmp_path: Path) -> None:
     texts = pa.DictionaryArray.from_arrays(pa.array([0] * 150_000, pa.int32()), pa.array(["a"]))
     shard = write_shard(tmp_path / "d.parquet", texts, row_group_size=150_000)
     units = cut(survey(Source(uri=str(shard)), pa.schema([])), 10**9).units
     assert [unit.rows for unit in units] == [50_000] * 3
 
 
-def test_hive_keys_that_clash_with_the_output_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_hive_keys_with_names_of_output_columns_are_an_error(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/entities=1/row=2/a.parquet", ["x"])
     with pytest.raises(JobError, match="keys with names of the output's own columns: entities, row"):
         execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
-def test_a_column_that_is_there_twice_kills_its_shard(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_duplicate_column_rejects_its_shard(checkpoint: Path, tmp_path: Path) -> None:
     table = pa.Table.from_arrays([pa.array(["x"]), pa.array(["y"])], names=["text", "text"])
     (tmp_path / "in").mkdir()
     pq.write_table(table, tmp_path / "in/a.parquet")

@@ -1,10 +1,9 @@
-"""The same job with corpus, model and output on a real S3 server."""
+"""Jobs with corpus, model and output on a real S3 server."""
 
 import gzip
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,21 +17,15 @@ from distilray.pipeline.cli.main import main
 from distilray.pipeline.commands.run import execute
 from distilray.pipeline.report.output_page import report_page
 from tests.pipeline.report.pages import Page
-from tests.s3 import KEY, SECRET, S3Server, s3_server
+from tests.s3 import KEY, SECRET, S3Server
 from tests.support import random_texts, read_output, write_shard
 
 pytestmark = pytest.mark.s3
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 def bucket(server: S3Server, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> s3fs.S3FileSystem:
-    """Buckets corpus, models and out; a corpus of two partitions and a model."""
+    """The buckets corpus (two partitions), models (one model) and out (empty)."""
     fs = s3fs.S3FileSystem(**server.storage_options)
     local = tmp_path_factory.mktemp("corpus")
     for year in (2023, 2024):
@@ -53,8 +46,8 @@ def s3_job(out: str, options: dict[str, object], engine: str = "local", corpus: 
     )
 
 
-def assert_like_local(fs: s3fs.S3FileSystem, out: str, checkpoint: Path, tmp_path: Path) -> None:
-    """The output on S3, but for the shards' addresses, is that of the same corpus on disk."""
+def assert_equals_local_output(fs: s3fs.S3FileSystem, out: str, checkpoint: Path, tmp_path: Path) -> None:
+    """Assert that the output on S3 equals that of the same corpus on disk, except for the URIs of the shards."""
     fs.get("corpus/news/", f"{tmp_path}/corpus/", recursive=True)
     job = Job(
         source=Source(uri=str(tmp_path / "corpus"), keep=["id"]),
@@ -69,16 +62,16 @@ def assert_like_local(fs: s3fs.S3FileSystem, out: str, checkpoint: Path, tmp_pat
     assert remote.drop_columns("shard").equals(local.drop_columns("shard"))
 
 
-def test_credentials_from_storage_options(
+def test_storage_options_may_hold_credentials(
     server: S3Server, bucket: s3fs.S3FileSystem, checkpoint: Path, tmp_path: Path
 ) -> None:
     execute(s3_job("s3://out/options", server.storage_options))
-    assert_like_local(bucket, "out/options", checkpoint, tmp_path)
+    assert_equals_local_output(bucket, "out/options", checkpoint, tmp_path)
     names = bucket.ls("out/options", detail=False)
     assert {name.rsplit("/", 1)[-1] for name in names} >= {"_SUCCESS", "_manifest.json", "_plan.parquet", "data"}
 
 
-def test_other_formats_become_shards_on_s3(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
+def test_to_parquet_writes_shards_to_s3(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
     bucket.pipe("corpus/lines/year=1/a.jsonl.gz", gzip.compress(b'{"text": "one"}\n{"text": "two"}\n'))
     command = ["to-parquet", "s3://corpus/lines/", "s3://out/lines/", "--columns", "text"]
     for name, value in server.storage_options.items():
@@ -93,7 +86,7 @@ def test_other_formats_become_shards_on_s3(server: S3Server, bucket: s3fs.S3File
     assert main(command) == 2
 
 
-def test_a_report_of_an_output_on_s3_has_its_times_and_texts(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
+def test_a_report_of_an_output_on_s3_shows_its_rates_and_texts(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
     manifest = execute(s3_job("s3://out/report", server.storage_options)).manifest
     names = {name: bucket.info(name)["ETag"] for name in bucket.find("out/report")}
     options = [
@@ -110,7 +103,7 @@ def test_a_report_of_an_output_on_s3_has_its_times_and_texts(server: S3Server, b
     assert names == {name: bucket.info(name)["ETag"] for name in bucket.find("out/report")}
 
 
-def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
+def test_a_resume_on_s3_computes_missing_units(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
     job = s3_job("s3://out/resume/", server.storage_options)
     first = execute(job)
     lost = sorted(bucket.ls("out/resume/data", detail=False))[::2]
@@ -121,7 +114,7 @@ def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3Fi
     assert again.manifest.keys() == first.manifest.keys()
     for name in first.manifest.keys() - of_a_run:
         assert again.manifest[name] == first.manifest[name]
-    for folder in ("", "data/"):  # as consoles make folders
+    for folder in ("", "data/"):  # consoles create folders as empty objects
         bucket.call_s3("put_object", Bucket="out", Key=f"resume/{folder}", Body=b"")
     options = [f"sink.storage_options.{name}={value}" for name, value in server.storage_options.items()]
     assert verify("s3://out/resume/", options).problems == []
@@ -129,20 +122,20 @@ def test_a_resume_on_s3_does_what_is_missing(server: S3Server, bucket: s3fs.S3Fi
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_credentials_from_the_environment_on_ray(
+def test_the_environment_may_hold_credentials_on_ray(
     server: S3Server, bucket: s3fs.S3FileSystem, checkpoint: Path, tmp_path: Path
 ) -> None:
     job = s3_job("s3://out/environment", {}, engine="ray").description()
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job))
-    environment = {**os.environ, **server.environment, "RAY_ADDRESS": "local"}  # its workers inherit it
+    environment = {**os.environ, **server.environment, "RAY_ADDRESS": "local"}  # the workers inherit it
     command = [sys.executable, "-m", "distilray", "run", str(tmp_path / "job.yaml")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert_like_local(bucket, "out/environment", checkpoint, tmp_path)
+    assert_equals_local_output(bucket, "out/environment", checkpoint, tmp_path)
 
 
 @pytest.mark.parametrize("wrong", [{"secret": "not-the-secret"}, {"key": "nobody"}, {"anon": True}])
-def test_wrong_credentials_are_one_clear_error(
+def test_wrong_credentials_are_an_error(
     server: S3Server, bucket: s3fs.S3FileSystem, checkpoint: Path, tmp_path: Path, wrong: dict[str, object]
 ) -> None:
     options = {**server.storage_options, **wrong}
@@ -163,9 +156,7 @@ def test_wrong_credentials_are_one_clear_error(
         execute(job.model_copy(update={"tasks": local_model, "source": Source(uri=str(tmp_path))}))
 
 
-def test_a_missing_bucket_and_a_missing_key_are_one_clear_error(
-    server: S3Server, bucket: s3fs.S3FileSystem, tmp_path: Path
-) -> None:
+def test_a_missing_bucket_or_key_is_an_error(server: S3Server, bucket: s3fs.S3FileSystem, tmp_path: Path) -> None:
     options = server.storage_options
     with pytest.raises(JobError, match="cannot list source s3://nowhere/: .*no such file, folder or bucket"):
         execute(s3_job("s3://out/missing", options, corpus="s3://nowhere/"))
@@ -180,7 +171,7 @@ def test_a_missing_bucket_and_a_missing_key_are_one_clear_error(
     assert not bucket.exists("out/missing")
 
 
-def test_a_single_shard_and_a_glob(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
+def test_a_source_may_be_a_single_shard_or_a_glob(server: S3Server, bucket: s3fs.S3FileSystem) -> None:
     for name, uri in (("one", "s3://corpus/news/year=2024/a.parquet"), ("glob", "s3://corpus/news/*/a.parquet")):
         manifest = execute(s3_job(f"s3://out/{name}", server.storage_options, corpus=uri)).manifest
         assert manifest["rows"] == (60 if name == "one" else 120)

@@ -1,4 +1,4 @@
-"""Every task through a whole job, alone and together: one read, one tokenization, one pass, the same answers."""
+"""Whole jobs with every task: tasks share reads, tokenizations and passes, and answer together as they do alone."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ VERDICTS = ("contradiction", "neutral", "entailment")
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A checkpoint of every head over the vocabulary of the example; equal encoders, but for `other`."""
+    """A checkpoint of every head over the vocabulary of the example. All encoders are equal, except that of `other`."""
     folder = tmp_path_factory.mktemp("models")
     vocab = (ROOT / "examples/models/ner/vocab.txt").read_text(encoding="utf-8").splitlines()
     kinds: dict[str, dict[str, Any]] = {
@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def tasks(models: dict[str, str]) -> list[dict[str, Any]]:
-    """One of each, so that no row dies: long texts are read in windows or cut."""
+    """Return one task of each kind. Windows or truncation handle long texts, so that no row is rejected."""
     return [
         {"task": "token-classification", "model": models["ner"]},
         {"task": "text-classification", "model": models["label"], "long_texts": "mean"},
@@ -86,7 +86,7 @@ def tasks(models: dict[str, str]) -> list[dict[str, Any]]:
 
 
 def write_corpus(folder: Path, count: int = 200) -> None:
-    """Real passages, some longer than the model, each with a mask; two shards."""
+    """Write two shards of real passages, each with a mask. Some are longer than the model allows."""
     texts = ds.dataset(ROOT / "examples/corpus", partitioning="hive").to_table(columns=["text"])["text"].to_pylist()
     words = [text.split(" ") for text in texts]
     passages = []
@@ -111,16 +111,16 @@ def job_of(tmp_path: Path, out: str, some: list[dict[str, Any]], engine: str = "
     return parse_job(raw, "test")
 
 
-def assert_alike(together: Any, alone: Any) -> None:
-    """Equal but for rounding: packs of other sequences add up in another order."""
+def assert_answers_close(together: Any, alone: Any) -> None:
+    """Assert that answers are equal up to rounding. Packs of other sequences are summed in another order."""
     if isinstance(alone, dict):
         assert together.keys() == alone.keys()
         for key in alone:
-            assert_alike(together[key], alone[key])
+            assert_answers_close(together[key], alone[key])
     elif isinstance(alone, list):
         assert len(together) == len(alone)
-        for ours, wanted in zip(together, alone, strict=True):
-            assert_alike(ours, wanted)
+        for one, other in zip(together, alone, strict=True):
+            assert_answers_close(one, other)
     elif isinstance(alone, float):
         assert together == pytest.approx(alone, abs=2e-5)
     else:
@@ -129,7 +129,7 @@ def assert_alike(together: Any, alone: Any) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_every_task_on_ray_together_answers_as_alone(tmp_path: Path, models: dict[str, str], cluster: None) -> None:
+def test_tasks_on_ray_answer_together_as_alone(tmp_path: Path, models: dict[str, str], cluster: None) -> None:
     write_corpus(tmp_path / "in")
     every = tasks(models)
     result = execute(job_of(tmp_path, "together", every, engine="ray"))
@@ -137,7 +137,7 @@ def test_every_task_on_ray_together_answers_as_alone(tmp_path: Path, models: dic
     passes = result.manifest["passes"]
     assert sorted(map(len, passes)) == [1, 1, 9]
     assert ["half"] in passes  # another encoder
-    assert ["masks"] in passes  # another tokenizer: its texts have masks
+    assert ["masks"] in passes  # another tokenizer, because its texts have masks
     together = read_output(tmp_path / "together")
     for number, task in enumerate(every):
         execute(job_of(tmp_path, f"alone{number}", [task]))
@@ -145,15 +145,15 @@ def test_every_task_on_ray_together_answers_as_alone(tmp_path: Path, models: dic
         assert alone["row"].equals(together["row"])
         for name in set(alone.column_names) - {"shard", "row"}:
             assert alone.schema.field(name).type == together.schema.field(name).type
-            assert_alike(together[name].to_pylist(), alone[name].to_pylist())
+            assert_answers_close(together[name].to_pylist(), alone[name].to_pylist())
 
 
-def test_equal_encoders_and_tokenizers_are_shared(models: dict[str, str]) -> None:
+def test_tasks_share_equal_encoders_and_tokenizers(models: dict[str, str]) -> None:
     every = [
         t for t in parse_tasks(tasks(models)) if t.name in ("entities", "label", "embedding", "layer", "half", "masks")
     ]
     names = [set(each) for each in check_tasks(every).tasks_by_pass]
-    # the other encoder is a pass of its own; masks are tokens to a tokenizer of their own
+    # the other encoder needs its own pass; so do masks, because they need their own tokenizer
     assert names == [{"entities", "label", "embedding", "layer"}, {"half"}, {"masks"}]
 
 
@@ -169,7 +169,7 @@ def test_one_pass_computes_each_sequence_once(models: dict[str, str]) -> None:
         predict = PredictUnit(some, ComputeSpec(dtype="float32"))
         predict(TokenizeUnit(some)(rows(texts)))
         counts.append(predict.computed_tokens)
-    assert counts[0] == max(counts[1:])  # the windows of all three are the same
+    assert counts[0] == max(counts[1:])  # all three tasks have the same windows
 
 
 def test_the_corpus_is_read_once(tmp_path: Path, models: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,11 +183,11 @@ def test_the_corpus_is_read_once(tmp_path: Path, models: dict[str, str], monkeyp
 
     monkeypatch.setattr(Read, "__call__", watched)
     job = job_of(tmp_path, "out", tasks(models)[:2])
-    result = execute(job, on_start=lambda *_: reads.clear())  # the plan's sample is read before
+    result = execute(job, on_start=lambda *_: reads.clear())  # the sample for the plan is read before
     assert sorted(reads) == sorted(unit.name for unit in result.plan.units)
 
 
-def test_a_row_that_one_task_cannot_answer_is_one_dead_letter(tmp_path: Path, models: dict[str, str]) -> None:
+def test_a_row_that_one_task_rejects_becomes_one_dead_letter(tmp_path: Path, models: dict[str, str]) -> None:
     texts = ["the war", "no peace", " ".join(["peace"] * 300), "the end", None]
     topics, options = ["a", None, "c", "d", "e"], [["a", "b"], ["a", "b"], ["a", "b"], ["only"], ["a", "b"]]
     write_shard(tmp_path / "in/a.parquet", texts, topic=topics, options=options)
@@ -221,8 +221,8 @@ def test_answers_have_the_documented_types(tmp_path: Path, models: dict[str, str
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
 
 
-def test_tasks_with_equal_tokenizers_keep_their_own_limits(tmp_path: Path, models: dict[str, str]) -> None:
-    """The first task's model holds 128 tokens, the second's, with the same encoder and vocabulary, 40."""
+def test_tasks_that_share_a_tokenizer_keep_their_own_limits(tmp_path: Path, models: dict[str, str]) -> None:
+    """The models have equal encoders and vocabularies. The first takes 128 tokens, the second takes 40."""
     short = tmp_path / "short"
     shutil.copytree(models["label"], short)
     settings = json.loads((short / "tokenizer_config.json").read_text())
@@ -233,10 +233,10 @@ def test_tasks_with_equal_tokenizers_keep_their_own_limits(tmp_path: Path, model
     texts = [" ".join(["peace", "war"] * n) for n in (5, 30, 300)]
     together, alone = answers(two, texts), answers(two[1:], texts)
     assert together["label_truncated"].to_pylist() == [False, True, True]
-    assert_alike(together["label"].to_pylist(), alone["label"].to_pylist())
+    assert_answers_close(together["label"].to_pylist(), alone["label"].to_pylist())
 
 
-def test_one_uri_in_two_stores_is_two_models(tmp_path: Path, models: dict[str, str]) -> None:
+def test_one_uri_in_two_stores_names_two_models(tmp_path: Path, models: dict[str, str]) -> None:
     kind = {"task": "text-classification", "model": "dir://label"}
     for name, seed in (("a", 0), ("b", 5)):
         make_checkpoint(tmp_path / name / "label", ("x", "y"), head="sequence-classification", seed=seed)
@@ -244,11 +244,13 @@ def test_one_uri_in_two_stores_is_two_models(tmp_path: Path, models: dict[str, s
     two = parse_tasks([{**kind, "name": f"n{i}", "storage_options": place} for i, place in enumerate(places)])
     together = answers(two, ["the war", "peace"])
     for task in two:
-        assert_alike(together[task.name].to_pylist(), answers([task], ["the war", "peace"])[task.name].to_pylist())
+        assert_answers_close(
+            together[task.name].to_pylist(), answers([task], ["the war", "peace"])[task.name].to_pylist()
+        )
     assert together["n0"].to_pylist() != together["n1"].to_pylist()
 
 
-def test_a_second_text_that_fills_the_model_costs_little(models: dict[str, str]) -> None:
+def test_a_second_text_that_fills_the_model_needs_few_tokens(models: dict[str, str]) -> None:
     raw = [
         {"task": "text-classification", "model": models["label"], "text_pair": "q", "long_texts": "mean"},
         {"task": "question-answering", "model": models["qa"], "question_column": "q"},
@@ -259,21 +261,21 @@ def test_a_second_text_that_fills_the_model_costs_little(models: dict[str, str])
     )
     for task, reason in zip(parse_tasks(raw), ("text_pair_too_long", "question_too_long"), strict=True):
         table = answers(task, texts, q=second)
-        assert reasons(table) == [reason, None, None]  # a text that fits beside it is answered
+        assert reasons(table) == [reason, None, None]  # a second text that leaves space is answered
         assert table["_window_tokens"][0].as_py() < 3000
 
 
-def test_a_text_of_nothing_but_masks_takes_little_memory(models: dict[str, str]) -> None:
+def test_a_text_of_masks_only_needs_little_memory(models: dict[str, str]) -> None:
     (task,) = parse_tasks([{"task": "fill-mask", "model": models["mlm"], "top_k": 1}])
     seen: list[int] = []
     predict = PredictUnit([task], ComputeSpec(dtype="float32"))
     predict.predictors[0].heads[0].register_forward_hook(lambda _, __, logits: seen.append(len(logits)))
     table = predict(TokenizeUnit([task])(rows([" ".join(["[MASK]"] * 5000)])))
     assert len(table["masks"][0]) == sum(seen) == 5000
-    assert max(seen) <= 1024  # logits over a vocabulary are wide
+    assert max(seen) <= 1024  # each row of logits is as wide as the vocabulary
 
 
-def test_a_row_that_is_dead_in_one_column_is_not_computed(tmp_path: Path, models: dict[str, str]) -> None:
+def test_a_row_that_is_rejected_in_one_column_is_not_computed(tmp_path: Path, models: dict[str, str]) -> None:
     write_shard(tmp_path / "in/a.parquet", [" ".join(["peace"] * 1500), "war"], topic=[None, "x"])
     pair = {"task": "text-classification", "model": models["label"], "text_pair": "topic", "long_texts": "mean"}
     manifest = execute(job_of(tmp_path, "out", [pair])).manifest

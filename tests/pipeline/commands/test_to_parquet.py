@@ -1,4 +1,4 @@
-"""Other formats to Parquet: every row once, at its own number, nothing guessed, and a bad line is an error."""
+"""Conversion of other formats to Parquet: each row keeps its number, no type is guessed, and a bad line is an error."""
 
 import bz2
 import gzip
@@ -56,7 +56,9 @@ def ipc(rows: list[dict] | pa.Table, *, stream: bool) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-CSV = b'year,x,text,x\n1800,,"two\nlines, ""quoted""",\n,,NA,\n1802,,,\n'  # what is not wanted may be there twice
+CSV = (
+    b'year,x,text,x\n1800,,"two\nlines, ""quoted""",\n,,NA,\n1802,,,\n'  # columns that are not selected may occur twice
+)
 _END_OF_STREAM = 8  # bytes
 CASES = {
     "jsonl": (lines([*ROWS, {"year": 1}, {"text": None}, {"text": "", "other": 1}]), ["text", "year:int64"]),
@@ -85,7 +87,7 @@ ENDING = {"jsonl": "jsonl", "csv": "csv", "text": "txt", "arrow": "arrow", "stre
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_every_row_is_there_at_its_number(kind: str, tmp_path: Path) -> None:
+def test_every_row_keeps_its_number(kind: str, tmp_path: Path) -> None:
     data, columns = CASES[kind]
     name = f"year=1800__a_{ENDING[kind]}"
     write(tmp_path, **{name: data})
@@ -93,7 +95,7 @@ def test_every_row_is_there_at_its_number(kind: str, tmp_path: Path) -> None:
     assert shards(tmp_path) == {f"year=1800/a.{ENDING[kind]}.parquet": EXPECTED[kind]}
 
 
-def test_rows_may_lie_across_the_ends_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_may_cross_the_borders_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "_BLOCK", 64)
     monkeypatch.setattr(formats, "_PIECE", 3)
     texts = [f"{i:03}\n" + "x" * (i % 7) for i in range(100)]
@@ -111,7 +113,7 @@ def test_rows_may_lie_across_the_ends_of_blocks(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("ending", "pack"), [("gz", gzip.compress), ("bz2", bz2.compress), ("zst", None)])
-def test_files_may_be_compressed(ending: str, pack: object, tmp_path: Path) -> None:
+def test_compressed_files_are_converted(ending: str, pack: object, tmp_path: Path) -> None:
     pack = pack or (lambda data: pa.compress(data, "zstd", asbytes=True))
     two = pack(lines(ROWS[:2])) + pack(lines(ROWS[2:])) if ending == "gz" else pack(lines(ROWS))
     write(tmp_path, **{f"a_jsonl_{ending}": two})
@@ -152,15 +154,15 @@ BAD = {
 
 
 @pytest.mark.parametrize(("kind", "fault"), [(kind, fault) for kind, faults in BAD.items() for fault in faults])
-def test_a_bad_line_is_an_error_and_no_shard(kind: str, fault: str, tmp_path: Path) -> None:
+def test_a_bad_line_is_an_error_and_writes_no_shard(kind: str, fault: str, tmp_path: Path) -> None:
     write(tmp_path, **{f"bad_{ENDING[kind]}": BAD[kind][fault]})
     with pytest.raises(JobError, match=rf"in/bad.{ENDING[kind]}: after row \d+: "):
         converted(tmp_path, *CASES[kind][1])
     assert not shards(tmp_path)
-    assert not list((tmp_path / "out").iterdir())  # nor a draft
+    assert not list((tmp_path / "out").iterdir())  # not even a draft
 
 
-def test_a_text_that_is_no_utf8_becomes_a_dead_letter_of_the_run(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_text_of_invalid_utf8_becomes_a_dead_letter_of_the_run(checkpoint: Path, tmp_path: Path) -> None:
     write(tmp_path, a_jsonl=b'{"text": "good"}\n{"text": "\xff"}\n{}\n', b_jsonl=b"")
     assert converted(tmp_path, "text") == Converted(2, 3, 2)
     tasks = [TokenClassification(model=str(checkpoint))]
@@ -183,7 +185,7 @@ def test_a_text_that_is_no_utf8_becomes_a_dead_letter_of_the_run(checkpoint: Pat
         assert pq.read_table(other / "out")["text"].cast(pa.binary()).to_pylist()[-1] == b"\xff"
 
 
-def test_what_is_there_is_kept_and_only_the_rest_is_done(tmp_path: Path) -> None:
+def test_existing_shards_are_kept_and_missing_ones_are_converted(tmp_path: Path) -> None:
     write(tmp_path, a_txt=b"one\n", b_txt=b"two\n")
     assert converted(tmp_path) == Converted(2, 2, 2)
     before = (tmp_path / "out/a.txt.parquet").stat()
@@ -198,7 +200,7 @@ def test_what_is_there_is_kept_and_only_the_rest_is_done(tmp_path: Path) -> None
         converted(tmp_path)
 
 
-def test_rows_are_in_groups_that_suit_a_unit(tmp_path: Path) -> None:
+def test_row_groups_have_the_size_of_units(tmp_path: Path) -> None:
     write(tmp_path, a_txt=b"x\n" * 150_000)
     assert converted(tmp_path).rows == 150_000
     file = pq.ParquetFile(tmp_path / "out/a.txt.parquet").metadata
@@ -206,7 +208,7 @@ def test_rows_are_in_groups_that_suit_a_unit(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "columns", "kind", "says"),
+    ("files", "columns", "kind", "message"),
     [
         ({"a_jsonl": b""}, [], None, r"the columns of jsonl: name them \(--columns text"),
         ({"a_txt": b""}, ["text"], None, "the columns of text: name none"),
@@ -225,13 +227,15 @@ def test_rows_are_in_groups_that_suit_a_unit(tmp_path: Path) -> None:
         ({"a_jsonl": lines(ROWS)}, ["text", "txet"], None, "column txet has no value in any of 5 rows"),
     ],
 )
-def test_nothing_is_guessed(files: dict, columns: list[str], kind: str | None, says: str, tmp_path: Path) -> None:
+def test_ambiguous_input_is_an_error(
+    files: dict, columns: list[str], kind: str | None, message: str, tmp_path: Path
+) -> None:
     write(tmp_path, **files)
-    with pytest.raises(JobError, match=says):
+    with pytest.raises(JobError, match=message):
         converted(tmp_path, *columns, kind=kind)
 
 
-def test_the_command_line_takes_a_file_of_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_converts_a_file_of_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"text": "a", "endings": ["b", "c"]}]
     write(tmp_path, corpus_json=lines(rows))
     source, out = str(tmp_path / "in/corpus.json"), str(tmp_path / "out")
@@ -259,8 +263,8 @@ def test_the_documented_command_works(tmp_path: Path, monkeypatch: pytest.Monkey
     assert made.to_pylist() == [{name: json.loads(line)[name] for name in made.column_names} for line in lines]
 
 
-def test_of_a_saved_dataset_only_its_own_files_count(tmp_path: Path) -> None:
-    """As `save_to_disk` of Hugging Face datasets leaves them, with a cache of `map` beside them."""
+def test_only_the_own_files_of_a_saved_dataset_are_converted(tmp_path: Path) -> None:
+    """The folder is that of `save_to_disk` of Hugging Face datasets, with a cache file of `map`."""
     state = {"_data_files": [{"filename": "data-00000-of-00001.arrow"}], "_split": "train"}
     write(tmp_path, train__cache_arrow=ipc(ROWS[:1], stream=True))
     folder = tmp_path / "in/train"
@@ -268,13 +272,13 @@ def test_of_a_saved_dataset_only_its_own_files_count(tmp_path: Path) -> None:
     (folder / "state.json").write_text(json.dumps(state))
     assert converted(tmp_path) == Converted(1, 5, 1)
     assert shards(tmp_path) == {"train/data-00000-of-00001.arrow.parquet": ROWS}
-    for wrong, says in (
+    for wrong, message in (
         ({**state, "_indices_data_files": [{"filename": "indices.arrow"}]}, "call flatten_indices"),
         ({"_data_files": [{"filename": "data-1.arrow"}]}, "names files that do not exist: .*data-1.arrow"),
         ({}, "state.json is not the state of a saved dataset"),
     ):
         (folder / "state.json").write_text(json.dumps(wrong))
-        with pytest.raises(JobError, match=says):
+        with pytest.raises(JobError, match=message):
             converted(tmp_path)
     (folder / "state.json").write_text(
         json.dumps({"_data_files": [{"filename": "data-0.arrow"}, {"filename": "data-1.arrow"}]})
@@ -287,21 +291,21 @@ def test_of_a_saved_dataset_only_its_own_files_count(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "says"),
+    ("out", "message"),
     [
         ("file", "cannot reach sink .*/file: NotADirectoryError: expected a folder, got a file"),
         ("file/below", "cannot convert .*/in/a.txt to .*/file/below/a.txt.parquet: NotADirectoryError"),
         ("foo://x/y", "cannot reach sink foo://x/y: ValueError: Protocol not known"),
     ],
 )
-def test_a_sink_that_cannot_be_written_is_named(out: str, says: str, tmp_path: Path) -> None:
+def test_an_error_names_a_sink_that_cannot_be_written(out: str, message: str, tmp_path: Path) -> None:
     write(tmp_path, a_txt=b"one\n")
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(JobError, match=says):
+    with pytest.raises(JobError, match=message):
         to_parquet(Source(uri=str(tmp_path / "in")), Sink(uri=out if "://" in out else str(tmp_path / out)))
 
 
-def test_a_store_that_takes_no_shard_is_told_by_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_names_the_shard_that_a_store_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise OSError("refused")
 
@@ -312,7 +316,7 @@ def test_a_store_that_takes_no_shard_is_told_by_the_shard(tmp_path: Path, monkey
         to_parquet(Source(uri=str(tmp_path / "in")), Sink(uri="memory://refusing"))
 
 
-def test_a_type_that_parquet_lacks_is_an_error_and_no_shard(tmp_path: Path) -> None:
+def test_a_type_without_a_parquet_type_is_an_error_and_writes_no_shard(tmp_path: Path) -> None:
     table = pa.table({"a": pa.array([(1, 2, 3)], pa.month_day_nano_interval())})
     write(tmp_path, a_arrow=ipc(table, stream=False))
     with pytest.raises(JobError, match=r"cannot convert .*/a.arrow to .*/a.arrow.parquet: .*month_day_nano_interval"):
@@ -320,7 +324,7 @@ def test_a_type_that_parquet_lacks_is_an_error_and_no_shard(tmp_path: Path) -> N
     assert not shards(tmp_path)
 
 
-def test_a_shard_whose_file_is_gone_is_an_error(tmp_path: Path) -> None:
+def test_a_shard_of_a_removed_file_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, a_txt=b"one\n", b_txt=b"two\n")
     converted(tmp_path)
     (tmp_path / "in/b.txt").unlink()
@@ -332,7 +336,7 @@ def test_a_shard_whose_file_is_gone_is_an_error(tmp_path: Path) -> None:
     assert converted(tmp_path) == Converted(1, 1, 0)
 
 
-def test_what_looks_like_markup_is_shown_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_names_with_markup_are_shown_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path, a_txt=b"one\n")
     out = str(tmp_path / "o [/b]")
     assert main(["to-parquet", str(tmp_path / "in"), out]) == 0

@@ -1,4 +1,4 @@
-"""Sampled rows against a float32 reference: what is counted, who is sampled, and a run that fails by it."""
+"""Parity of sampled rows with a float32 reference: the counts, the sample, and the runs that fail."""
 
 import json
 from pathlib import Path
@@ -53,42 +53,40 @@ def job(corpus: Path, model: Path, out: Path, dtype: str, **parity: object) -> J
     return parse_job(raw, "test")
 
 
-def test_float32_never_differs_and_the_manifest_says_so(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_float32_has_no_flips(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
     result = execute(job(corpus, checkpoint, tmp_path / "out", "float32", rows=50, max_label_flips=0))
-    said = result.manifest["parity"]
-    (task,) = said["tasks"].values()
-    assert said["passed"]
+    parity = result.manifest["parity"]
+    (task,) = parity["tasks"].values()
+    assert parity["passed"]
     assert 30 < task["rows"] < 70
     assert task["positions"] > 10 * task["rows"]
     assert task["flips"] == 0
-    assert 0 < task["difference"] < 1e-3  # sdpa and eager add up in another order
+    assert 0 < task["difference"] < 1e-3  # sdpa and eager sum in different orders
     assert result.manifest["padding"] == 0
     assert verify(str(tmp_path / "out")).ok
 
 
-def test_bfloat16_differs_and_fails_above_the_limit_again_and_again(
-    corpus: Path, checkpoint: Path, tmp_path: Path
-) -> None:
+def test_bfloat16_above_the_limit_fails_in_every_run(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
     strict = job(corpus, checkpoint, tmp_path / "out", "bfloat16", rows=ROWS, max_label_flips="0.01%")
     for _ in range(2):
         with pytest.raises(ParityError, match=r"entities: \d+ of \d+ decisions differ from the float32 .* 0.0100% may"):
             execute(strict)
         assert not (tmp_path / "out/_SUCCESS").exists()
-        said = json.loads((tmp_path / "out/_manifest.json").read_text())["parity"]
-        assert not said["passed"]
-    task = said["tasks"]["entities"]
+        parity = json.loads((tmp_path / "out/_manifest.json").read_text())["parity"]
+        assert not parity["passed"]
+    task = parity["tasks"]["entities"]
     assert task["rows"] == ROWS - 1
     assert 0.0001 * task["positions"] < task["flips"] < 0.1 * task["positions"]
     assert task["difference"] > 0.01
     lenient = job(corpus, checkpoint, tmp_path / "out", "bfloat16", rows=ROWS, max_label_flips="10%")
     result = execute(lenient)  # nothing is computed again
     assert result.computed.units == 0
-    assert result.manifest["parity"] == {**said, "max_label_flips": 0.1, "passed": True}
+    assert result.manifest["parity"] == {**parity, "max_label_flips": 0.1, "passed": True}
 
 
 @pytest.mark.slow
-def test_the_flips_of_a_run_are_those_of_its_answers(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
-    """With labels as they are, a flip is an answer that differs."""
+def test_flips_equal_the_differences_between_answers(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
+    """Without aggregation, each flip is an answer that differs."""
     found = []
     for dtype in ("float32", "bfloat16"):
         each = job(corpus, checkpoint, tmp_path / dtype, dtype, rows=10**6, max_label_flips=1)
@@ -98,10 +96,12 @@ def test_the_flips_of_a_run_are_those_of_its_answers(corpus: Path, checkpoint: P
     labels = [[{(e["start"], e["end"], e["label"]) for e in row} for row in run] for run in found]
     differ = sum(len({at[:2] for at in a ^ b}) for a, b in zip(*labels, strict=True))
     assert differ > 0
-    assert result.manifest["parity"]["tasks"]["entities"]["flips"] == pytest.approx(differ, rel=0.3)  # other packs
+    assert result.manifest["parity"]["tasks"]["entities"]["flips"] == pytest.approx(
+        differ, rel=0.3
+    )  # the packs of the runs differ
 
 
-def test_units_that_were_committed_without_it_are_not_called_compared(
+def test_units_committed_without_parity_do_not_count_as_compared(
     corpus: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     execute(job(corpus, checkpoint, tmp_path / "out", "float32"))
@@ -113,7 +113,7 @@ def test_units_that_were_committed_without_it_are_not_called_compared(
     assert not (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_a_run_in_which_no_sampled_row_was_alive_is_no_run_without_it(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_run_whose_sampled_rows_are_all_dead_passes(checkpoint: Path, tmp_path: Path) -> None:
     texts = [None] * (20 * ROWS) + random_texts(3, 1)
     write_shard(tmp_path / "in.parquet", texts, row_group_size=50)
     for _ in range(2):
@@ -122,7 +122,7 @@ def test_a_run_in_which_no_sampled_row_was_alive_is_no_run_without_it(checkpoint
         assert manifest["parity"]["tasks"]["entities"]["rows"] <= 3
 
 
-def test_a_finished_run_is_not_called_closer_than_it_is(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_a_finished_output_above_a_new_limit_is_an_error(corpus: Path, checkpoint: Path, tmp_path: Path) -> None:
     execute(job(corpus, checkpoint, tmp_path / "out", "bfloat16", rows=ROWS, max_label_flips="10%"))
     execute(job(corpus, checkpoint, tmp_path / "out", "bfloat16"))
     with pytest.raises(ParityError, match="0.0100% may"):
@@ -130,7 +130,7 @@ def test_a_finished_run_is_not_called_closer_than_it_is(corpus: Path, checkpoint
     assert (tmp_path / "out/_SUCCESS").exists()
 
 
-def test_the_command_fails_with_1(corpus: Path, checkpoint: Path, tmp_path: Path, capsys) -> None:
+def test_too_many_flips_exit_with_1(corpus: Path, checkpoint: Path, tmp_path: Path, capsys) -> None:
     (tmp_path / "job.yaml").write_text(
         json.dumps(job(corpus, checkpoint, tmp_path / "out", "bfloat16", max_label_flips=0).description())
     )
@@ -140,7 +140,7 @@ def test_the_command_fails_with_1(corpus: Path, checkpoint: Path, tmp_path: Path
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of each head, in folders named so."""
+    """One checkpoint of each head, in folders named after the heads."""
     folder = tmp_path_factory.mktemp("models")
     make_checkpoint(folder / "token")
     make_checkpoint(folder / "one", ("a", "b", "c"), head="sequence-classification")
@@ -155,7 +155,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_task_says_what_it_compared(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_task_counts_its_comparisons(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tasks = [
         TokenClassification(model=str(models / "token")),
         TextClassification(model=str(models / "one"), name="one"),
@@ -171,27 +171,27 @@ def test_every_task_says_what_it_compared(models: Path, monkeypatch: pytest.Monk
     table = rows(texts, endings=endings).append_column(s.ROW, pa.array(range(40)))
     table = TokenizeUnit(tasks)(table.append_column(s.UNIT, pa.repeat("000000-0123", 40)))
     for kernel, flips in (("exact", False), ("wrong", True)):
-        if kernel == "wrong":  # attention with another temperature: a bug that no number of its own tells
+        if kernel == "wrong":  # attention with another temperature: a bug that only the reference reveals
 
             def hot(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, pack: object) -> torch.Tensor:
                 return _KERNELS["eager"](q * 0.8, k, v, pack)
 
             monkeypatch.setitem(_KERNELS, "sdpa", hot)
         predict = PredictUnit(tasks, ComputeSpec(dtype="float32", attention="sdpa", parity=1.0))
-        said = json.loads(predict(table)[s.PARITY][0].as_py())
-        assert set(said) == {task.name for task in tasks}
-        assert all(each["rows"] == 40 for each in said.values())
-        assert [said[name]["positions"] for name in ("one", "many", "number", "choice", "answers", "masks", "embedding")] == [
+        parity = json.loads(predict(table)[s.PARITY][0].as_py())
+        assert set(parity) == {task.name for task in tasks}
+        assert all(each["rows"] == 40 for each in parity.values())
+        assert [parity[name]["positions"] for name in ("one", "many", "number", "choice", "answers", "masks", "embedding")] == [
             40, 40, 40, 40, 80, 80, 40,
         ]  # fmt: skip
-        deciding = {name: each["flips"] > 0 for name, each in said.items() if name not in ("number", "embedding")}
-        assert set(deciding.values()) == {flips}, said
-        assert all((each["difference"] > 0.01) == flips for each in said.values())
-        assert said["number"]["flips"] == said["embedding"]["flips"] == 0
+        deciding = {name: each["flips"] > 0 for name, each in parity.items() if name not in ("number", "embedding")}
+        assert set(deciding.values()) == {flips}, parity
+        assert all((each["difference"] > 0.01) == flips for each in parity.values())
+        assert parity["number"]["flips"] == parity["embedding"]["flips"] == 0
 
 
 @given(st.floats(0, 1), st.integers(1, 400), st.data())
-def test_who_is_sampled_does_not_depend_on_who_is_asked_with_him(share: float, count: int, data: st.DataObject) -> None:
+def test_the_sample_does_not_depend_on_the_other_rows_of_a_table(share: float, count: int, data: st.DataObject) -> None:
     reference = Reference.__new__(Reference)
     reference.share = share
     names = {s.ROW: pa.array(range(count)), s.UNIT: pa.repeat("000001-0123456789abcdef", count)}
@@ -201,7 +201,7 @@ def test_who_is_sampled_does_not_depend_on_who_is_asked_with_him(share: float, c
     assert share < 1 or all_of_them.all()
 
 
-def test_the_sample_is_as_large_as_asked_for_and_another_in_every_unit() -> None:
+def test_the_sample_has_the_requested_size_and_differs_between_units() -> None:
     reference = Reference.__new__(Reference)
     reference.share = 0.01
     sampled = [
@@ -219,6 +219,6 @@ COMPARED = st.fixed_dictionaries(
 
 
 @given(*[st.dictionaries(st.sampled_from("abc"), COMPARED)] * 3)
-def test_comparisons_add_up_in_any_order(a: dict, b: dict, c: dict) -> None:
+def test_comparisons_are_summed_in_any_order(a: dict, b: dict, c: dict) -> None:
     assert add_parity(add_parity(a, b), c) == add_parity(a, add_parity(b, c)) == add_parity(add_parity(c, a), b)
     assert add_parity(a, {}) == add_parity({}, a) == a

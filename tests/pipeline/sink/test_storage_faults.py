@@ -1,4 +1,4 @@
-"""A store that fails is not a corpus that is broken, and puts come in the order that makes the last one the commit."""
+"""Failing stores, which are not broken corpora, and the order of object writes, in which the last write commits."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ from fsspec import AbstractFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from distilray.model.errors import StoreError
-from distilray.model.storage import store as patient
+from distilray.model.storage import store as store_module
 from distilray.operators.errors import UnitError
 from distilray.operators.rows import schema as s
 from distilray.operators.rows.unit import Unit
@@ -25,13 +25,13 @@ from tests.support import random_texts, write_shard
 
 
 class FaultyStore(MemoryFileSystem):
-    """A real store in memory that can refuse reads from some offset on, and remembers its puts."""
+    """A store in memory that can refuse reads from an offset on, and that records its writes."""
 
     protocol = "faulty"
     store: dict = {}  # noqa: RUF012
     pseudo_dirs = [""]  # noqa: RUF012
     fails_at: int | None = None
-    puts: list[str] = []  # noqa: RUF012
+    writes: list[str] = []  # noqa: RUF012
 
     @classmethod
     def _strip_protocol(cls, path: str) -> str:
@@ -43,10 +43,10 @@ class FaultyStore(MemoryFileSystem):
             return FaultyFile(file, self.fails_at)
         return file
 
-    cat_file = AbstractFileSystem.cat_file  # through open, not around it
+    cat_file = AbstractFileSystem.cat_file  # through open, whose reads may fail
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **kwargs: object) -> None:
-        self.puts.append(path)
+        self.writes.append(path)
         super().pipe_file(path, value, mode, **kwargs)
 
 
@@ -68,16 +68,16 @@ class FaultyFile(AbstractContextManager):
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyStore]:
-    """Holds one shard of five row groups, 50 rows, at faulty://corpus/."""
-    monkeypatch.setattr(patient, "_PAUSE", 0.01)
+    """A store with one shard of 50 rows in five row groups at faulty://corpus/."""
+    monkeypatch.setattr(store_module, "_PAUSE", 0.01)
     fsspec.register_implementation("faulty", FaultyStore, clobber=True)
     FaultyStore.store.clear()
-    FaultyStore.puts.clear()
+    FaultyStore.writes.clear()
     FaultyStore.fails_at = None
     shard = write_shard(tmp_path / "a.parquet", [*random_texts(49, 1), None], row_group_size=10)
     store = FaultyStore()
     store.pipe_file("/corpus/a.parquet", shard.read_bytes())
-    FaultyStore.puts.clear()
+    FaultyStore.writes.clear()
     yield store
     FaultyStore.fails_at = None
 
@@ -91,41 +91,41 @@ def job(checkpoint: Path) -> Job:
     )
 
 
-def test_a_failing_store_is_an_error_while_planning(store: FaultyStore, checkpoint: Path) -> None:
+def test_a_failing_store_during_planning_is_an_error(store: FaultyStore, checkpoint: Path) -> None:
     FaultyStore.fails_at = 10**9
     with pytest.raises(StoreError, match=r"cannot read shard .*a.parquet: ConnectionResetError.* \(failed 4 times\)"):
         execute(job(checkpoint))
-    assert FaultyStore.puts == []
+    assert FaultyStore.writes == []
 
 
-def test_a_failing_store_makes_no_dead_letters_and_the_next_run_finishes(store: FaultyStore, checkpoint: Path) -> None:
+def test_a_failing_store_rejects_no_row_and_the_next_run_finishes(store: FaultyStore, checkpoint: Path) -> None:
     whole = job(checkpoint)
     survey(whole.source, whole.inputs)
     seen = []
 
-    def break_down(_: object) -> None:
+    def fail_at_the_third_unit(_: object) -> None:
         seen.append(1)
         FaultyStore.fails_at = 10**9 if len(seen) == 3 else None
 
     with pytest.raises(OSError, match="the store hung up"):
-        execute(whole, on_unit=break_down)
+        execute(whole, on_unit=fail_at_the_third_unit)
     FaultyStore.fails_at = None
-    assert not [path for path in FaultyStore.puts if "/dead/" in path]
+    assert not [path for path in FaultyStore.writes if "/dead/" in path]
     result = execute(whole)
     assert (result.manifest["rows"], result.manifest["dead"]) == (49, {"null_text": 1})
     assert result.computed.units == result.manifest["units"] - 3
 
 
-def test_puts_come_in_the_order_of_the_protocol(store: FaultyStore, checkpoint: Path) -> None:
+def test_objects_are_written_in_the_order_of_the_protocol(store: FaultyStore, checkpoint: Path) -> None:
     execute(job(checkpoint))
-    puts = [path.removeprefix("/out/") for path in FaultyStore.puts]
-    assert puts[0] == "_plan.parquet"
-    assert puts[-2:] == ["_manifest.json", "_SUCCESS"]
-    (dead,) = (path for path in puts if path.startswith("dead/"))
-    assert puts.index(dead) + 1 == puts.index(dead.replace("dead/", "data/"))
+    writes = [path.removeprefix("/out/") for path in FaultyStore.writes]
+    assert writes[0] == "_plan.parquet"
+    assert writes[-2:] == ["_manifest.json", "_SUCCESS"]
+    (dead,) = (path for path in writes if path.startswith("dead/"))
+    assert writes.index(dead) + 1 == writes.index(dead.replace("dead/", "data/"))
 
 
-def test_a_unit_with_a_row_too_many_or_of_another_is_not_committed(store: FaultyStore, checkpoint: Path) -> None:
+def test_a_unit_with_extra_or_foreign_rows_is_not_committed(store: FaultyStore, checkpoint: Path) -> None:
     whole = job(checkpoint)
     plan = make_plan(whole, survey(whole.source, whole.inputs), find_target(whole.compute))
     read, unit = plan.read, plan.units[0]
@@ -136,4 +136,4 @@ def test_a_unit_with_a_row_too_many_or_of_another_is_not_committed(store: Faulty
         write(pa.concat_tables([table, table]))
     with pytest.raises(UnitError, match="expected the rows of one unit"):
         write(pa.concat_tables([table, read(plan.units[1])]))
-    assert FaultyStore.puts == []
+    assert FaultyStore.writes == []

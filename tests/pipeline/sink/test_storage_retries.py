@@ -1,4 +1,4 @@
-"""Faults of a store, call by call, through a proxy that makes them: tried again, never taken for data, at last one line."""
+"""Faults of a store, injected by a proxy: calls are retried, faults never become data, and errors are one line."""
 
 import os
 import re
@@ -28,26 +28,20 @@ from distilray.pipeline.cli.exit_codes import UNFINISHED
 from distilray.pipeline.cli.main import main
 from distilray.pipeline.corpus.listing import list_shards
 from tests.proxy import AFTER, BEFORE, IN_BODY, Proxy, Rule, fault_proxy
-from tests.s3 import SECRET, S3Server, s3_server
+from tests.s3 import SECRET, S3Server
 from tests.support import random_texts, write_shard
 
 pytestmark = pytest.mark.s3
 
 DATA = bytes(range(256)) * 400
-# a client that gives up at once, so that what is tried again is tried by us
+# a client without retries of its own, so that all retries are those of distilray
 IMPATIENT = {"retries": {"mode": "standard", "max_attempts": 0}, "connect_timeout": 2, "read_timeout": 1}
 FAULTS = [kind for kind in (*BEFORE, *AFTER) if kind != "delay"]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    with s3_server(tmp_path_factory.mktemp("s3") / "data") as server:
-        fsspec.filesystem("s3", **server.storage_options).mkdir("bucket")
-        yield server
-
-
-@pytest.fixture(scope="module")
 def proxy(server: S3Server) -> Iterator[Proxy]:
+    fsspec.filesystem("s3", **server.storage_options).mkdir("bucket")
     with fault_proxy(server.endpoint) as proxy:
         yield proxy
 
@@ -66,7 +60,7 @@ def options(server: S3Server, proxy: Proxy) -> dict[str, Any]:
 
 @pytest.fixture
 def fs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> RetryingFileSystem:
-    """With a file bucket/x, which is read in seven pieces."""
+    """A store with the file bucket/x, which is read in seven pieces."""
     monkeypatch.setattr(store, "_REQUEST_BYTES", 2**14)
     fs, root = open_store("s3://bucket/", options)
     assert root == "bucket"
@@ -74,7 +68,7 @@ def fs(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> RetryingFile
     return fs  # type: ignore[no-any-return]
 
 
-def opened(fs: RetryingFileSystem, start: int, size: int) -> bytes:
+def read_part(fs: RetryingFileSystem, start: int, size: int) -> bytes:
     with fs.open("bucket/x", "rb", cache_type="none") as file:
         file.seek(start)
         return read_exactly(file, size, "bucket/x")
@@ -83,7 +77,7 @@ def opened(fs: RetryingFileSystem, start: int, size: int) -> bytes:
 READS: dict[str, tuple[Callable[[RetryingFileSystem], object], object]] = {
     "cat_file": (lambda fs: fs.cat_file("bucket/x"), DATA),
     "cat_ranges": (lambda fs: fs.cat_ranges(["bucket/x"] * 2, [0, 500], [100, 9000]), [DATA[:100], DATA[500:9000]]),
-    "open": (lambda fs: opened(fs, 7, 10_000), DATA[7:10_007]),
+    "open": (lambda fs: read_part(fs, 7, 10_000), DATA[7:10_007]),
 }
 CALLS = READS | {
     "info": (lambda fs: (fs.invalidate_cache(), fs.info("bucket/x")["size"])[1], len(DATA)),
@@ -99,7 +93,7 @@ CALLS = READS | {
 
 @pytest.mark.parametrize("name", READS)
 @pytest.mark.parametrize("kind", ["short", "truncated", "reset_body"])
-def test_half_a_body_is_not_data(fs: RetryingFileSystem, proxy: Proxy, name: str, kind: str) -> None:
+def test_a_truncated_body_is_retried(fs: RetryingFileSystem, proxy: Proxy, name: str, kind: str) -> None:
     call, expected = READS[name]
     proxy.rules(Rule([kind], method="GET", path="/bucket/x", times=2))
     before = proxy.counts().get(kind, 0)
@@ -118,7 +112,7 @@ def test_every_call_survives_every_fault(fs: RetryingFileSystem, proxy: Proxy, n
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", FAULTS)
-def test_a_client_of_its_own_settings_survives_as_well(server: S3Server, proxy: Proxy, kind: str) -> None:
+def test_a_client_with_default_settings_survives_every_fault(server: S3Server, proxy: Proxy, kind: str) -> None:
     fs, _ = open_store("s3://bucket/", {**server.storage_options, "endpoint_url": proxy.endpoint})
     assert fs.config_kwargs["retries"]["mode"] == "standard"
     fs.pipe_file("bucket/x", DATA)
@@ -127,18 +121,18 @@ def test_a_client_of_its_own_settings_survives_as_well(server: S3Server, proxy: 
 
 
 @pytest.mark.parametrize("kind", ["error_after", "reset_after"])
-def test_a_first_put_whose_answer_is_lost_is_ours(fs: RetryingFileSystem, proxy: Proxy, kind: str) -> None:
+def test_a_conditional_write_with_a_lost_response_succeeds(fs: RetryingFileSystem, proxy: Proxy, kind: str) -> None:
     proxy.rules(Rule([kind], method="PUT", times=1))
     assert write_if_absent(fs, f"bucket/{kind}/1", b"ours")
     assert not write_if_absent(fs, f"bucket/{kind}/1", b"another's")
     assert fs.cat_file(f"bucket/{kind}/1") == b"ours"
-    fs.ls(f"bucket/{kind}")  # remembered by the client, without what comes now
+    fs.ls(f"bucket/{kind}")  # the client caches this listing, without the next object
     proxy.rules(Rule([kind], method="PUT", times=1))
     assert write_if_absent(fs, f"bucket/{kind}/2", b"ours")
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_a_store_that_fails_for_ever_is_a_store_error(fs: RetryingFileSystem, proxy: Proxy, name: str) -> None:
+def test_a_permanently_failing_store_is_a_store_error(fs: RetryingFileSystem, proxy: Proxy, name: str) -> None:
     call, _ = CALLS[name]
     proxy.rules(Rule(["error"]))
     try:
@@ -150,7 +144,7 @@ def test_a_store_that_fails_for_ever_is_a_store_error(fs: RetryingFileSystem, pr
 
 
 @pytest.mark.parametrize("pattern", ["", "*/*.parquet", "*", "**/*.parquet"])
-def test_a_folder_that_cannot_be_listed_is_not_passed_by(
+def test_a_folder_that_cannot_be_listed_is_an_error(
     fs: RetryingFileSystem, options: dict[str, Any], proxy: Proxy, pattern: str
 ) -> None:
     for name in "ab":
@@ -164,20 +158,20 @@ def test_a_folder_that_cannot_be_listed_is_not_passed_by(
     assert proxy.counts()["error"]
 
 
-def test_what_no_second_try_mends_is_tried_once(fs: RetryingFileSystem, proxy: Proxy) -> None:
+def test_permanent_errors_are_not_retried(fs: RetryingFileSystem, proxy: Proxy) -> None:
     before = proxy.counts()["requests"]
     with pytest.raises(FileNotFoundError):
         fs.cat_file("bucket/none")
-    assert proxy.counts()["requests"] - before == 2  # neither a file nor a folder
-    tries = []
+    assert proxy.counts()["requests"] - before == 2  # one request for a file, one for a folder
+    attempts = []
     with pytest.raises(ValueError, match="no"):
-        call_with_retries("x", lambda: tries.append(1) or int("no"))
-    assert len(tries) == 1
+        call_with_retries("x", lambda: attempts.append(1) or int("no"))
+    assert len(attempts) == 1
     assert not is_transient(OSError(28, "No space left on device"))
     assert is_transient(OSError(5, "Input/output error"))
 
 
-def test_an_error_keeps_its_password_to_itself() -> None:
+def test_an_error_does_not_show_a_password() -> None:
     assert (
         explain(OSError("cannot connect to http://me:hunter2@host/x\nmore"))
         == "OSError: cannot connect to http://***@host/x"
@@ -185,7 +179,7 @@ def test_an_error_keeps_its_password_to_itself() -> None:
 
 
 def job_on(proxy: Proxy, options: dict[str, Any], checkpoint: Path, folder: Path, engine: str) -> Path:
-    """A job file of a local corpus and a sink behind the proxy, where no unit can be put."""
+    """Write a job file with a local corpus and a sink behind the proxy, which refuses all units."""
     write_shard(folder / "corpus/a.parquet", random_texts(40, 1), row_group_size=10)
     job = {
         "source": {"uri": str(folder / "corpus")},
@@ -201,7 +195,7 @@ def job_on(proxy: Proxy, options: dict[str, Any], checkpoint: Path, folder: Path
 AGAIN = "committed units are kept; run the same command again to resume"
 
 
-def test_exhausted_retries_are_one_line(
+def test_exhausted_retries_print_one_line(
     proxy: Proxy, options: dict[str, Any], checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = job_on(proxy, options, checkpoint, tmp_path, "local")
@@ -218,7 +212,7 @@ def test_exhausted_retries_are_one_line(
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.chaos
-def test_exhausted_retries_are_one_line_on_ray(
+def test_exhausted_retries_print_one_line_on_ray(
     proxy: Proxy, options: dict[str, Any], checkpoint: Path, tmp_path: Path
 ) -> None:
     job = job_on(proxy, options, checkpoint, tmp_path, "ray")
