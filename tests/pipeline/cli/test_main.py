@@ -1,4 +1,4 @@
-"""The command line: exit codes and what a person reads."""
+"""The command line: exit codes, output and error messages."""
 
 import json
 import re
@@ -28,20 +28,20 @@ def job(checkpoint: Path, tmp_path: Path) -> Path:
     return tmp_path / "job.yaml"
 
 
-def test_run_says_what_was_done(job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_prints_a_summary(job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "400")
     assert main(["run", str(job)]) == 0
-    said = capsys.readouterr().out
-    assert "80 answered" in said
-    assert "null_text 1" in said
-    assert "padding       0 of" in said
-    assert "predict workers (1): computed" in said
-    assert re.search(r"advice +\w+", said)
-    (tokens,) = re.findall(r"computed +([\d,]+) tokens; ([\d,]+) predicted", said)
-    assert tokens[0] == tokens[1]  # the sample was all there is
-    assert said.count("a.parquet row") >= 3
-    assert "PER" in said
-    query = said.split('duckdb -c "')[1].split('"')[0]
+    output = capsys.readouterr().out
+    assert "80 answered" in output
+    assert "null_text 1" in output
+    assert "padding       0 of" in output
+    assert "predict workers (1): computed" in output
+    assert re.search(r"advice +\w+", output)
+    (tokens,) = re.findall(r"computed +([\d,]+) tokens; ([\d,]+) predicted", output)
+    assert tokens[0] == tokens[1]  # the sample was the whole corpus
+    assert output.count("a.parquet row") >= 3
+    assert "PER" in output
+    query = output.split('duckdb -c "')[1].split('"')[0]
     assert len(duckdb.sql(query).fetchall()) == 10
     assert main(["run", str(job)]) == 0
     assert "nothing left to compute" in capsys.readouterr().out
@@ -50,20 +50,20 @@ def test_run_says_what_was_done(job: Path, capsys: pytest.CaptureFixture[str], m
     assert "no sample rows" in capsys.readouterr().out
 
 
-def test_an_error_that_quotes_a_stranger_commands_no_terminal(
+def test_an_error_escapes_control_characters_of_untrusted_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "in.csv").write_text("id,text\n1,a,more\x1b]0;mine\x07\n")
     assert main(["to-parquet", str(tmp_path / "in.csv"), str(tmp_path / "out"), "--columns", "id", "text"]) == 2
-    said = capsys.readouterr().err
-    assert "\u27e8U+001B\u27e9]0;mine\u27e8U+0007\u27e9" in said
-    assert "\x1b" not in said
+    output = capsys.readouterr().err
+    assert "\u27e8U+001B\u27e9]0;mine\u27e8U+0007\u27e9" in output
+    assert "\x1b" not in output
 
 
-def test_plan_says_what_a_run_would_come_to_and_writes_nothing(
+def test_plan_prints_a_forecast_and_writes_nothing(
     job: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))  # nothing of other tests is remembered
+    monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))  # without the calibrations of other tests
     monkeypatch.setenv("COLUMNS", "400")
     arguments = ["plan", str(job), "--set", "source.keep=[]", "--set", "compute.price=3.5"]
     assert main(arguments) == 0
@@ -73,17 +73,17 @@ def test_plan_says_what_a_run_would_come_to_and_writes_nothing(
     assert {"computed", "padding", "device-hours", "cost"} <= rows.keys()
     assert "measured now" in rows["rate"]
     assert main([*arguments, "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["rows"] == 81
-    assert not said["pace"]["measured"]  # remembered
-    forecast = said["forecast"]
+    dry_run = json.loads(capsys.readouterr().out)
+    assert dry_run["rows"] == 81
+    assert not dry_run["pace"]["measured"]  # cached
+    forecast = dry_run["forecast"]
     assert forecast["device_hours"] == pytest.approx(forecast["computed_tokens"] / forecast["rate"] / 3600)
     assert forecast["cost"] == pytest.approx(3.5 * forecast["device_hours"])
     assert not (job.parent / "out").exists()
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("source.uri=/nowhere/at/all", "cannot list source /nowhere/at/all: FileNotFoundError: no such file"),
         ("source.text=body", "column body is missing; the shard has text"),
@@ -93,24 +93,24 @@ def test_plan_says_what_a_run_would_come_to_and_writes_nothing(
         ("tasks.0.overlap=400", "overlap must lie between 0 and 255 in windows of 510 tokens, got 400"),
     ],
 )
-def test_a_job_that_cannot_run_exits_with_2_and_one_line(
-    job: Path, capsys: pytest.CaptureFixture[str], override: str, said: str
+def test_an_invalid_job_exits_with_2_and_one_line(
+    job: Path, capsys: pytest.CaptureFixture[str], override: str, message: str
 ) -> None:
     assert main(["run", str(job), "--set", override]) == 2
     output = capsys.readouterr()
-    assert said in output.err
+    assert message in output.err
     assert "Traceback" not in output.err
     assert not (job.parent / "out").exists()
 
 
 def test_the_program_is_installed() -> None:
-    said = subprocess.run(
+    process = subprocess.run(
         [Path(sys.executable).parent / "distilray", "--version"], capture_output=True, text=True, check=True
     )
-    assert said.stdout.strip() == __version__
+    assert process.stdout.strip() == __version__
 
 
-def test_labels_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_with_markup_are_shown_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = make_checkpoint(tmp_path / "model", ("O", "B-[/b]", "I-[/b]", "B-[red]c", "I-[red]c"))
     write_shard(tmp_path / "in.parquet", random_texts(20, 2))
     path = tmp_path / "job.yaml"
@@ -123,25 +123,27 @@ def test_labels_that_look_like_markup_are_shown_as_they_are(tmp_path: Path, caps
     assert "B-[/b]" in capsys.readouterr().out
 
 
-def test_inspect_and_convert(tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_and_convert_print_a_model(
+    tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["convert", str(checkpoint), str(tmp_path / "out")]) == 0
     assert main(["inspect", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert "DistilBertForTokenClassification" in said
-    assert "problems" in said
+    output = capsys.readouterr().out
+    assert "DistilBertForTokenClassification" in output
+    assert "problems" in output
     assert main(["convert", str(checkpoint), str(tmp_path / "out")]) == 2
     assert "is not empty" in capsys.readouterr().err
     (tmp_path / "out/model.safetensors").write_bytes(b"broken")
     assert main(["inspect", str(tmp_path / "out")]) == 2
     assert "model.safetensors" in "".join(capsys.readouterr().out.split())
-    for uri, says in (("", "expected a path or a URI"), ("s3://u:hunter2@x", "must hold no password")):
+    for uri, message in (("", "expected a path or a URI"), ("s3://u:hunter2@x", "must hold no password")):
         assert main(["inspect", uri]) == 2
         error = capsys.readouterr().err
-        assert says in error
+        assert message in error
         assert "hunter2" not in error
 
 
-def test_a_run_whose_first_rows_are_dead_still_ends_well(
+def test_a_run_whose_first_rows_are_dead_succeeds(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_shard(tmp_path / "in/a.parquet", [None, None])
@@ -153,7 +155,7 @@ def test_a_run_whose_first_rows_are_dead_still_ends_well(
     assert "null_text 2" in capsys.readouterr().out
 
 
-def test_what_a_task_cannot_do_names_the_task(
+def test_an_error_of_a_task_names_the_task(
     tmp_path: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     task = {"task": "embeddings", "model": str(checkpoint), "layer": 9}

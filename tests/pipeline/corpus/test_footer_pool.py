@@ -1,4 +1,4 @@
-"""Footers that end the process that reads them are dead shards, whatever lies beside them."""
+"""Footers that end the process that parses them: their shards are rejected, and other footers are still read."""
 
 import subprocess
 import sys
@@ -20,15 +20,15 @@ NO_INPUTS = pa.schema([])
 
 
 def edited(file: Path, edit: Callable[[thrift.Struct], object]) -> bytes:
-    """The file with an edit of its footer."""
+    """Return the bytes of the file with an edited footer."""
     data = file.read_bytes()
     metadata = thrift.footer(data)
     edit(metadata)
     return thrift.with_footer(data, metadata)
 
 
-def longer_histogram(metadata: thrift.Struct) -> None:
-    """One level more than the column has: Arrow throws in a constructor, and nothing above it catches."""
+def lengthen_histogram(metadata: thrift.Struct) -> None:
+    """Add a level that the column does not have. Arrow throws in a constructor, and no caller catches the exception."""
     chunk = metadata.get(4).items[0].get(1).items[0].get(3)
     chunk.get(16).get(3).items.append(1)
 
@@ -40,7 +40,7 @@ def set_rows(metadata: thrift.Struct, rows: int, *, in_all: bool = True) -> None
         field[2] = rows if field[0] == 3 and in_all else field[2]
 
 
-def second_chunk(metadata: thrift.Struct) -> None:
+def duplicate_chunk(metadata: thrift.Struct) -> None:
     chunks = metadata.get(4).items[0].get(1).items
     chunks.append(chunks[0])
 
@@ -52,17 +52,17 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def killer(file: Path) -> bytes:
-    return edited(file, longer_histogram)
+    return edited(file, lengthen_histogram)
 
 
-def test_it_ends_a_process_that_reads_it(killer: bytes, tmp_path: Path) -> None:
+def test_a_hostile_footer_ends_a_process_that_reads_it(killer: bytes, tmp_path: Path) -> None:
     (tmp_path / "killer.parquet").write_bytes(killer)
     code = "import sys, pyarrow.parquet as pq; pq.read_metadata(sys.argv[1]).row_group(0).column(0)"
     command = [sys.executable, "-c", code, str(tmp_path / "killer.parquet")]
     assert subprocess.run(command, capture_output=True, check=False).returncode < 0
 
 
-def test_others_are_read_around_it(killer: bytes, file: Path) -> None:
+def test_other_footers_are_read(killer: bytes, file: Path) -> None:
     good = file.read_bytes()
     first, a, nothing, b, last = parse_footers([good, killer, b"PAR1", killer, good], {"text"})
     assert isinstance(first, Footer)
@@ -73,7 +73,7 @@ def test_others_are_read_around_it(killer: bytes, file: Path) -> None:
     assert str(nothing).startswith("ArrowInvalid")
 
 
-def test_many_batches_come_in_order(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_batches_keep_their_order(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footer_pool, "_BATCH", 3)
     files = [write_shard(tmp_path / f"{i}.parquet", ["a"] * (i + 1)).read_bytes() for i in range(40)]
     assert [found.groups[0][0] for found in parse_footers(iter(files), {"text"})] == list(range(1, 41))
@@ -81,17 +81,17 @@ def test_many_batches_come_in_order(file: Path, tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(
-    ("edit", "said"),
+    ("edit", "expected"),
     [
-        (longer_histogram, "reading it ends the process"),
-        (second_chunk, "does not have the 1 columns of the schema"),
+        (lengthen_histogram, "reading it ends the process"),
+        (duplicate_chunk, "does not have the 1 columns of the schema"),
         (lambda metadata: set_rows(metadata, 4, in_all=False), "has 3 rows, its row groups have 4"),
         (lambda metadata: set_rows(metadata, -3), "negative number"),
         (lambda metadata: set_rows(metadata, 2**40), f"claims {2**40} rows"),
     ],
 )
-def test_a_hostile_footer_is_a_dead_shard(
-    edit: Callable[[thrift.Struct], object], said: str, file: Path, tmp_path: Path
+def test_a_hostile_footer_rejects_its_shard(
+    edit: Callable[[thrift.Struct], object], expected: str, file: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.parquet").write_bytes(edited(file, edit))
     bad, good = survey(Source(uri=str(tmp_path)), NO_INPUTS).shards
@@ -99,11 +99,11 @@ def test_a_hostile_footer_is_a_dead_shard(
     assert bad.rows == 0
     reason, message = bad.error or ("", "")
     assert reason == "unreadable_shard"
-    assert said in message
+    assert expected in message
 
 
 def test_a_script_needs_no_guard_around_its_main(file: Path, tmp_path: Path) -> None:
-    """Processes that import the user's script again would start it again."""
+    """Worker processes that import the script of the user would run it again."""
     script = f"""
         import pyarrow as pa
         print("once")
@@ -116,7 +116,7 @@ def test_a_script_needs_no_guard_around_its_main(file: Path, tmp_path: Path) -> 
     assert done.stdout.split() == ["once", "3"]
 
 
-def test_a_process_that_does_not_start_is_no_dead_shard(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parser_that_does_not_start_is_an_error(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footer_parser, "__file__", "/nowhere.py")
     with pytest.raises(RuntimeError, match="does not start: exit code 2: .*nowhere.py"):
         list(parse_footers([file.read_bytes()], {"text"}))

@@ -1,4 +1,4 @@
-"""Footers of many files: those of pyarrow's own reader, whatever their size, in a store that may fail."""
+"""Reads of many footers: they equal those of pyarrow at any size, and faults of a store are errors."""
 
 from pathlib import Path
 
@@ -20,7 +20,11 @@ def listed(*paths: Path) -> list[tuple[str, int]]:
 
 @pytest.fixture
 def files(tmp_path: Path) -> list[Path]:
-    """Of one column, of a footer longer than what is fetched at first, of nothing but words, shorter than any footer."""
+    """Four files.
+
+    One is a small shard. One has a footer longer than the first fetch. One is plain text. One is shorter than any
+    footer.
+    """
     one = write_shard(tmp_path / "one.parquet", ["a", "b"])
     long = write_shard(tmp_path / "long.parquet", ["a"] * 900, row_group_size=1, id=list(range(900)))
     words, short = tmp_path / "words.parquet", tmp_path / "short.parquet"
@@ -29,7 +33,7 @@ def files(tmp_path: Path) -> list[Path]:
     return [one, long, words, short]
 
 
-def test_each_footer_is_the_files_own(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_footer_belongs_to_its_file(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(footers, "_FILES_PER_REQUEST", 3)
     one, long, words, short = read_footers(FS, listed(*files))
     assert one.equals(pq.read_metadata(files[0]))
@@ -40,24 +44,24 @@ def test_each_footer_is_the_files_own(files: list[Path], monkeypatch: pytest.Mon
     assert list(read_footers(FS, [])) == []
 
 
-def test_a_footer_that_claims_more_than_the_file_holds_is_broken(files: list[Path]) -> None:
+def test_a_footer_longer_than_its_file_is_broken(files: list[Path]) -> None:
     data = files[0].read_bytes()
     files[0].write_bytes(data[:-8] + (2**31).to_bytes(4, "little") + b"PAR1")
     (broken,) = read_footers(FS, listed(files[0]))
     assert isinstance(broken, pa.ArrowInvalid)
 
 
-def test_long_footers_are_fetched_a_few_at_a_time_and_only_those_of_parquet(
+def test_long_footers_of_parquet_files_are_fetched_in_small_batches(
     files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     junk = tmp_path / "junk.parquet"
     junk.write_bytes(bytes(10**6) + (9 * 10**5).to_bytes(4, "little") + b"JUNK")
     one, long, *_ = files
-    asked = []
+    requested = []
     inner = FS.cat_ranges
 
     def spy(paths: list[str], starts: list[int], ends: list[int], **more: object) -> list[bytes]:
-        asked.append(sum(end - start for start, end in zip(starts, ends, strict=True)))
+        requested.append(sum(end - start for start, end in zip(starts, ends, strict=True)))
         return inner(paths, starts, ends, **more)
 
     monkeypatch.setattr(FS, "cat_ranges", spy)
@@ -65,11 +69,11 @@ def test_long_footers_are_fetched_a_few_at_a_time_and_only_those_of_parquet(
     monkeypatch.setattr(footers, "_MAX_BYTES", 2 * size)
     found = list(read_footers(FS, listed(long, long, junk, long, one, long)))
     assert [isinstance(each, Exception) for each in found] == [False, False, True, False, False, False]
-    assert sum(asked[1:]) == 4 * size
-    assert max(asked[1:]) <= 2 * size
+    assert sum(requested[1:]) == 4 * size
+    assert max(requested[1:]) <= 2 * size
 
 
-def test_a_file_that_is_gone_or_shorter_is_the_stores_fault(files: list[Path], tmp_path: Path) -> None:
+def test_a_missing_or_shorter_file_is_a_store_error(files: list[Path], tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="none.parquet: FileNotFoundError"):
         list(read_footers(FS, [(str(tmp_path / "none.parquet"), 100)]))
     with pytest.raises(StoreError, match="has it changed"):

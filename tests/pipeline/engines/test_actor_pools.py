@@ -1,4 +1,4 @@
-"""Pools fit the cluster, with CPUs to spare, whatever its size."""
+"""Sizes of actor pools: they fit a cluster of any size and leave CPUs free."""
 
 import pytest
 from hypothesis import given
@@ -9,9 +9,9 @@ from distilray.pipeline.engines.actor_pools import size_pools
 
 
 @given(st.integers(1, 512), st.integers(0, 64), st.none() | st.floats(1e-6, 50))
-def test_the_largest_pools_leave_room(cpus: int, gpus: int, per_worker: float | None) -> None:
+def test_the_largest_pools_leave_cpus_for_readers(cpus: int, gpus: int, per_worker: float | None) -> None:
     if gpus and cpus < 2 * gpus:
-        return  # fewer than two CPUs a GPU is no machine
+        return  # no machine has fewer than two CPUs per GPU
     pools = size_pools(Compute(), cpus, gpus, per_worker)
     both = (pools.tokenize, pools.predict)
     assert sum(workers.max * workers.num_cpus for workers in both) + pools.read_cpus <= cpus
@@ -21,10 +21,8 @@ def test_the_largest_pools_leave_room(cpus: int, gpus: int, per_worker: float | 
 
 
 @given(st.lists(st.integers(1, 96), min_size=2, max_size=12), st.integers(0, 2), st.data())
-def test_after_any_node_is_lost_all_that_cannot_wait_find_a_place(
-    nodes: list[int], gpus: int, data: st.DataObject
-) -> None:
-    """However the actors lie on the nodes that are left, with units of CPUs as Ray counts them."""
+def test_pools_fit_after_the_loss_of_any_node(nodes: list[int], gpus: int, data: st.DataObject) -> None:
+    """The placement of the actors on the remaining nodes is arbitrary. CPUs are counted as Ray counts them."""
     if gpus and min(nodes) < 2 * gpus:
         return
     cpus, left = sum(nodes), sum(nodes) - max(nodes)
@@ -40,16 +38,16 @@ def test_after_any_node_is_lost_all_that_cannot_wait_find_a_place(
     free = [float(cpus) for cpus in sorted(nodes)[:-1]]
     actors = data.draw(st.permutations([w.num_cpus for w in both for _ in range(w.max)]))
     placed = []
-    for ask in actors:
-        fits = [i for i, there in enumerate(free) if there >= ask]
+    for need in actors:
+        fits = [i for i, cpus in enumerate(free) if cpus >= need]
         if fits:
-            free[data.draw(st.sampled_from(fits))] -= ask
-            placed.append(ask)
+            free[data.draw(st.sampled_from(fits))] -= need
+            placed.append(need)
     assert max(free) >= pools.read_cpus
     assert {pools.tokenize.num_cpus, pools.predict.num_cpus} <= set(placed)
 
 
-def test_what_is_asked_for_is_met_or_refused() -> None:
+def test_requested_pools_are_used_or_an_error() -> None:
     pools = size_pools(Compute(tokenize=Pool(min=2, max=3), predict=Pool(min=1, max=4), threads=2), 16, 0)
     assert (pools.tokenize.min, pools.tokenize.max, pools.predict.max, pools.threads) == (2, 3, 4, 2)
     with pytest.raises(
@@ -61,7 +59,7 @@ def test_what_is_asked_for_is_met_or_refused() -> None:
 
 
 @pytest.mark.parametrize(("cpus", "gpus"), [(64, 8), (64, 0)])
-def test_tokenizers_follow_from_the_measured_rate_with_half_as_many_again(cpus: int, gpus: int) -> None:
+def test_tokenizers_cover_up_to_one_and_a_half_times_the_measured_need(cpus: int, gpus: int) -> None:
     for per_worker in (0.01, 0.5, 1.5):
         pools = size_pools(Compute(), cpus, gpus, per_worker)
         busy = per_worker * pools.predict.max
@@ -71,6 +69,6 @@ def test_tokenizers_follow_from_the_measured_rate_with_half_as_many_again(cpus: 
     assert size_pools(Compute(), 64, 0).tokenize.max == 1
 
 
-def test_a_cluster_without_cpus_is_one_clear_error() -> None:
+def test_a_cluster_without_cpus_is_an_error() -> None:
     with pytest.raises(JobError, match="the cluster has no CPUs"):
         size_pools(Compute(), 0, 0)

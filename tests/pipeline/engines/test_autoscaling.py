@@ -1,4 +1,4 @@
-"""GPU nodes that are not there when a run starts: a real autoscaler of Ray, and nodes that only say they have a GPU."""
+"""GPU nodes that a running job requests from a real Ray autoscaler. The nodes only claim to have a GPU."""
 
 import os
 import subprocess
@@ -29,14 +29,14 @@ def run(folder: Path, address: str, out: str, *more: str) -> subprocess.Complete
     )
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here a node's GPU would be a real one")
-def test_a_gpu_that_the_job_counts_on_is_brought_and_one_it_does_not_know_of_is_not(tmp_path: Path) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of a node would be real")
+def test_a_gpu_node_starts_only_if_the_job_requests_gpus(tmp_path: Path) -> None:
     slow_job(tmp_path, 20)
     with autoscaling_cluster(tmp_path, 2, GPUS) as address:
         without = run(tmp_path, address, "without")
-        counted_on = run(tmp_path, address, "with", "--set", "compute.gpus=1")
+        requested = run(tmp_path, address, "with", "--set", "compute.gpus=1")
     assert without.returncode == 0, without.stderr
     assert read_output(tmp_path / "without").num_rows > 0
-    # the worker was placed on the new node, and found that it has no GPU
-    assert "Ray gave this worker a GPU that torch cannot use" in counted_on.stderr
-    assert counted_on.returncode != 0
+    # the worker started on the new node, and found no GPU
+    assert "Ray gave this worker a GPU that torch cannot use" in requested.stderr
+    assert requested.returncode != 0

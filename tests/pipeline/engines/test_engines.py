@@ -1,4 +1,4 @@
-"""The two engines give the same files."""
+"""The local engine and the Ray engine write identical files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.cluster
 
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.slow
-def test_local_and_ray_give_identical_files(checkpoint: Path, tmp_path: Path) -> None:
+def test_local_and_ray_write_identical_files(checkpoint: Path, tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     for year in (2023, 2024):
         texts = [*random_texts(150, year), None, "", "lincoln " * 2000]

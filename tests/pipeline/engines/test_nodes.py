@@ -1,4 +1,4 @@
-"""Clusters of several nodes, real ones of Ray on this machine: a node is lost in the middle, or nobody finds a place."""
+"""Real Ray clusters of several nodes on this machine: the loss of a node, and a cluster without free CPUs."""
 
 import os
 import signal
@@ -37,10 +37,10 @@ def start(folder: Path, out: Path, address: str, *more: str) -> subprocess.Popen
     )
 
 
-def test_a_node_is_lost_and_the_run_goes_on(folder: Path, tmp_path: Path) -> None:
-    """With as many actors as the whole cluster holds: they all find a place on one node, and readers beside them.
+def test_a_run_survives_the_loss_of_a_node(folder: Path, tmp_path: Path) -> None:
+    """The run has as many actors as fit the whole cluster. One node must then hold all of them and a reader.
 
-    At one CPU a predict actor and half a CPU a tokenizer, however they lie, what is left would be full without a reader.
+    If a predict actor took one CPU and a tokenizer half a CPU, the remaining node would be full without a reader.
     """
     out = tmp_path / "out"
     with cluster_of(2, 2) as cluster:
@@ -57,12 +57,12 @@ def test_a_node_is_lost_and_the_run_goes_on(folder: Path, tmp_path: Path) -> Non
         (node,) = cluster.worker_nodes
         os.kill(node.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         assert len(list(out.glob("data/[0-9]*.parquet"))) < UNITS
-        said = driver.communicate(timeout=PATIENCE)[1]
-        assert driver.returncode == 0, said
+        log = driver.communicate(timeout=PATIENCE)[1]
+        assert driver.returncode == 0, log
     assert output_bytes(out) == output_bytes(folder / "alone")
 
 
-HOG = """
+OTHER_WORK = """
 import sys, time, ray
 ray.init(address=sys.argv[1], log_to_driver=False)
 @ray.remote(num_cpus=2)
@@ -76,20 +76,22 @@ time.sleep(10**6)
 """
 
 
-def test_nobody_finds_a_place_and_the_run_says_what_waits_for_what(folder: Path, tmp_path: Path) -> None:
+def test_a_run_without_free_cpus_stops_and_names_the_waiting_actors(folder: Path, tmp_path: Path) -> None:
     with cluster_of(2) as cluster:
         address = cluster.address
-        hog = subprocess.Popen([sys.executable, "-c", HOG, address], stdout=subprocess.PIPE, text=True, cwd=folder)
+        other_work = subprocess.Popen(
+            [sys.executable, "-c", OTHER_WORK, address], stdout=subprocess.PIPE, text=True, cwd=folder
+        )
         try:
-            assert hog.stdout
-            assert hog.stdout.readline().strip() == "held"
+            assert other_work.stdout
+            assert other_work.stdout.readline().strip() == "held"
             driver = start(folder, tmp_path / "out", address, "--set", "compute.stall=15")
-            said = driver.communicate(timeout=PATIENCE)[1]
+            log = driver.communicate(timeout=PATIENCE)[1]
         finally:
-            hog.kill()
-            hog.wait()
-    assert driver.returncode == 1, said
-    (line,) = said.strip().splitlines()
+            other_work.kill()
+            other_work.wait()
+    assert driver.returncode == 1, log
+    (line,) = log.strip().splitlines()
     assert "no stage made progress for 15 s (compute.stall): " in line
     assert "tokenize: 0 of 1 actors placed" in line
     assert "predict: 0 of 1 actors placed" in line

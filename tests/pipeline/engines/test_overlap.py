@@ -1,4 +1,4 @@
-"""On Ray the stages of neighbouring units run at once: shown by workers that wait for each other, and not by a clock."""
+"""The overlap of stages on Ray, tested with workers that wait for other units instead of with a clock."""
 
 import time
 from pathlib import Path
@@ -10,7 +10,7 @@ from distilray.operators.predict import PredictUnit
 from distilray.operators.tokenize import TokenizeUnit
 from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
 from distilray.pipeline.commands.run import execute
-from distilray.pipeline.engines import ray_data as graph
+from distilray.pipeline.engines import ray_data
 from tests.support import random_texts, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -19,10 +19,10 @@ UNITS, PATIENCE = 6, 240
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_unit_is_computed_while_the_next_is_tokenized_and_the_last_is_written(
+def test_stages_of_neighbouring_units_overlap(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each unit is held in the predict worker until others have passed the stages around it: in turns, it would wait for ever."""
+    """The predict worker keeps each unit until others have passed the other stages. Without overlap it times out."""
     for number in range(UNITS):
         write_shard(tmp_path / f"in/{number}.parquet", random_texts(10, number))
     marks, data = tmp_path / "marks", tmp_path / "out/data"
@@ -50,8 +50,8 @@ def test_a_unit_is_computed_while_the_next_is_tokenized_and_the_last_is_written(
                 time.sleep(0.05)
             raise TimeoutError(f"unit {self.calls}: no {count} of {pattern} in {folder}")
 
-    monkeypatch.setattr(graph, "TokenizeUnit", Marking)
-    monkeypatch.setattr(graph, "RayPredict", Waiting)
+    monkeypatch.setattr(ray_data, "TokenizeUnit", Marking)
+    monkeypatch.setattr(ray_data, "RayPredict", Waiting)
     result = execute(
         Job(
             source=Source(uri=str(tmp_path / "in")),
@@ -64,4 +64,4 @@ def test_a_unit_is_computed_while_the_next_is_tokenized_and_the_last_is_written(
     assert (timing["units"], timing["workers"]) == (UNITS, 1)
     assert (
         min(timing[stage] for stage in ("read", "tokenize", "predict", "write")) > 0
-    )  # they came all the way to the driver
+    )  # the times of all stages arrive in the manifest

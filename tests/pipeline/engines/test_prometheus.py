@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus scrapes of a run is what the run says of itself, and the Grafana dashboard asks for what is there."""
+"""Prometheus metrics of a run, which equal its summary, and the Grafana dashboard, which uses only existing metrics."""
 
 import json
 import os
@@ -31,15 +31,18 @@ Scrape = dict[str, list[tuple[dict[str, str], float]]]  # labels and value of ea
 
 @dataclass
 class Watched:
-    """A run on a cluster whose predict worker was killed once. running, ended: what its endpoints said then; names: of all
-    metrics that were ever seen; result: the last line of the run; said: its log."""
+    """A run on a cluster whose predict worker was killed once.
+
+    running, ended: the scraped metrics during the run and at its end. names: the names of all scraped metrics. result:
+    the last line of the run. log: its output.
+    """
 
     running: Scrape
     ended: Scrape
     names: set[str]
     result: dict[str, Any]
     manifest: dict[str, Any]
-    said: str
+    log: str
 
 
 @pytest.fixture(scope="module")
@@ -53,62 +56,65 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Watched:
         with head(Path(sys.executable), folder, folder) as environment:
             address = environment["RAY_ADDRESS"]
             run = pool.submit(submit, environment, ["--", *command], folder)
-            running = _in_the_middle(address, run)
-            os.kill(_worker("MapBatches(Predict)"), signal.SIGKILL)
-            said = run.result()
-            ended, names = _at_the_end(address, json.loads((folder / "alone/_manifest.json").read_text())["units"])
-    result = json.loads(next(line for line in said.splitlines() if line.startswith('{"event": "result"')))
+            running = _scrape_during_run(address, run)
+            os.kill(_pid_of("MapBatches(Predict)"), signal.SIGKILL)
+            log = run.result()
+            ended, names = _scrape_at_end(address, json.loads((folder / "alone/_manifest.json").read_text())["units"])
+    result = json.loads(next(line for line in log.splitlines() if line.startswith('{"event": "result"')))
     names |= running.keys()
-    return Watched(running, ended, names, result, json.loads((folder / "alone/_manifest.json").read_text()), said)
+    return Watched(running, ended, names, result, json.loads((folder / "alone/_manifest.json").read_text()), log)
 
 
-def _in_the_middle(address: str, run: Future[str]) -> Scrape:
+def _scrape_during_run(address: str, run: Future[str]) -> Scrape:
     while not run.done():
-        with suppress(OSError):  # the cluster is not yet there
+        with suppress(OSError):  # the cluster is still starting
             found = scrape(address)
             done, planned = (total(found, f"ray_distilray_units_{name}") for name in ("done", "planned"))
             if done < planned and total(found, "ray_distilray_units_total"):
                 return found
         time.sleep(0.2)
-    raise AssertionError(f"it was never seen at work: {run.result()}")
+    raise AssertionError(f"no scrape happened during the run: {run.result()}")
 
 
-def _at_the_end(address: str, units: int) -> tuple[Scrape, set[str]]:
-    """The driver's last report may still be on its way; and Ray forgets its own gauges sooner than it sets them again, if it
-    is told to report every second."""
+def _scrape_at_end(address: str, units: int) -> tuple[Scrape, set[str]]:
+    """Scrape until all metrics are there.
+
+    The last report of the driver may be late. If Ray reports every second, it drops its own gauges before it sets them
+    again.
+    """
     names: set[str] = set()
     for _ in range(30):
         found = scrape(address)
         names |= found.keys()
-        if total(found, "ray_distilray_units_total") >= units and asked() - OURS - OF_GPUS <= names:
+        if total(found, "ray_distilray_units_total") >= units and used_metrics() - OURS - OF_GPUS <= names:
             break
         time.sleep(1)
     return found, names
 
 
-def _worker(title: str) -> int:
-    """A process below this one."""
+def _pid_of(title: str) -> int:
+    """Return the process id of a descendant of this process."""
     pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal()]
-    return next(pid for pid in pids if title in _about(pid, "cmdline") and _is_below(pid))
+    return next(pid for pid in pids if title in _proc_file(pid, "cmdline") and _is_descendant(pid))
 
 
-def _is_below(pid: int) -> bool:
+def _is_descendant(pid: int) -> bool:
     while pid > 1:
         if pid == os.getpid():
             return True
-        _, _, stat = _about(pid, "stat").rpartition(") ")
+        _, _, stat = _proc_file(pid, "stat").rpartition(") ")
         pid = int(stat.split()[1]) if stat else 0
     return False
 
 
-def _about(pid: int, what: str) -> str:
+def _proc_file(pid: int, what: str) -> str:
     with suppress(OSError):
         return Path(f"/proc/{pid}/{what}").read_text(errors="replace")
     return ""
 
 
 def scrape(address: str) -> Scrape:
-    """What Prometheus reads at the endpoints that the cluster tells it."""
+    """Return what Prometheus scrapes from the endpoints that the cluster lists."""
     found: Scrape = {}
     groups = json.loads(_get(f"{address}/api/prometheus/sd"))
     for target in (target for group in groups for target in group["targets"]):
@@ -138,9 +144,9 @@ def test_a_running_job_can_be_scraped(watched: Watched) -> None:
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_metrics_equal_the_summary_though_a_worker_died(watched: Watched) -> None:
+def test_metrics_equal_the_summary_after_the_death_of_a_worker(watched: Watched) -> None:
     this_run, ended = watched.result["this_run"], watched.ended
-    assert this_run["units"] == watched.manifest["units"]  # it was computed by this run alone
+    assert this_run["units"] == watched.manifest["units"]  # this run computed all units
     for name in ("units", "rows", "tokens", "computed_tokens"):
         assert total(ended, f"ray_distilray_{name}_total") == this_run[name] == watched.manifest[name], name
     assert watched.manifest["dead"] == {"null_text": 4}
@@ -155,8 +161,8 @@ def test_metrics_equal_the_summary_though_a_worker_died(watched: Watched) -> Non
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_progress_on_ray_says_who_is_busy(watched: Watched) -> None:
-    events = [json.loads(line) for line in watched.said.splitlines() if line.startswith('{"event"')]
+def test_progress_on_ray_shows_busy_actors(watched: Watched) -> None:
+    events = [json.loads(line) for line in watched.log.splitlines() if line.startswith('{"event"')]
     workers = [event["workers"] for event in events if event.get("workers")]
     assert workers
     assert workers[-1].keys() == {"tokenize", "predict"}
@@ -165,8 +171,8 @@ def test_progress_on_ray_says_who_is_busy(watched: Watched) -> None:
 
 
 def dashboard() -> dict[str, Any]:
-    said: dict[str, Any] = json.loads((ROOT / "deploy/grafana/distilray.json").read_text())
-    return said
+    content: dict[str, Any] = json.loads((ROOT / "deploy/grafana/distilray.json").read_text())
+    return content
 
 
 def panels() -> list[dict[str, Any]]:
@@ -174,7 +180,7 @@ def panels() -> list[dict[str, Any]]:
 
 
 def names(expression: str) -> set[str]:
-    """The metrics that an expression reads. Raises ValueError if it is no PromQL."""
+    """Return the metrics that an expression reads. Raises ValueError if it is not valid PromQL."""
     found = set()
 
     def visit(part: promql_parser.Expr) -> None:
@@ -187,22 +193,22 @@ def names(expression: str) -> set[str]:
     return found
 
 
-def asked() -> set[str]:
+def used_metrics() -> set[str]:
     return {name for panel in panels() for target in panel["targets"] for name in names(target["expr"])}
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-def test_every_panel_names_metrics_that_are_there(watched: Watched) -> None:
+def test_every_panel_uses_existing_metrics(watched: Watched) -> None:
     from ray.dashboard.modules.reporter.reporter_agent import METRICS_GAUGES
 
     assert {f"ray_{name}" for name in METRICS_GAUGES} >= OF_GPUS
-    assert asked() - OF_GPUS <= watched.names
+    assert used_metrics() - OF_GPUS <= watched.names
     assert watched.names >= OURS
 
 
-def test_the_dashboard_shows_all_metrics_by_the_data_source_that_is_chosen() -> None:
-    assert {name for name in asked() if "distilray" in name} == OURS
+def test_the_dashboard_shows_all_metrics_of_the_chosen_data_source() -> None:
+    assert {name for name in used_metrics() if "distilray" in name} == OURS
     variables = {variable["name"]: variable for variable in dashboard()["templating"]["list"]}
     assert variables["datasource"]["type"] == "datasource"
     assert {option["value"] for option in variables["window"]["options"]} == set(
@@ -217,14 +223,14 @@ def test_the_dashboard_shows_all_metrics_by_the_data_source_that_is_chosen() -> 
             assert ("distilray" in target["expr"]) == ('fingerprint=~"$fingerprint"' in target["expr"]), panel["title"]
 
 
-def test_the_panels_of_the_dashboard_have_a_place_each() -> None:
-    said = dashboard()
-    assert isinstance(said["schemaVersion"], int)
-    ids = [panel["id"] for panel in said["panels"]]
+def test_the_panels_of_the_dashboard_do_not_overlap() -> None:
+    content = dashboard()
+    assert isinstance(content["schemaVersion"], int)
+    ids = [panel["id"] for panel in content["panels"]]
     assert len(set(ids)) == len(ids)
     cells = [
         (x, y)
-        for place in (panel["gridPos"] for panel in said["panels"])
+        for place in (panel["gridPos"] for panel in content["panels"])
         for x in range(place["x"], place["x"] + place["w"])
         for y in range(place["y"], place["y"] + place["h"])
     ]

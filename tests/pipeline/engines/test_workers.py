@@ -1,4 +1,4 @@
-"""Workers that cannot be made: on Ray, and as Ray says it."""
+"""Ray workers whose construction fails: the run ends with the reason."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import pytest
 import torch
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from distilray.pipeline.engines import ray_data as graph
+from distilray.pipeline.engines import ray_data
 from tests.support import slow_job
 
 PROGRAM = """
@@ -20,16 +20,16 @@ sys.exit(main(["run", "job.yaml", "--set", "compute.engine=ray"]))
 """
 
 
-def test_an_unforeseen_reason_why_a_worker_cannot_be_made_is_not_lost() -> None:
+def test_an_unexpected_construction_error_keeps_its_reason() -> None:
     death = ActorDiedError(RayTaskError("__init__", "CUDA out of memory", RuntimeError()))
-    with pytest.raises(ActorDiedError, match="CUDA out of memory"), graph._unwrap_ray_errors(1):
+    with pytest.raises(ActorDiedError, match="CUDA out of memory"), ray_data._unwrap_ray_errors(1):
         raise death
 
 
 @pytest.mark.cluster
 @pytest.mark.slow
-@pytest.mark.skipif(torch.cuda.is_available(), reason="here a node's GPU would be a real one")
-def test_a_worker_that_cannot_be_made_ends_the_run_with_its_reason_alone(tmp_path: Path) -> None:
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the GPU of a node would be real")
+def test_a_failed_construction_ends_the_run_with_one_line(tmp_path: Path) -> None:
     slow_job(tmp_path, 20)
     ended = subprocess.run([sys.executable, "-c", PROGRAM], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ended.returncode == 2, ended.stderr

@@ -1,4 +1,4 @@
-"""Jobs: the same from YAML and Python, and every mistake is named."""
+"""Jobs from YAML, JSON and Python, and the errors for each mistake."""
 
 import hashlib
 import json
@@ -44,7 +44,7 @@ def test_set_overrides_a_key(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["source.txt=body"], "source.txt: unknown key"),
         (["compute.engine=spark"], "compute.engine: Input should be 'ray' or 'local'"),
@@ -70,18 +70,18 @@ def test_set_overrides_a_key(path: Path) -> None:
         (["sink=5"], "sink: Input should be a valid dictionary"),
     ],
 )
-def test_each_mistake_is_named_without_the_secret(path: Path, overrides: list[str], said: str) -> None:
+def test_each_mistake_is_an_error_without_secrets(path: Path, overrides: list[str], message: str) -> None:
     with pytest.raises(JobError) as caught:
         load_job(path, overrides)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert "hunter2" not in str(caught.value)
 
 
-def test_a_name_that_is_no_glob_may_be_a_files(path: Path) -> None:
+def test_two_stars_within_a_file_name_are_no_recursive_glob(path: Path) -> None:
     assert load_job(path, ["source.uri=/c/a**b.parquet"]).source.uris == ["/c/a**b.parquet"]
 
 
-def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
+def test_a_missing_or_broken_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("source: {storage_options: {secret: hunter2\n")
     with pytest.raises(JobError, match="bad.yaml: line 2: expected") as caught:
         load_job(tmp_path / "bad.yaml")
@@ -94,13 +94,13 @@ def test_a_missing_or_broken_file_is_one_error(tmp_path: Path) -> None:
             load_job(tmp_path / "bad.yaml")
 
 
-def test_a_json_file_is_the_same_job(path: Path, tmp_path: Path) -> None:
-    (tmp_path / "job.json").write_text(json.dumps(yaml.safe_load(GOOD), indent="\t"))  # tabs are no YAML
+def test_json_and_yaml_are_the_same_job(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "job.json").write_text(json.dumps(yaml.safe_load(GOOD), indent="\t"))  # YAML forbids tabs
     assert load_job(tmp_path / "job.json", ["source.text=title"]) == load_job(path, ["source.text=title"])
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ('{"source":\n {"secret": hunter2}}', "job.json: line 2: Expecting value"),
         ('{"sink": {"uri": "hunter2", "uri": "b"}}', "job.json: a key occurs twice"),
@@ -112,14 +112,14 @@ def test_a_json_file_is_the_same_job(path: Path, tmp_path: Path) -> None:
         ("source: {uri: x}", "job.json: line 1: Expecting value"),
     ],
 )
-def test_a_broken_json_file_is_one_error(tmp_path: Path, content: str, said: str) -> None:
+def test_a_broken_json_file_is_an_error(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "job.json").write_bytes(content.encode("latin-1"))
-    with pytest.raises(JobError, match=said) as caught:
+    with pytest.raises(JobError, match=message) as caught:
         load_job(tmp_path / "job.json")
     assert "hunter2" not in str(caught.value)
 
 
-def test_all_mistakes_are_named_at_once() -> None:
+def test_one_error_names_all_mistakes() -> None:
     with pytest.raises(JobError) as caught:
         parse_job({"source": {"url": "x"}, "tasks": [{"task": "token-classification", "model": "m"}]}, "job")
     assert str(caught.value).splitlines() == [
@@ -130,14 +130,14 @@ def test_all_mistakes_are_named_at_once() -> None:
     ]
 
 
-def test_secrets_are_in_no_description(path: Path) -> None:
+def test_descriptions_contain_no_secrets(path: Path) -> None:
     job = load_job(path)
     assert "hunter2" not in repr(job)
     assert "hunter2" not in str(job.description())
     assert "hunter2" not in repr(open_checkpoints(job.tasks))
 
 
-def test_the_fingerprint_is_of_the_answers(path: Path) -> None:
+def test_only_keys_that_decide_answers_change_the_fingerprint(path: Path) -> None:
     same = ["compute.engine=ray", "compute.threads=4", "source.storage_options.secret=other", "compute.attention=eager"]
     other = ["compute.dtype=bfloat16", "tasks.0.threshold=0.5", "source.text=title", "source.uri=s3://corpus/old/"]
     job = load_job(path)
@@ -155,13 +155,13 @@ def test_the_bytes_of_a_fingerprint_stay_the_same(path: Path) -> None:
 
 
 @pytest.mark.parametrize("task", _TASK_NAMES)
-def test_a_task_has_a_name_that_sql_can_say(task: str) -> None:
+def test_a_task_name_must_be_an_sql_identifier(task: str) -> None:
     raw = {"source": {"uri": "x"}, "tasks": [{"task": task, "model": "m", "name": "a column"}], "sink": {"uri": "y"}}
     with pytest.raises(JobError, match="tasks.0.name: String should match pattern"):
         parse_job(raw, "job")
 
 
-def test_a_task_must_say_which_it_is() -> None:
+def test_a_task_without_a_known_kind_is_an_error() -> None:
     raw = {"source": {"uri": "x"}, "tasks": [{"model": "m"}], "sink": {"uri": "y"}}
     with pytest.raises(
         JobError, match="tasks.0: task: this key is required; expected one of token-classification, text-class"
@@ -186,7 +186,7 @@ def test_internal_columns_cannot_be_read() -> None:
         parse_job({**raw, "tasks": [{"task": "text-classification", "model": "m", "gold": "row"}]}, "job")
 
 
-def test_a_password_anywhere_in_a_chain_of_uris_is_refused() -> None:
+def test_a_password_anywhere_in_a_chain_of_uris_is_an_error() -> None:
     with pytest.raises(JobError, match="a URI must hold no password") as caught:
         parse_job({"source": {"uri": "simplecache::s3://key:hunter2@b/x"}, "tasks": [], "sink": {"uri": "y"}}, "job")
     assert "hunter2" not in str(caught.value)

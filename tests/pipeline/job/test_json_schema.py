@@ -1,4 +1,4 @@
-"""The published JSON schema: what it takes the parser takes, and what it refuses the parser refuses."""
+"""The published JSON schema: it accepts the same jobs as the parser."""
 
 import copy
 import json
@@ -19,30 +19,30 @@ PUBLISHED = json.loads((ROOT / "docs/job.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(PUBLISHED)
 EXAMPLES = sorted((ROOT / "examples/jobs").glob("*.yaml"))
 JOBS = [yaml.safe_load(block) for _, block in blocks("yaml")] + [yaml.safe_load(path.read_text()) for path in EXAMPLES]
-FREE = {"storage_options", "thresholds"}  # any keys
+FREE = {"storage_options", "thresholds"}  # these accept any keys
 
 
-def test_what_is_published_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    """`distilray schema > docs/job.schema.json` writes it anew."""
+def test_the_command_prints_the_published_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """To update the file, run `distilray schema > docs/job.schema.json`."""
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out) == PUBLISHED
     jsonschema.Draft202012Validator.check_schema(PUBLISHED)
 
 
-def test_every_documented_job_fits() -> None:
+def test_every_documented_job_fits_the_schema() -> None:
     assert len(JOBS) > 3
     for job in JOBS:
         VALIDATOR.validate(job)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_examples_tell_editors_where_it_is(path: Path) -> None:
+def test_examples_link_to_the_schema(path: Path) -> None:
     (line,) = [line for line in path.read_text().splitlines() if line.startswith("# yaml-language-server: $schema=")]
     assert (path.parent / line.partition("=")[2]).resolve() == ROOT / "docs/job.schema.json"
 
 
 def objects(value: Any, key: str = "") -> Iterator[dict[str, Any]]:
-    """Every object in a job whose keys are fixed."""
+    """Yield every object of a job whose keys are fixed."""
     if isinstance(value, dict) and key not in FREE:
         yield value
         for name, each in value.items():
@@ -51,7 +51,7 @@ def objects(value: Any, key: str = "") -> Iterator[dict[str, Any]]:
         yield from objects(each)
 
 
-def test_an_unknown_key_fails_everywhere() -> None:
+def test_an_unknown_key_is_an_error_in_every_object() -> None:
     count = 0
     for job in JOBS:
         for number in range(len(list(objects(job)))):

@@ -1,4 +1,4 @@
-"""Units: every row in exactly one, none larger than it must be, the same at every planning."""
+"""Plans: every row is in exactly one unit, units are small enough, and equal corpora give equal plans."""
 
 from pathlib import Path
 from typing import Any
@@ -58,14 +58,16 @@ def test_a_large_row_group_is_cut_into_row_ranges(tmp_path: Path) -> None:
 
 
 def test_hive_keys_become_columns_with_one_type_over_the_corpus() -> None:
-    found = [partition_values(f"s3://b/day=2024-01-0{i}/hour=0{i}/n={n}/part.parquet") for i, n in ((1, "7"), (2, "x"))]
-    schema = infer_partitions([*found, {"day": None}])
+    partitions = [
+        partition_values(f"s3://b/day=2024-01-0{i}/hour=0{i}/n={n}/part.parquet") for i, n in ((1, "7"), (2, "x"))
+    ]
+    schema = infer_partitions([*partitions, {"day": None}])
     assert schema == pa.schema([("day", pa.string()), ("hour", pa.int64()), ("n", pa.string())])
     assert partition_values("/a/k=a%20b/v=__HIVE_DEFAULT_PARTITION__/f=1.parquet") == {"k": "a b", "v": None}
 
 
 @pytest.mark.parametrize("pattern", ["", "*.parquet", "[ab].parquet", "?.parquet", "*"])
-def test_a_folder_a_glob_and_a_file(tmp_path: Path, pattern: str) -> None:
+def test_a_source_may_be_a_folder_a_glob_or_a_file(tmp_path: Path, pattern: str) -> None:
     for name in "ab":
         write_shard(tmp_path / f"{name}.parquet", ["x"])
     write_shard(tmp_path / "_hidden/c.parquet", ["x"])
@@ -78,7 +80,7 @@ def test_a_folder_a_glob_and_a_file(tmp_path: Path, pattern: str) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["**/*.parquet", "*/*.parquet", "*"])
-def test_a_glob_passes_by_what_is_hidden(tmp_path: Path, pattern: str) -> None:
+def test_a_glob_ignores_hidden_files(tmp_path: Path, pattern: str) -> None:
     for name in ("y=1/a", "_temporary/b", ".spark/c"):
         write_shard(tmp_path / f"{name}.parquet", ["x"])
     assert [Path(shard.uri).name for shard in survey(Source(uri=str(tmp_path / pattern)), pa.schema([])).shards] == [
@@ -86,14 +88,14 @@ def test_a_glob_passes_by_what_is_hidden(tmp_path: Path, pattern: str) -> None:
     ]
 
 
-def test_a_glob_of_folders_takes_what_is_in_them(tmp_path: Path) -> None:
+def test_a_glob_of_folders_includes_their_shards(tmp_path: Path) -> None:
     for name in ("year=2023/a", "year=2024/month=1/b", "year=1999/c"):
         write_shard(tmp_path / f"{name}.parquet", ["x"])
     shards = survey(Source(uri=str(tmp_path / "year=202*")), pa.schema([])).shards
     assert [Path(shard.uri).name for shard in shards] == ["a.parquet", "b.parquet"]
 
 
-def test_links_to_shards_count_and_those_that_may_mislead_are_errors(tmp_path: Path) -> None:
+def test_links_to_shards_are_followed_and_ambiguous_links_are_errors(tmp_path: Path) -> None:
     write_shard(tmp_path / "elsewhere/a", ["x"])
     corpus = tmp_path / "corpus"
     corpus.mkdir()
@@ -112,7 +114,7 @@ def test_links_to_shards_count_and_those_that_may_mislead_are_errors(tmp_path: P
         survey(Source(uri=str(corpus)), pa.schema([]))
 
 
-def found(corpus: Path, *uris: str) -> list[str]:
+def list_relative(corpus: Path, *uris: str) -> list[str]:
     source = Source(uri=[str(corpus / uri) for uri in uris])
     return sorted(str(Path(shard.uri).relative_to(corpus)) for shard in list_shards(source))
 
@@ -122,33 +124,33 @@ def test_the_advice_for_a_linked_folder_works(tmp_path: Path) -> None:
     write_shard(corpus / "a.parquet", ["x"])
     write_shard(tmp_path / "elsewhere/b.parquet", ["y"])
     (corpus / "day").symlink_to(tmp_path / "elsewhere")
-    said = r"corpus/day is a link to a folder: add it to source.uri, or use a glob that matches it, or one without"
+    message = r"corpus/day is a link to a folder: add it to source.uri, or use a glob that matches it, or one without"
     for uri in ("", "**/*.parquet"):
-        with pytest.raises(JobError, match=said):
-            found(corpus, uri)
+        with pytest.raises(JobError, match=message):
+            list_relative(corpus, uri)
     whole = ["a.parquet", "day/b.parquet"]
     for uris in (["", "day"], ["**", "day/"], ["**/*.parquet", "day/*.parquet"], ["*"], ["**"], ["a*", "d*"]):
-        assert found(corpus, *uris) == whole, uris
-    assert found(corpus, "*.parquet") == found(corpus, "[!d]*") == ["a.parquet"]
-    with pytest.raises(JobError, match=said):
-        found(corpus, "", "days")
+        assert list_relative(corpus, *uris) == whole, uris
+    assert list_relative(corpus, "*.parquet") == list_relative(corpus, "[!d]*") == ["a.parquet"]
+    with pytest.raises(JobError, match=message):
+        list_relative(corpus, "", "days")
 
 
-def test_a_link_that_loops_stops_nothing_but_who_asks_for_it(tmp_path: Path) -> None:
+def test_a_link_loop_is_an_error_only_if_the_source_matches_it(tmp_path: Path) -> None:
     corpus = tmp_path / "corpus"
     write_shard(corpus / "a.parquet", ["x"])
     for name in ("loop", ".lock"):
         (corpus / name).symlink_to(name)
     (corpus / "note").symlink_to(corpus / "a.parquet/b")
     for uri in ("", "*.parquet", "**/*.parquet", "a*"):
-        assert found(corpus, uri) == ["a.parquet"], uri
+        assert list_relative(corpus, uri) == ["a.parquet"], uri
     for uri in ("*", "l*", "**"):
         with pytest.raises(JobError, match=r"corpus/(loop|note) is a broken link"):
-            found(corpus, uri)
+            list_relative(corpus, uri)
 
 
 def test_only_links_whose_names_match_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another may not look at is no matter of a glob that passes it by, and may be shards of one that does not."""
+    """A glob ignores forbidden links that it does not match. Other sources may miss shards, so the link is an error."""
     write_shard(tmp_path / "a.parquet", ["x"])
     (tmp_path / "denied").symlink_to(tmp_path / "secret")
     info = LocalFileSystem.info
@@ -159,12 +161,12 @@ def test_only_links_whose_names_match_are_followed(tmp_path: Path, monkeypatch: 
         return info(fs, path)
 
     monkeypatch.setattr(LocalFileSystem, "info", denied)
-    assert found(tmp_path, "*.parquet") == ["a.parquet"]
+    assert list_relative(tmp_path, "*.parquet") == ["a.parquet"]
     with pytest.raises(JobError, match="Permission denied"):
-        found(tmp_path, "")
+        list_relative(tmp_path, "")
 
 
-def test_a_store_that_tells_no_size_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_without_sizes_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     store = MemoryFileSystem()
     store.pipe_file("/unsized/a.parquet", b"x")
     info = store.info("/unsized/a.parquet")

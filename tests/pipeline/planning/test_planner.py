@@ -1,4 +1,4 @@
-"""What a first run settles: forecasts that come true, a token budget that every resume keeps, units enough for all."""
+"""The plan of a first run: its forecast, the token budget that every resume keeps, and enough units for all workers."""
 
 from pathlib import Path
 from typing import Any
@@ -53,59 +53,61 @@ def forecast_of(job: Job) -> Forecast:
     return plan.forecast
 
 
-def test_every_question_and_every_label_is_counted(tmp_path: Path) -> None:
+def test_a_forecast_counts_every_question_and_label(tmp_path: Path) -> None:
     nli = make_checkpoint(tmp_path / "nli", ("contradiction", "entailment"), head="sequence-classification")
     qa = make_checkpoint(tmp_path / "qa", head="question-answering", positions=64)
     write_shard(tmp_path / "in/a.parquet", [*random_texts(30, 1, words=(1, 120)), None, ""], row_group_size=32)
     labels = {"task": "zero-shot-classification", "model": str(nli), "labels": ["war", "peace", "money"]}
     asks = {"task": "question-answering", "model": str(qa), "questions": ["Who was it?", "When?"]}
     job = job_of(tmp_path, labels, asks, unit_bytes=10**6)
-    said = forecast_of(job)
+    forecast = forecast_of(job)
     result = execute(job)
-    assert (said.sampled_rows, said.tokens) == (32, result.manifest["tokens"])
-    assert said.computed_tokens == result.manifest["computed_tokens"]
-    assert result.manifest["forecast"]["predicted"]["computed_tokens"] == said.computed_tokens
-    assert result.manifest["forecast"]["actual"]["computed_tokens"] == said.computed_tokens
+    assert (forecast.sampled_rows, forecast.tokens) == (32, result.manifest["tokens"])
+    assert forecast.computed_tokens == result.manifest["computed_tokens"]
+    assert result.manifest["forecast"]["predicted"]["computed_tokens"] == forecast.computed_tokens
+    assert result.manifest["forecast"]["actual"]["computed_tokens"] == forecast.computed_tokens
 
 
 @pytest.mark.parametrize("kind", ["long tail", "repeated", "short"])
-def test_a_sample_tells_the_tokens_of_a_large_corpus(checkpoint: Path, tmp_path: Path, kind: str) -> None:
+def test_a_sample_predicts_the_tokens_of_a_large_corpus(checkpoint: Path, tmp_path: Path, kind: str) -> None:
     texts = random_texts(6000, 3, words=(1, 40))
-    if kind == "long tail":  # one row in a hundred holds most of the text
+    if kind == "long tail":  # one row in a hundred has most of the text
         texts = [text * (60 if i % 100 == 99 else 1) for i, text in enumerate(texts)]
-    elif kind == "repeated":  # Parquet keeps each once
+    elif kind == "repeated":  # Parquet stores each text once
         texts = [texts[i % 7] for i in range(6000)]
     elif kind == "short":
         texts = [text[:3] for text in texts]
     write_shard(tmp_path / "in/a.parquet", texts, row_group_size=300)
     task = {"task": "token-classification", "model": str(checkpoint)}
     job = job_of(tmp_path, task, unit_bytes=10**5)
-    said = forecast_of(job)
-    assert said.sampled_rows < 2500
+    forecast = forecast_of(job)
+    assert forecast.sampled_rows < 2500
     (tokenizer,) = open_passes(job.tasks, open_checkpoints(job.tasks))[0].tokenizer_groups
-    assert said.tokens == pytest.approx(len(tokenizer.tokenizer(pa.array(texts)).input_ids), rel=0.1)
+    assert forecast.tokens == pytest.approx(len(tokenizer.tokenizer(pa.array(texts)).input_ids), rel=0.1)
 
 
-def test_padding_is_that_of_batches_of_32_in_the_order_of_the_corpus(checkpoint: Path, tmp_path: Path) -> None:
+def test_padded_tokens_are_those_of_batches_of_32_in_corpus_order(checkpoint: Path, tmp_path: Path) -> None:
     counts = [1, 100, *[1] * 30, *[3] * 32, 7]
     write_shard(tmp_path / "in/a.parquet", [" ".join(["the"] * count) for count in counts])
-    said = forecast_of(job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)}, unit_bytes=10**6))
-    assert said.computed_tokens == sum(counts) + 2 * len(counts)
-    assert said.padded_tokens == 32 * 102 + 32 * 5 + 9
+    forecast = forecast_of(
+        job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)}, unit_bytes=10**6)
+    )
+    assert forecast.computed_tokens == sum(counts) + 2 * len(counts)
+    assert forecast.padded_tokens == 32 * 102 + 32 * 5 + 9
 
 
 def test_rates_and_prices_give_hours_and_costs() -> None:
-    ahead = Forecast(
+    unmeasured = Forecast(
         10, tokens=3_600_000, computed_tokens=7_200_000, padded_tokens=9_000_000, tokenize_rate=500.0, devices=4
     )
-    assert ahead.description(2.5)["cost"] is None  # nobody measured the device
-    known = Forecast(**{**ahead.__dict__, "rate": 1000.0})
-    said = known.share(0.5).description(2.5)
-    assert (said["device_hours"], said["hours"], said["cost"]) == (1.0, 0.25, 2.5)
-    assert known.tokenizers_per_device == 1.0  # a device eats 500 tokens of texts a second
+    assert unmeasured.description(2.5)["cost"] is None  # the device was not measured
+    known = Forecast(**{**unmeasured.__dict__, "rate": 1000.0})
+    description = known.share(0.5).description(2.5)
+    assert (description["device_hours"], description["hours"], description["cost"]) == (1.0, 0.25, 2.5)
+    assert known.tokenizers_per_device == 1.0  # a device consumes 500 tokens of texts a second
 
 
-def test_a_large_corpus_is_calibrated_once_and_resumes_pack_the_same_way(
+def test_a_large_corpus_is_calibrated_once_and_resumes_keep_the_budget(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(120, 2), row_group_size=10)
@@ -137,9 +139,7 @@ def test_a_large_corpus_is_calibrated_once_and_resumes_pack_the_same_way(
     assert part["actual"]["tokens"] == resumed.computed.tokens
 
 
-def test_a_budget_that_is_given_needs_no_calibration(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_given_budget_needs_no_calibration(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
     monkeypatch.setattr(planning, "_WORTH_CALIBRATING", 0)
     monkeypatch.setattr(PredictUnit, "measure_throughput", lambda *_: pytest.fail("a budget was given"))
@@ -147,7 +147,7 @@ def test_a_budget_that_is_given_needs_no_calibration(
     assert execute(job).plan.tokens_per_pack == 600
 
 
-def test_what_was_measured_on_another_kind_of_device_is_not_used(
+def test_a_calibration_of_another_device_is_not_used(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
@@ -167,15 +167,15 @@ def test_what_was_measured_on_another_kind_of_device_is_not_used(
     assert planning.drop_foreign_calibration(stored, gpus) == stored
 
 
-def test_a_plan_says_that_its_rate_is_that_of_another_budget(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_plan_names_the_budget_that_the_job_sets(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)}, tokens_per_pack=600)
-    outlook = plan(job)
-    assert outlook.description(None)["tokens_per_pack"] == 600
-    assert "the job sets 600" in printed(plan_table(job, outlook))
+    dry_run = plan(job)
+    assert dry_run.description(None)["tokens_per_pack"] == 600
+    assert "the job sets 600" in printed(plan_table(job, dry_run))
 
 
-def test_a_corpus_without_a_living_row_has_no_forecast(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_corpus_without_rows_has_no_forecast(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/a.parquet", pa.array([], pa.string()))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)})
     result = execute(job)
@@ -185,7 +185,7 @@ def test_a_corpus_without_a_living_row_has_no_forecast(checkpoint: Path, tmp_pat
     assert dict(_account(result))["device-hours"] == "0; the plan has no forecast"
 
 
-def test_many_workers_get_units_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_workers_get_enough_units(monkeypatch: pytest.MonkeyPatch) -> None:
     many = planning.ComputeTarget(on_gpu=False, pools=size_pools(Compute(), 64, 0), on_cluster=True)
     one = planning.ComputeTarget(on_gpu=False, pools=None, on_cluster=False)
     assert planning._unit_bytes(one, 2**24) == 2**20
@@ -194,7 +194,7 @@ def test_many_workers_get_units_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert planning._unit_bytes(many, 2**10) == 2**17
 
 
-def test_a_budget_and_a_price_do_not_make_another_job(tmp_path: Path) -> None:
+def test_a_budget_and_a_price_do_not_change_the_fingerprint(tmp_path: Path) -> None:
     jobs = [
         Job(source=Source(uri="x"), tasks=[{"task": "embeddings", "model": "m"}], sink=Sink(uri="y"), compute=compute)
         for compute in (Compute(), Compute(tokens_per_pack=999, price=2.5))
@@ -202,7 +202,7 @@ def test_a_budget_and_a_price_do_not_make_another_job(tmp_path: Path) -> None:
     assert jobs[0].fingerprint([]) == jobs[1].fingerprint([])
 
 
-def test_a_sample_that_ended_a_process_is_not_looked_at_again(
+def test_a_sample_that_ended_a_process_is_skipped_once(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path / "cache"))
@@ -213,12 +213,12 @@ def test_a_sample_that_ended_a_process_is_not_looked_at_again(
     plan = make_plan(job, survey(job.source, job.inputs), target)
     mark = tmp_path / "cache/begun" / planning.isolation_of(job, target).run / "plan-sample"
     mark.parent.mkdir(parents=True)
-    mark.write_text("1 0")  # of a process that is no more
+    mark.write_text("1 0")  # a process that has ended
     assert planning.calibrate_plan_safely(job, plan, passes, target).forecast is None
-    assert planning.calibrate_plan_safely(job, plan, passes, target).forecast  # the mark is gone with it
+    assert planning.calibrate_plan_safely(job, plan, passes, target).forecast  # the first call removed the mark
 
 
-def test_rows_that_hang_are_found_before_the_run_is_called_stalled() -> None:
+def test_the_stall_limit_exceeds_the_time_to_isolate_a_hanging_row() -> None:
     assert planning.stall_seconds(Compute()) == 1800
-    assert planning.stall_seconds(Compute(deadline=1000)) >= 6 * 1000  # a unit, a part of it, four rows
+    assert planning.stall_seconds(Compute(deadline=1000)) >= 6 * 1000  # one unit, one part of it, and four rows
     assert planning.stall_seconds(Compute(deadline=1000, stall=5)) == 5

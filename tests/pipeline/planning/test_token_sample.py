@@ -1,4 +1,4 @@
-"""A look at a corpus: whatever its row groups are like, and with a clear error where it cannot be had."""
+"""Samples of a corpus: row groups of any size, and shards that are missing."""
 
 import warnings
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.support import random_texts, write_shard
 
 
 def with_empty_group(path: Path, texts: list[str]) -> Path:
-    """A shard as writers make it that got an empty batch first."""
+    """Write a shard with empty row groups, as writers do that get an empty batch."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
         for some in ([], texts, []):
@@ -33,7 +33,7 @@ def plan_of(folder: Path, unit_bytes: int = 10**6) -> Plan:
 
 
 @pytest.mark.parametrize("others", [0, 2])
-def test_row_groups_without_rows(checkpoint: Path, tmp_path: Path, others: int) -> None:
+def test_a_sample_skips_row_groups_without_rows(checkpoint: Path, tmp_path: Path, others: int) -> None:
     with_empty_group(tmp_path / "in/a.parquet", random_texts(9, 1))
     for i in range(others):
         write_shard(tmp_path / f"in/b{i}.parquet", random_texts(9, i))
@@ -46,12 +46,12 @@ def test_row_groups_without_rows(checkpoint: Path, tmp_path: Path, others: int) 
     assert (sample.table.num_rows, sample.scale) == (9 * (1 + others), 1.0)
 
 
-def test_a_large_row_group_behind_an_empty_one_is_cut(tmp_path: Path) -> None:
+def test_a_large_row_group_after_an_empty_one_is_cut(tmp_path: Path) -> None:
     with_empty_group(tmp_path / "a.parquet", random_texts(100, 1))
     assert len(plan_of(tmp_path, 2000).units) > 3
 
 
-def test_a_store_that_fails_is_one_clear_error(tmp_path: Path) -> None:
+def test_a_missing_shard_is_an_error(tmp_path: Path) -> None:
     plan = plan_of(write_shard(tmp_path / "a.parquet", ["a"]))
     (tmp_path / "a.parquet").unlink()
     with pytest.raises(ShardError, match="a.parquet is gone since it was planned"):

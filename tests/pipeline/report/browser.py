@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-# of every text that is seen, how it stands out from what is behind it, by WCAG's formula: the least, and where
+# the least contrast of all visible texts by the formula of WCAG, and its element
 CONTRAST = """(() => {
   const light = c => { const [r, g, b] = c.slice(0, 3).map(v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
                        return .2126 * r + .7152 * g + .0722 * b; };
@@ -37,70 +37,74 @@ CONTRAST = """(() => {
 
 
 def find_chromium() -> str | None:
-    """The program, if there is one."""
+    """Return the path of the program, or None."""
     return next((found for name in _NAMES if (found := shutil.which(name))), None)
 
 
 @dataclass
-class Seen:
-    """What happened while a page was open. requests: URLs; problems: what the console, the page's security policy or a dialog
-    said."""
+class PageEvents:
+    """The events of an open page.
+
+    requests: the requested URLs. problems: messages of the console, the security policy and dialogs.
+    """
 
     requests: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
-    def note(self, method: str, said: dict[str, Any]) -> None:
+    def note(self, method: str, params: dict[str, Any]) -> None:
         match method:
-            case "Network.requestWillBeSent" if not said["request"]["url"].startswith("data:"):
-                self.requests.append(said["request"]["url"])
+            case "Network.requestWillBeSent" if not params["request"]["url"].startswith("data:"):
+                self.requests.append(params["request"]["url"])
             case "Log.entryAdded":
-                self.problems.append(said["entry"]["text"])
+                self.problems.append(params["entry"]["text"])
             case "Runtime.consoleAPICalled" | "Runtime.exceptionThrown" | "Page.javascriptDialogOpening":
-                self.problems.append(f"{method}: {said}")
+                self.problems.append(f"{method}: {params}")
 
 
 class Tab:
-    """A page that is open in Chromium."""
+    """A page in Chromium."""
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
         self._socket, self._number = socket, 0
-        self._events: list[tuple[str, dict[str, Any]]] = []
-        self.seen = Seen()
+        self._messages: list[tuple[str, dict[str, Any]]] = []
+        self.events = PageEvents()
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command of the protocol, and its result."""
+        """Send a command of the protocol and return its result."""
         self._number += 1
         await self._socket.send_json({"id": self._number, "method": method, "params": params})
-        while (said := await self._next()).get("id") != self._number:
+        while (message := await self._next()).get("id") != self._number:
             pass
-        assert "error" not in said, said
-        result: dict[str, Any] = said["result"]
+        assert "error" not in message, message
+        result: dict[str, Any] = message["result"]
         return result
 
     async def go(self, url: str) -> None:
-        """Opens a page; returns when all of it is loaded."""
+        """Open a page and wait until it is loaded."""
         for domain in ("Page", "Network", "Runtime", "Log"):
             await self.call(f"{domain}.enable")
         await self.call("Page.setLifecycleEventsEnabled", enabled=True)
         loader = (await self.call("Page.navigate", url=url))["loaderId"]
-        while not any(params.get("loaderId") == loader and params.get("name") == "load" for _, params in self._events):
+        while not any(
+            params.get("loaderId") == loader and params.get("name") == "load" for _, params in self._messages
+        ):
             await self._next()
 
     async def _next(self) -> dict[str, Any]:
-        said: dict[str, Any] = await self._socket.receive_json(timeout=60)
-        if "method" in said:
-            self._events.append((said["method"], said["params"]))
-            self.seen.note(said["method"], said["params"])
-        return said
+        message: dict[str, Any] = await self._socket.receive_json(timeout=60)
+        if "method" in message:
+            self._messages.append((message["method"], message["params"]))
+            self.events.note(message["method"], message["params"])
+        return message
 
     async def value(self, script: str) -> Any:
-        """Of an expression, in the page."""
+        """Return the value of an expression in the page."""
         result = await self.call("Runtime.evaluate", expression=script, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"]["value"]
 
     async def show(self, width: int, scheme: str) -> None:
-        """As wide as that, in the colours that the user prefers."""
+        """Set the width of the window and the preferred colour scheme."""
         await self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
         )
@@ -108,14 +112,14 @@ class Tab:
         await self.call("Emulation.setEmulatedMedia", features=features)
 
     async def screenshot(self, file: Path) -> None:
-        """All of the page."""
+        """Write an image of the whole page."""
         shot = await self.call("Page.captureScreenshot", captureBeyondViewport=True)
         file.write_bytes(base64.b64decode(shot["data"]))
 
 
 @asynccontextmanager
 async def opened(url: str, profile: Path) -> AsyncIterator[Tab]:
-    """The page at `url`, loaded, in a Chromium of its own; what it asked for and said from its first moment is in `seen`."""
+    """Load the page at `url` in a new Chromium. All its requests and problems are in `events`."""
     program = find_chromium()
     assert program
     root = ["--no-sandbox"] if os.geteuid() == 0 else []
@@ -148,22 +152,22 @@ async def opened(url: str, profile: Path) -> AsyncIterator[Tab]:
 async def _port(file: Path, process: subprocess.Popen[bytes]) -> str:
     for _ in range(600):
         assert process.poll() is None, "Chromium ended"
-        if file.exists() and (said := file.read_text().split("\n"))[0]:
-            return said[0]
+        if file.exists() and (message := file.read_text().split("\n"))[0]:
+            return message[0]
         await asyncio.sleep(0.1)
-    raise AssertionError("Chromium does not say where it listens")
+    raise AssertionError("Chromium does not write its port")
 
 
 @contextmanager
 def served(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The folder over HTTP: its address, and the paths that were asked for."""
-    asked: list[str] = []
+    """Serve a folder over HTTP. Yields its address and the list of requested paths."""
+    requested: list[str] = []
 
     class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            asked.append(self.path)
+            requested.append(self.path)
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}", requested
         server.shutdown()

@@ -1,4 +1,4 @@
-"""An output over hostile texts, and what its page holds: elements, attributes, figures and text."""
+"""An output over hostile texts, and a parser of its page: elements, attributes, figures and text."""
 
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,7 +21,7 @@ HOSTILE = [
 ]
 LABELS = ("O", "B-<i>PER", "I-<i>PER", 'B-"onload="x', 'I-"onload="x')
 
-# nothing of these loads or runs anything
+# none of these elements loads or runs anything
 ELEMENTS = frozenset(
     [
         "html",
@@ -104,7 +104,10 @@ ATTRIBUTES = frozenset(
 
 
 class Page(HTMLParser):
-    """A page that was parsed. figures: by data-figure; text: without the labels of what is marked; marks: what is."""
+    """A parsed page.
+
+    figures: the values by `data-figure`. text: all text without the labels of spans. marks: the texts of spans.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -148,7 +151,7 @@ class Page(HTMLParser):
 
 
 def hostile_job(folder: Path) -> Job:
-    """Every task over hostile texts, in a shard of a hostile name, and finished: 36 answered, 4 dead."""
+    """Run a job with every task over hostile texts in a shard with a hostile name. 36 rows are answered, 4 are dead."""
     kinds: dict[str, dict[str, Any]] = {
         "ner": {"labels": LABELS},
         "label": {"labels": ("<svg/onload=alert(1)>", "b\u202e", "c"), "head": "sequence-classification"},

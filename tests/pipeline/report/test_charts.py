@@ -1,4 +1,4 @@
-"""Figures and charts of a page: of no rows as of many, and of numbers of any size."""
+"""Figures and charts of a page, for empty samples and for numbers of any size."""
 
 import pyarrow as pa
 import pytest
@@ -36,23 +36,23 @@ TASKS: list[Task] = [
 def test_a_sample_without_an_answered_row_has_no_scores(task: Task) -> None:
     kind = task.answer_type(CONFIG)
     for column in (pa.chunked_array([], kind), pa.chunked_array([pa.array([], kind)])):
-        found = summarize_answers(task, {}, column)
-        assert (found.chart, found.mean, found.labels) == (None, None, ())
+        summary = summarize_answers(task, {}, column)
+        assert (summary.chart, summary.mean, summary.labels) == (None, None, ())
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "text"),
     [(0, "0"), (0.25, "0.25"), (999.4, "999"), (999.7, "1k"), (1234, "1.23k"), (999_700, "1M"), (-999_700, "-1M"),
      (999_999_999, "1G"), (999.9e9, "1T")],
 )  # fmt: skip
-def test_a_compact_number_has_three_digits(value: float, says: str) -> None:
-    assert compact(value) == says
+def test_a_compact_number_has_three_digits(value: float, text: str) -> None:
+    assert compact(value) == text
 
 
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("value", "text"),
     [(None, "\u2013"), (1234567, "1,234,567"), (0.01234567, "0.01235"), (999.25, "999.2"), (12345.678, "12,346"),
      (1234567.8, "1,234,568"), ("a GPU", "a GPU")],
 )  # fmt: skip
-def test_a_figure_is_written_out(value: float | str | None, says: str) -> None:
-    assert _figure(value) == says
+def test_a_figure_has_separators_and_four_digits(value: float | str | None, text: str) -> None:
+    assert _figure(value) == text

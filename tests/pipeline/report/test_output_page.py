@@ -1,4 +1,4 @@
-"""The page of an output and of a preview: its numbers, every task, and texts of strangers that cannot break out."""
+"""Pages of outputs and previews: their figures, every task, and untrusted texts, which stay text."""
 
 import json
 import re
@@ -34,31 +34,31 @@ def html(job: Job) -> str:
     return report_page(job.sink.uri, rows=20)
 
 
-def test_the_numbers_are_the_manifests(job: Job, html: str) -> None:
+def test_figures_equal_those_of_the_manifest(job: Job, html: str) -> None:
     manifest = json.loads(Path(job.sink.uri, "_manifest.json").read_text())
-    wanted = {name: manifest[name] for name in ("rows", "units", "shards", "tokens", "computed_tokens", "padding")}
-    wanted |= {"dead_letters": sum(manifest["dead"].values())}
-    wanted |= {f"truncated.{task}": rows for task, rows in manifest["truncated"].items()}
-    wanted |= {f"dead.{reason}": rows for reason, rows in manifest["dead"].items()}
-    wanted |= {f"parity.{name}": each["flips"] for name, each in manifest["parity"]["tasks"].items()}
-    wanted |= {
+    expected = {name: manifest[name] for name in ("rows", "units", "shards", "tokens", "computed_tokens", "padding")}
+    expected |= {"dead_letters": sum(manifest["dead"].values())}
+    expected |= {f"truncated.{task}": rows for task, rows in manifest["truncated"].items()}
+    expected |= {f"dead.{reason}": rows for reason, rows in manifest["dead"].items()}
+    expected |= {f"parity.{name}": each["flips"] for name, each in manifest["parity"]["tasks"].items()}
+    expected |= {
         f"labels.{task}.{label.replace(chr(0x202E), chr(0x27E8) + 'U+202E' + chr(0x27E9))}": count
         for task, counts in manifest["labels"].items()
         for label, count in counts.items()
     }
-    assert len(wanted) > 20
+    assert len(expected) > 20
     page = Page(html)
-    assert page.figures == {name: f"{value:,}" for name, value in wanted.items()}
+    assert page.figures == {name: f"{value:,}" for name, value in expected.items()}
     for name, count in manifest["versions"].items():
         assert f"{name} {count}" in page.text
 
 
-def test_strangers_texts_cannot_break_out(html: str) -> None:
+def test_untrusted_texts_cannot_break_out(html: str) -> None:
     page = Page(html)
     assert page.elements <= ELEMENTS
     assert page.attributes <= ATTRIBUTES
     assert page.links == {"data:,"}
-    assert "<script>alert(1)</script>" in page.text  # as text
+    assert "<script>alert(1)</script>" in page.text  # escaped as text
     assert "<img src=x onerror=alert(1)>.parquet row 0" in page.text
     assert "{{ 7*7 }} {% raw %}" in page.text
     assert not set(html) & set("\x00\x07\x1b\x7f\u202e\u2066\u2069")
@@ -94,7 +94,7 @@ def test_dead_letters_have_reasons_and_examples(html: str) -> None:
     assert "row 38: column options has fewer than two choices <script>alert(1)</script>" in dead
 
 
-def test_lengths_are_of_a_sample_that_is_named(html: str) -> None:
+def test_the_page_names_the_sample_of_the_lengths(html: str) -> None:
     text = " ".join(Page(html).text.split())
     lengths = sorted(len(text) for text in HOSTILE * 4 + HOSTILE[:2])
     assert f"shortest {lengths[0]} characters" in text
@@ -102,7 +102,7 @@ def test_lengths_are_of_a_sample_that_is_named(html: str) -> None:
     assert re.search(r"A sample: [23]\d documents from 1\d units of the corpus", text)
 
 
-def test_an_unfinished_output_has_a_page_that_says_so(job: Job, tmp_path: Path) -> None:
+def test_the_page_of_an_unfinished_output_shows_its_state(job: Job, tmp_path: Path) -> None:
     shutil.copytree(job.sink.uri, tmp_path / "out")
     lost = sorted((tmp_path / "out/data").glob("*.parquet"))
     for file in (*lost[:3], tmp_path / "out/_SUCCESS", tmp_path / "out/_manifest.json"):
@@ -120,19 +120,19 @@ def test_an_unfinished_output_has_a_page_that_says_so(job: Job, tmp_path: Path) 
     assert f"Unfinished: 0 of {len(lost)}" in page.text
 
 
-def test_a_corpus_that_is_gone_is_said(job: Job, tmp_path: Path, html: str) -> None:
-    away = Path(job.source.uris[0])
-    away.rename(tmp_path / "away")
+def test_the_page_names_an_unreadable_corpus(job: Job, tmp_path: Path, html: str) -> None:
+    corpus = Path(job.source.uris[0])
+    corpus.rename(tmp_path / "away")
     try:
         page = Page(report_page(job.sink.uri))
     finally:
-        (tmp_path / "away").rename(away)
+        (tmp_path / "away").rename(corpus)
     assert page.text.count("the corpus cannot be read from here") == 2
     assert page.figures == Page(html).figures
     assert page.elements <= ELEMENTS
 
 
-def test_a_unit_in_which_a_row_killed_its_worker_is_not_read_here(job: Job, tmp_path: Path) -> None:
+def test_a_report_does_not_read_units_with_a_row_that_killed_its_worker(job: Job, tmp_path: Path) -> None:
     shutil.copytree(job.sink.uri, tmp_path / "out")
     bad, *_ = files = sorted((tmp_path / "out/data").glob("*.parquet"))
     table = pq.read_table(bad)
@@ -141,10 +141,10 @@ def test_a_unit_in_which_a_row_killed_its_worker_is_not_read_here(job: Job, tmp_
     facts = read_facts(str(tmp_path / "out"))
     found = safe_first_rows(facts.output, facts.committed, ["row"], 5)
     assert bad.stem not in {unit.name for unit in found}
-    assert len(found) == len(files) - 2  # and one that has nothing but dead letters
+    assert len(found) == len(files) - 2  # one more unit has only dead letters
 
 
-def test_rows_over_time_are_those_of_each_run_and_pauses_are_left_out() -> None:
+def test_rates_are_those_of_each_run_without_pauses() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
     starts = {1: start, 2: start + timedelta(days=3), 3: start + timedelta(days=9)}
     times = [start + timedelta(seconds=10 * (i + 1)) for i in range(9)]
@@ -157,7 +157,7 @@ def test_rows_over_time_are_those_of_each_run_and_pauses_are_left_out() -> None:
         (2, 3, 300, 60, 5),
     ]
     assert found.chart is not None
-    # the last bar has all of what was put at its edge
+    # the last bar includes the object at its right edge
     assert [bar.label.split(": ")[1] for bar in found.chart.bars] == [
         "8 rows per second", "10.7 rows per second", "8 rows per second", "5.33 rows per second",
     ]  # fmt: skip
@@ -165,15 +165,17 @@ def test_rows_over_time_are_those_of_each_run_and_pauses_are_left_out() -> None:
     assert row_rates({}, {}, starts) is None
 
 
-def test_a_preview_answers_as_the_run_and_writes_nothing(job: Job, tmp_path: Path) -> None:
+def test_a_preview_answers_like_the_run_and_writes_nothing(job: Job, tmp_path: Path) -> None:
     elsewhere = job.model_copy(update={"sink": job.sink.model_copy(update={"uri": str(tmp_path / "nothing")})})
     found = preview(elsewhere, 38)
     assert not (tmp_path / "nothing").exists()
     rows = {row["row"]: row for row in read_output(job.sink.uri).to_pylist()}
     assert [document.row for document in found.documents] == list(rows)
     for document in found.documents:
-        wanted = [(each["start"], each["end"], each["label"]) for each in rows[document.row]["entities"]]
-        assert [(s.start, s.end, s.label) for s in document.spans if "answer" not in s.label][: len(wanted)] == wanted
+        expected = [(each["start"], each["end"], each["label"]) for each in rows[document.row]["entities"]]
+        assert [(s.start, s.end, s.label) for s in document.spans if "answer" not in s.label][
+            : len(expected)
+        ] == expected
         assert document.text == HOSTILE[document.row % len(HOSTILE)]
     assert [(letter.row, letter.reason, letter.text) for letter in found.dead] == [
         (36, "null_text", None),
@@ -197,25 +199,25 @@ def test_the_command_line_shows_a_preview_and_writes_pages(
         "source": {"uri": str(tmp_path / "in")},
         "tasks": [{"task": "token-classification", "model": str(checkpoint)}],
         "sink": {"uri": str(tmp_path / "out")},
-    }  # on Ray, which a preview needs not
+    }  # the default engine is Ray, which a preview does not use
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(raw))
     assert main(["preview", str(tmp_path / "job.yaml"), "--rows", "3"]) == 0
-    said = capsys.readouterr().out
-    assert "in/01.parquet row 0: " in said
-    assert "in/00.parquet row 0: rejected in read, null_text: " in said
-    assert "The first 3 rows: 2 answered, 1 dead letters" in said
-    assert "\x1b[31m" not in said
+    output = capsys.readouterr().out
+    assert "in/01.parquet row 0: " in output
+    assert "in/00.parquet row 0: rejected in read, null_text: " in output
+    assert "The first 3 rows: 2 answered, 1 dead letters" in output
+    assert "\x1b[31m" not in output
     page = tmp_path / "page.html"
     assert main(["preview", str(tmp_path / "job.yaml"), "--rows", "30", "--html", str(page)]) == 0
     assert "The 16 rows of the first 16 shards, which have no more" in page.read_text()
     assert not (tmp_path / "out").exists()
-    for arguments, says in (
+    for arguments, message in (
         (["preview", str(tmp_path / "job.yaml"), "--rows", "0"], "--rows: expected 1 or more, got 0"),
         (["report", str(tmp_path / "out")], "is not an output of distilray"),
         (["report", str(tmp_path / "out"), "--set", "compute.dtype=float32"], "is not an output of distilray"),
     ):
         assert main(arguments) == 2
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_the_command_line_writes_a_report(job: Job, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,10 +225,10 @@ def test_the_command_line_writes_a_report(job: Job, tmp_path: Path, capsys: pyte
     assert main(["report", job.sink.uri, "--to", str(page), "--rows", "0"]) == 0
     assert f"wrote {page}, {page.stat().st_size:,} bytes" in capsys.readouterr().out
     assert "Sample documents" not in page.read_text()
-    for arguments, says in (
+    for arguments, message in (
         (["--set", "compute.dtype=float32"], "--set compute.dtype: only keys of storage_options can be set here"),
         (["--to", str(tmp_path / "no/such/folder.html")], "cannot write"),
         (["--rows", "-1"], "--rows: expected 0 or more, got -1"),
     ):
         assert main(["report", job.sink.uri, *arguments]) == 2
-        assert says in capsys.readouterr().err
+        assert message in capsys.readouterr().err

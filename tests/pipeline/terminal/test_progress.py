@@ -1,4 +1,4 @@
-"""How far a run is: on a terminal, as lines, as JSON lines, and to Python."""
+"""The progress of a run: on a terminal, as lines, as JSON lines, and in Python."""
 
 import io
 import json
@@ -47,41 +47,39 @@ def job(checkpoint: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def eager(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line for every 5 % of the rows, however soon."""
+def immediate_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show a line for every 5 % of the rows, without a minimum interval."""
     monkeypatch.setattr(progress, "_MIN_INTERVAL", 0.0)
 
 
-def events(said: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in said.splitlines()]
+def events(output: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
 
 
-@pytest.mark.usefixtures("eager")
-def test_without_a_terminal_there_are_lines(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("immediate_lines")
+def test_progress_without_a_terminal_is_lines(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(job)]) == 0
-    said = capsys.readouterr().out
-    lines = re.findall(r"^distilray \d+:\d\d:\d\d (start|progress|end): ([\d,]+) of 80 rows", said, re.MULTILINE)
+    output = capsys.readouterr().out
+    lines = re.findall(r"^distilray \d+:\d\d:\d\d (start|progress|end): ([\d,]+) of 80 rows", output, re.MULTILINE)
     assert lines[0] == ("start", "0")
     assert lines[-1] == ("end", "80")
     assert {event for event, _ in lines[1:-1]} == {"progress"}
-    assert "dead letters: null_text 1; predict workers (1): computed" in said
-    assert said.index(" end: ") < said.index("79 answered in")
-    assert "hunter2" not in said
+    assert "dead letters: null_text 1; predict workers (1): computed" in output
+    assert output.index(" end: ") < output.index("79 answered in")
+    assert "hunter2" not in output
 
 
-@pytest.mark.usefixtures("eager")
-def test_json_lines_have_the_same_keys_always_and_end_with_the_outcome(
-    job: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("immediate_lines")
+def test_json_lines_have_constant_keys_and_end_with_the_result(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(job), "--progress", "json"]) == 0
-    said = capsys.readouterr().out
-    assert "hunter2" not in said
-    *going, last = events(said)
-    assert [each["event"] for each in going] == ["start", *["progress"] * (len(going) - 2), "end"]
-    assert len(going) > 3
-    keys = list(going[0])
-    assert all(list(each) == keys for each in going)
-    end, manifest = going[-1], json.loads((job.parent / "out/_manifest.json").read_text())
+    output = capsys.readouterr().out
+    assert "hunter2" not in output
+    *events_before, last = events(output)
+    assert [each["event"] for each in events_before] == ["start", *["progress"] * (len(events_before) - 2), "end"]
+    assert len(events_before) > 3
+    keys = list(events_before[0])
+    assert all(list(each) == keys for each in events_before)
+    end, manifest = events_before[-1], json.loads((job.parent / "out/_manifest.json").read_text())
     assert (end["rows_done"], end["rows_planned"]) == (80, 80)
     assert end["units_done"] == end["units_planned"] == manifest["units"]
     assert end["dead"] == manifest["dead"] == {"null_text": 1}
@@ -96,7 +94,7 @@ def test_json_lines_have_the_same_keys_always_and_end_with_the_outcome(
     assert not [key for key in {*keys, *last} if f"`{key}`" not in page]
 
 
-def test_a_resume_begins_with_what_is_done_and_a_finished_job_has_nothing_to_show(
+def test_a_resume_starts_at_the_committed_rows_and_a_finished_job_shows_no_progress(
     job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(load_job(job), quiet=True)
@@ -115,7 +113,7 @@ def test_a_resume_begins_with_what_is_done_and_a_finished_job_has_nothing_to_sho
     assert "distilray 0:" not in capsys.readouterr().out
 
 
-def test_a_run_that_is_stopped_says_so_and_a_retry_shows_the_rows_that_it_tries(
+def test_a_stopped_run_ends_with_stopped_and_a_retry_shows_its_rows(
     job: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["run", str(job), "--progress", "json", "--set", "max_dead=0"]) == 1
@@ -137,24 +135,24 @@ def test_a_run_that_is_stopped_says_so_and_a_retry_shows_the_rows_that_it_tries(
     }
 
 
-def test_lines_go_on_while_no_unit_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_continue_while_no_unit_is_committed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_MAX_INTERVAL", 0.01)
     console = Console(file=io.StringIO())
     with show_progress(console, "lines") as watch:
         watch.start(START)
-        watch.add(COMMIT)  # sooner than _MIN_INTERVAL: not a line of its own
+        watch.add(COMMIT)  # earlier than _MIN_INTERVAL, so without a line
         while console.file.getvalue().count(" progress: ") < 2:
             time.sleep(0.01)
-    said = console.file.getvalue().splitlines()
+    output = console.file.getvalue().splitlines()
     assert (
         "start: 100 of 400 rows (25%), 1 of 4 units, dead letters: null_text 10, predict 1 of 2 busy, 1 waiting for resources"
-        in said[0]
+        in output[0]
     )
-    assert "200 of 400 rows (50%), 2 of 4 units" in said[-2]
-    assert "dead letters: null_text 10, timeout 1" in said[-1]
+    assert "200 of 400 rows (50%), 2 of 4 units" in output[-2]
+    assert "dead letters: null_text 10, timeout 1" in output[-1]
 
 
-def test_what_is_kept_of_commits_does_not_grow_though_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_history_of_commits_stays_small_without_readers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_SPEED_WINDOW", 0.0)
     with show_progress(Console(quiet=True), "none") as watch:
         watch.start(START)
@@ -165,23 +163,23 @@ def test_what_is_kept_of_commits_does_not_grow_though_nobody_looks(monkeypatch: 
         assert (figures["units_done"], figures["tokens"]) == (101, 500_000)
 
 
-def test_a_terminal_has_a_live_view() -> None:
-    ours, theirs = os.openpty()
+def test_a_terminal_shows_a_live_view() -> None:
+    master, terminal_fd = os.openpty()
     seen = bytearray()
 
     def read() -> None:
-        while chunk := _read(ours):
+        while chunk := _read(master):
             seen.extend(chunk)
 
     reader = threading.Thread(target=read)
     reader.start()
-    with os.fdopen(theirs, "w") as terminal:
+    with os.fdopen(terminal_fd, "w") as terminal:
         console = Console(file=terminal, width=200, _environ={"TERM": "xterm"})
         with show_progress(console, "auto") as watch:
             watch.start(START)
             watch.add(COMMIT)
     reader.join()
-    os.close(ours)
+    os.close(master)
     assert "200 of 400 rows (50%)" in seen.decode()
     assert re.search(
         r"2 of 4 units, [\d,]+ tokens/s, [\d:]+ left, dead letters: null_text 10, timeout 1", seen.decode()
@@ -192,11 +190,11 @@ def test_a_terminal_has_a_live_view() -> None:
 def _read(terminal: int) -> bytes:
     try:
         return os.read(terminal, 1000)
-    except OSError:  # its other end is closed
+    except OSError:  # the other end is closed
         return b""
 
 
-def test_a_live_view_without_a_terminal_is_refused(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_live_view_without_a_terminal_is_an_error(job: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["run", str(job), "--progress", "live"]) == 2
     assert "live needs a terminal" in capsys.readouterr().err
     with pytest.raises(JobError, match="live needs a terminal"), show_progress(Console(file=io.StringIO()), "live"):
