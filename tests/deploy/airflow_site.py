@@ -1,4 +1,4 @@
-"""An Airflow of its own, on SQLite, in the environment that `make .airflow/ready` sets up: neither Ray nor torch is there."""
+"""A separate Airflow on SQLite, in the environment of `make .airflow/ready`, which has neither Ray nor torch."""
 
 import json
 import os
@@ -17,30 +17,33 @@ PYTHON = ROOT / ".airflow/bin/python"
 
 @dataclass(frozen=True)
 class Site:
-    """Its folder, and what every process of it has in its environment."""
+    """An Airflow installation.
+
+    home: its folder. environment: the environment of all its processes.
+    """
 
     home: Path
     environment: dict[str, str]
 
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
-        """An `airflow` command in a process group of its own."""
+        """Start an `airflow` command in its own process group."""
         with log.open("ab") as sink:
             command = [str(PYTHON), "-m", "airflow", *arguments]
             return subprocess.Popen(command, env=self.environment, stdout=sink, stderr=sink, start_new_session=True)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Of its database."""
+        """Return the rows of a query of the Airflow database."""
         with sqlite3.connect(f"file:{self.home / 'airflow.db'}?mode=ro", uri=True, timeout=30) as database:
             return database.execute(query).fetchall()
 
     def xcoms(self, task: str) -> dict[str, Any]:
-        """What a task has told others."""
+        """Return the XComs of a task."""
         found = self.rows(f"SELECT key, value FROM xcom WHERE task_id = '{task}'")
         return {key: decoded(value) for key, value in found}
 
 
 def decoded(value: Any) -> Any:
-    """JSON, and JSON in a string of JSON; other strings are left."""
+    """Decode JSON, also JSON within a JSON string. Other strings are returned unchanged."""
     try:
         return decoded(json.loads(value)) if isinstance(value, str) else value
     except ValueError:
@@ -48,7 +51,7 @@ def decoded(value: Any) -> Any:
 
 
 def make_site(home: Path, dags: Path, address: str) -> Site:
-    """With a connection ray_default to the cluster, and an empty database."""
+    """Create an Airflow with an empty database and the connection `ray_default` to the cluster."""
     assert PYTHON.exists(), "Airflow is not installed: make .airflow/ready"
     url = urlsplit(address)
     settings = {
@@ -67,26 +70,26 @@ def make_site(home: Path, dags: Path, address: str) -> Site:
 
 
 def processes() -> Iterator[tuple[int, str, str]]:
-    """Number, command line and working folder of each process."""
+    """Yield the id, the command line and the working folder of each process."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             yield int(entry.name), words, str((entry / "cwd").readlink())
-        except OSError:  # it has ended
+        except OSError:  # the process has ended
             continue
 
 
-def hold(folder: Path, job: str) -> list[int]:
-    """Stops the processes of a submitted job, whose job file names a folder, in the middle of what they do; [] if there are none."""
+def suspend(folder: Path, job: str) -> list[int]:
+    """Suspend the running processes of a submitted job whose job file contains `folder`. Returns their ids."""
     found = []
-    for number, words, cwd in processes():
+    for pid, words, cwd in processes():
         file = Path(cwd, "job.yaml")
         if f"-m distilray {job}" in words and file.exists() and str(folder) in file.read_text():
-            os.kill(number, signal.SIGSTOP)
-            found.append(number)
+            os.kill(pid, signal.SIGSTOP)
+            found.append(pid)
     return found
 
 
-def release(held: list[int]) -> None:
-    for number in held:
-        os.kill(number, signal.SIGCONT)
+def resume(suspended: list[int]) -> None:
+    for pid in suspended:
+        os.kill(pid, signal.SIGCONT)

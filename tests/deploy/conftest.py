@@ -1,4 +1,4 @@
-"""A Ray cluster whose Python lacks distilray, shared by the tests of this folder."""
+"""A Ray cluster whose Python does not have distilray, shared by the tests of this folder."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def cluster(bare: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Given out while its head is still starting."""
+    """A cluster whose head may still be starting."""
     folder = tmp_path_factory.mktemp("head")
     with head(bare, folder, folder) as environment:
         yield Cluster(environment["RAY_ADDRESS"])

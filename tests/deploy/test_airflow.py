@@ -1,4 +1,4 @@
-"""The operator in a real Airflow on SQLite, against a real Ray head; neither Ray nor torch is where Airflow is."""
+"""The operator in a real Airflow on SQLite, without Ray and torch, against a real Ray head."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from distilray.deploy.jobs_api import Cluster
-from tests.deploy.airflow_site import PYTHON, ROOT, Site, hold, make_site, release
+from tests.deploy.airflow_site import PYTHON, ROOT, Site, make_site, resume, suspend
 from tests.support import make_checkpoint, random_texts, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -22,7 +22,7 @@ def target(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Site:
     return make_site(tmp_path_factory.mktemp("airflow"), ROOT / "examples/airflow", cluster.address)
 
 
-def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, target: Site, tmp_path: Path) -> None:
+def test_the_example_finishes_after_the_death_of_its_worker(cluster: Cluster, target: Site, tmp_path: Path) -> None:
     make_checkpoint(tmp_path / "model")
     write_shard(tmp_path / "corpus/day=2026-11-22/a.parquet", [*random_texts(40, 1), None], id=list(range(41)))
     (tmp_path / "corpus/day=2026-11-22/_SUCCESS").touch()
@@ -30,7 +30,7 @@ def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, ta
     command = ("dags", "test", "answers", "2026-11-22", "--conf", json.dumps(places))
 
     first = target.start(*command, log=tmp_path / "first.log")
-    while not (held := hold(tmp_path, "run")):
+    while not (suspended := suspend(tmp_path, "run")):
         assert first.poll() is None, (tmp_path / "first.log").read_text()
         time.sleep(0.05)
     os.killpg(first.pid, signal.SIGKILL)
@@ -40,9 +40,9 @@ def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, ta
     while "attached to distilray-day-2026-11-22-" not in (tmp_path / "second.log").read_text():
         assert second.poll() is None, (tmp_path / "second.log").read_text()
         time.sleep(0.1)
-    release(held)
+    resume(suspended)
     assert second.wait() == 0, (tmp_path / "second.log").read_text()
-    assert "40 answered in" in (tmp_path / "second.log").read_text()  # the job's own log
+    assert "40 answered in" in (tmp_path / "second.log").read_text()  # the log of the job
 
     jobs = [job for job in cluster.jobs() if job.metadata["sink"] == f"{tmp_path}/answers/day=2026-11-22"]
     assert sorted((job.status, job.entrypoint.split()[3]) for job in jobs) == [
@@ -50,21 +50,21 @@ def test_the_example_runs_to_its_end_though_its_worker_dies(cluster: Cluster, ta
         ("SUCCEEDED", "verify"),
     ]
     manifest = json.loads((tmp_path / "answers/day=2026-11-22/_manifest.json").read_text())
-    told = target.xcoms("run")
-    figures = told["return_value"]
+    xcoms = target.xcoms("run")
+    figures = xcoms["return_value"]
     assert {name: figures[name] for name in ("rows", "dead", "tokens")} == {
         "rows": 40,
         "dead": {"null_text": 1},
         "tokens": manifest["tokens"],
     }
-    (page,) = {told["ray_dashboard"], told["_link_RayDashboardLink"]}
+    (page,) = {xcoms["ray_dashboard"], xcoms["_link_RayDashboardLink"]}
     assert page == f"{cluster.address}/#/jobs/{next(job.id for job in jobs if '-verify-' not in job.id)}"
     events = target.rows("SELECT extra FROM asset_event WHERE source_task_id = 'publish'")
     assert [json.loads(extra)["rows"] for (extra,) in events] == [40]
 
 
 def long_job(folder: Path) -> Path:
-    """A job file; the job takes many minutes."""
+    """Write the file of a job that takes many minutes."""
     make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
     write_shard(folder / "corpus/a.parquet", random_texts(100, 1, words=(40, 60)) * 5000, row_group_size=1000)
     raw = {
@@ -77,8 +77,8 @@ def long_job(folder: Path) -> Path:
     return folder / "job.yaml"
 
 
-# defers as in Airflow, then does what a triggerer does when a person ends the task, or when it takes too long
-_ENDED = """
+# defers as in Airflow, then acts as a triggerer does if a user ends the task or its deadline passes
+_END_TASKS = """
 import asyncio, importlib.util, sys, time
 from airflow.sdk.exceptions import TaskDeferred
 from distilray.deploy.airflow import DistilrayOperator, DistilrayTrigger
@@ -116,10 +116,10 @@ print(asyncio.run(first(DistilrayTrigger(**kwargs))))
 """
 
 
-def test_who_ends_the_task_ends_the_job(cluster: Cluster, target: Site, tmp_path: Path) -> None:
+def test_the_end_of_a_task_ends_its_job(cluster: Cluster, target: Site, tmp_path: Path) -> None:
     job = long_job(tmp_path)
     done = subprocess.run(
-        [PYTHON, "-c", _ENDED, str(job)], env=target.environment, capture_output=True, text=True, check=False
+        [PYTHON, "-c", _END_TASKS, str(job)], env=target.environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()

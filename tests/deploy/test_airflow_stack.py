@@ -1,4 +1,4 @@
-"""The operator under a real scheduler, API server and triggerer, whose processes are killed."""
+"""The operator under a real scheduler, API server and triggerer, some of whose processes are killed."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from distilray.deploy.jobs_api import Cluster
-from tests.deploy.airflow_site import ROOT, Site, hold, make_site, processes, release
+from tests.deploy.airflow_site import ROOT, Site, make_site, processes, resume, suspend
 from tests.ray_head import free_port
 from tests.support import make_checkpoint, random_texts, write_shard
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.cluster, pytest.mark.chaos]
 
 @dataclass
 class Stack:
-    """Every process of an Airflow, and its API."""
+    """All processes of an Airflow, and its API."""
 
     target: Site
     url: str
@@ -49,22 +49,22 @@ class Stack:
         self.ask("POST", f"/dags/{dag}/dagRuns", json={"dag_run_id": "it", "logical_date": None, "conf": places})
 
     def task(self, dag: str) -> tuple[str, int]:
-        """Its state, and the number of its try."""
+        """Return the state of the task and the number of its attempt."""
         ((state, number),) = self.target.rows(f"SELECT state, try_number FROM task_instance WHERE dag_id = '{dag}'")
         return state, number
 
     def log(self, dag: str, number: int) -> str:
-        """Of a try of the task."""
+        """Return the log of an attempt of the task."""
         return json.dumps(self.ask("GET", f"/dags/{dag}/dagRuns/it/taskInstances/run/logs/{number}?full_content=true"))
 
 
 def wait(ready: Callable[[], Any], stack: Stack) -> Any:
-    """What comes of it, as soon as there is something."""
-    while not (found := ready()):
+    """Return the result of `ready` as soon as it is true. Fails if a process of Airflow has ended."""
+    while not (result := ready()):
         ended = [name for name, process in stack.running.items() if process.poll() is not None]
         assert not ended, (stack.target.home / f"{ended[0]}.log").read_text()[-5000:]
         time.sleep(0.2)
-    return found
+    return result
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +109,19 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def of(folder: Path, cluster: Cluster) -> list[str]:
+def statuses(folder: Path, cluster: Cluster) -> list[str]:
     return [job.status for job in cluster.jobs() if job.metadata["sink"] == f"{folder}/answers"]
 
 
-def test_the_retry_of_a_worker_that_was_killed_attaches(stack: Stack, cluster: Cluster, folder: Path) -> None:
+def test_the_retry_after_a_killed_worker_attaches_to_its_job(stack: Stack, cluster: Cluster, folder: Path) -> None:
     stack.trigger("in_worker", folder)
-    held = wait(lambda: hold(folder, "run"), stack)
+    suspended = wait(lambda: suspend(folder, "run"), stack)
     scheduler = stack.running["scheduler"].pid
     workers = [
         number
         for number, words, _ in processes()
         if words.startswith("airflow worker -- ")
-        and "LocalExecutor" not in words  # whose child it is
+        and "LocalExecutor" not in words  # the parent of the worker
         and os.getsid(number) == scheduler
     ]
     assert workers
@@ -129,32 +129,32 @@ def test_the_retry_of_a_worker_that_was_killed_attaches(stack: Stack, cluster: C
         os.kill(number, signal.SIGKILL)
     wait(lambda: stack.task("in_worker") == ("running", 2), stack)
     wait(lambda: "attached to" in stack.log("in_worker", 2), stack)
-    release(held)
+    resume(suspended)
     wait(lambda: stack.task("in_worker")[0] == "success", stack)
-    assert of(folder, cluster) == ["SUCCEEDED"]
+    assert statuses(folder, cluster) == ["SUCCEEDED"]
     assert stack.target.rows(f"SELECT uri FROM asset WHERE uri LIKE '%{folder.name}%'") == [
         (f"file://{folder}/answers",)
     ]
 
 
-def test_another_triggerer_goes_on_waiting(stack: Stack, cluster: Cluster, folder: Path) -> None:
+def test_another_triggerer_continues_to_wait(stack: Stack, cluster: Cluster, folder: Path) -> None:
     stack.trigger("in_triggerer", folder)
-    held = wait(lambda: hold(folder, "run"), stack)
+    suspended = wait(lambda: suspend(folder, "run"), stack)
     wait(lambda: stack.task("in_triggerer")[0] == "deferred", stack)
     wait(lambda: stack.target.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
     stack.kill("triggerer")
     stack.start("triggerer")
-    release(held)
+    resume(suspended)
     wait(lambda: stack.task("in_triggerer")[0] == "success", stack)
     assert stack.task("in_triggerer")[1] == 1
-    assert of(folder, cluster) == ["SUCCEEDED"]
+    assert statuses(folder, cluster) == ["SUCCEEDED"]
     assert "40 answered in" in stack.log("in_triggerer", 1)
 
 
-def test_a_task_that_a_person_fails_stops_its_job(stack: Stack, cluster: Cluster, folder: Path) -> None:
+def test_a_task_that_a_user_fails_stops_its_job(stack: Stack, cluster: Cluster, folder: Path) -> None:
     stack.trigger("failed_by_hand", folder)
-    wait(lambda: hold(folder, "run"), stack)
+    wait(lambda: suspend(folder, "run"), stack)
     wait(lambda: stack.task("failed_by_hand")[0] == "deferred", stack)
     wait(lambda: stack.target.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
     stack.ask("PATCH", "/dags/failed_by_hand/dagRuns/it/taskInstances/run", json={"new_state": "failed"})
-    wait(lambda: of(folder, cluster) == ["STOPPED"], stack)  # Ray has killed what was held
+    wait(lambda: statuses(folder, cluster) == ["STOPPED"], stack)  # Ray has killed the suspended processes

@@ -1,4 +1,4 @@
-"""deploy/cluster.yaml is what the Ray cluster launcher takes, and fits the project's pools."""
+"""deploy/cluster.yaml: the Ray cluster launcher accepts it, and its nodes fit the actor pools."""
 
 import copy
 from pathlib import Path
@@ -15,8 +15,8 @@ CONFIG = Path(__file__).resolve().parent.parent.parent / "deploy/cluster.yaml"
 
 
 def checked(config: dict[str, Any]) -> dict[str, Any]:
-    """As `ray up` takes it: defaults filled in, then its own check."""
-    from ray.autoscaler._private.util import prepare_config, validate_config  # imported late: it takes seconds
+    """Prepare the configuration as `ray up` does: fill in defaults, then validate it."""
+    from ray.autoscaler._private.util import prepare_config, validate_config  # imported late, because it takes seconds
 
     config = prepare_config(copy.deepcopy(config))
     validate_config(config)
@@ -29,9 +29,9 @@ def config() -> dict[str, Any]:
     return read
 
 
-def test_the_launcher_takes_it(config: dict[str, Any]) -> None:
+def test_the_launcher_accepts_the_configuration(config: dict[str, Any]) -> None:
     prepared = checked(config)
-    assert set(prepared["available_node_types"]) == {"head", "cpu", "gpu"}  # none of the defaults is left
+    assert set(prepared["available_node_types"]) == {"head", "cpu", "gpu"}  # no default node type remains
     assert prepared["head_setup_commands"] == prepared["worker_setup_commands"] == []
 
 
@@ -46,7 +46,7 @@ def test_the_launcher_takes_it(config: dict[str, Any]) -> None:
         (("max_workers",), 1),
     ],
 )
-def test_the_launcher_refuses_what_is_wrong(config: dict[str, Any], path: tuple[str, ...], value: object) -> None:
+def test_the_launcher_refuses_mistakes(config: dict[str, Any], path: tuple[str, ...], value: object) -> None:
     wrong = copy.deepcopy(config)
     inner = wrong
     for key in path[:-1]:
@@ -56,7 +56,7 @@ def test_the_launcher_refuses_what_is_wrong(config: dict[str, Any], path: tuple[
         checked(wrong)
 
 
-def test_gpus_come_on_spot_nodes_and_all_else_fits_the_others(config: dict[str, Any]) -> None:
+def test_gpus_are_on_spot_nodes_and_all_other_actors_fit_the_other_nodes(config: dict[str, Any]) -> None:
     head, cpu, gpu = (config["available_node_types"][name] for name in ("head", "cpu", "gpu"))
     assert head["resources"] == {"CPU": 0}
     assert gpu["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}

@@ -1,4 +1,4 @@
-"""deploy/Dockerfile passes its linter, copies what is there, and pins what it installs."""
+"""deploy/Dockerfile: it passes its linter, copies existing files, and pins every package."""
 
 import fnmatch
 import re
@@ -19,14 +19,14 @@ PIN = re.compile(r"[A-Za-z0-9._-]+==\S+")
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Each instruction and its arguments, continued lines joined, comments left out."""
+    """Return each instruction and its arguments, with continued lines joined and without comments."""
     lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.lstrip().startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined) if word]
 
 
 def stages() -> dict[str, list[tuple[str, str]]]:
-    """The instructions of each stage, by its name."""
+    """Return the instructions of each stage by its name."""
     found: dict[str, list[tuple[str, str]]] = {}
     for word, rest in instructions():
         if word == "FROM":
@@ -41,7 +41,7 @@ def lint(dockerfile: Path) -> subprocess.CompletedProcess[str]:
 
 
 def copied() -> list[str]:
-    """Every file and folder that comes from the repository."""
+    """Return every file and folder that is copied from the repository."""
     copies = [rest.split() for word, rest in instructions() if word == "COPY" and not rest.startswith("--from")]
     return [source for words in copies for source in words[:-1]]
 
@@ -51,7 +51,7 @@ def pip(verb: str) -> list[str]:
     return [part for part in runs if f"pip {verb}" in part]
 
 
-def test_the_linter_has_nothing_to_say(tmp_path: Path) -> None:
+def test_the_linter_finds_no_problem(tmp_path: Path) -> None:
     done = lint(DOCKERFILE)
     assert (done.returncode, done.stdout) == (0, "")
     wrong = tmp_path / "Dockerfile"
@@ -59,7 +59,7 @@ def test_the_linter_has_nothing_to_say(tmp_path: Path) -> None:
     assert {"DL3006", "DL3009"} <= set(re.findall(r"DL\d+", lint(wrong).stdout))
 
 
-def test_what_is_copied_is_there_and_not_ignored() -> None:
+def test_copied_files_exist_and_are_not_ignored() -> None:
     rules = [rule for rule in (ROOT / ".dockerignore").read_text().split("\n") if rule and not rule.startswith("#")]
     assert rules[0] == "*"
     allowed = [rule.removeprefix("!") for rule in rules if rule.startswith("!")]
@@ -75,7 +75,7 @@ def test_every_package_is_pinned() -> None:
     everywhere = (ROOT / "constraints.txt").read_text().splitlines()
     assert all(PIN.fullmatch(line) for line in own)
     names = [{line.split("==")[0].lower().replace("_", "-") for line in lines} for lines in (own, everywhere)]
-    assert not names[0] & names[1]  # one pin a package
+    assert not names[0] & names[1]  # each package has one pin
     for command in [*pip("install"), *pip("wheel")]:
         assert "--constraint" in command or "--no-deps" in command, command
         assert not re.findall(r"==", command)
@@ -87,7 +87,7 @@ def test_every_package_is_pinned() -> None:
     assert all("--constraint constraints.txt" in command for command in with_project)
 
 
-def test_bases_are_pinned() -> None:
+def test_base_images_are_pinned() -> None:
     arguments = dict(rest.split("=", 1) for word, rest in instructions() if word == "ARG")
     assert re.fullmatch(r"3\.1[1-9]\.\d+-slim-\w+", arguments["PYTHON"])
     bases = re.findall(r"--from=(\S+:\S+)", DOCKERFILE.read_text())
@@ -98,7 +98,7 @@ def test_bases_are_pinned() -> None:
         assert base in {*stages(), "python:${PYTHON}", "packages-${ATTENTION}"}
 
 
-def test_targets_run_without_rights_and_kernels_can_be_chosen() -> None:
+def test_targets_run_without_root_and_offer_a_choice_of_kernels() -> None:
     found = stages()
     for target in ("cpu", "cuda"):
         words = [word for word, _ in found[target]]
@@ -108,17 +108,17 @@ def test_targets_run_without_rights_and_kernels_can_be_chosen() -> None:
     assert {"packages-varlen", "packages-flash", f"packages-{arguments['ATTENTION']}"} <= set(found)
 
 
-def test_what_is_required_is_the_projects() -> None:
+def test_requirements_equal_those_of_the_project() -> None:
     (command,) = [rest for word, rest in instructions() if word == "RUN" and "tomllib" in rest]
     code = command.split(" > ")[0].partition('-c "')[2].rstrip('"')
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert said.stdout.split("\n")[:-1] == [*project["dependencies"], *extras["h5"], *extras["hub"], "boto3"]
+    assert listed.stdout.split("\n")[:-1] == [*project["dependencies"], *extras["h5"], *extras["hub"], "boto3"]
 
 
 @pytest.mark.slow
-def test_a_wheel_is_made_of_what_is_copied(tmp_path: Path) -> None:
+def test_the_copied_files_suffice_for_a_wheel(tmp_path: Path) -> None:
     for source in copied():
         (tmp_path / "src" / source).parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / source).is_dir():

@@ -1,4 +1,4 @@
-"""The manifests are what KubeRay's schemas allow, and fit the project: its jobs, its commands, its pools."""
+"""The KubeRay manifests: they fit the schemas of KubeRay, and the jobs, commands and actor pools of the project."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ from distilray.pipeline.job.job import Compute, Job, parse_job
 ROOT = Path(__file__).resolve().parent.parent.parent
 MANIFESTS = sorted((ROOT / "deploy/kuberay").glob("*.yaml"))
 SCHEMAS = ROOT / "tests/fixtures/kuberay"
-# all of a ConfigMap that is used here
+# the part of a ConfigMap that the manifests use
 CONFIG_MAP = {
     "required": ["apiVersion", "kind", "metadata", "data"],
     "additionalProperties": False,
@@ -36,12 +36,12 @@ CONFIG_MAP = {
 
 
 def documents(manifest: Path) -> dict[str, Any]:
-    """The resources of a manifest by their kind."""
+    """Return the resources of a manifest by their kind."""
     return {each["kind"]: each for each in yaml.safe_load_all(manifest.read_text())}
 
 
 def ray_of(manifest: Path) -> dict[str, Any]:
-    """The RayJob or the RayCluster."""
+    """Return the RayJob or the RayCluster."""
     found = documents(manifest)
     ray: dict[str, Any] = found.get("RayJob") or found["RayCluster"]
     return ray
@@ -54,7 +54,7 @@ def cluster_of(manifest: Path) -> dict[str, Any]:
 
 
 def job_of(manifest: Path) -> Job:
-    """The job in the ConfigMap that the head mounts where the entrypoint looks for it."""
+    """Return the job in the ConfigMap that the head mounts at the path in the entrypoint."""
     found = documents(manifest)
     (file,) = [word for word in shlex.split(found["RayJob"]["spec"]["entrypoint"]) if word.endswith(".yaml")]
     head = cluster_of(manifest)["headGroupSpec"]["template"]["spec"]
@@ -67,7 +67,7 @@ def job_of(manifest: Path) -> Job:
 
 @cache
 def validator_of(kind: str) -> jsonschema.Draft202012Validator:
-    """Made once a kind: the schemas are large."""
+    """Return the validator of a kind. It is cached, because the schemas are large."""
     if kind == "ConfigMap":
         return jsonschema.Draft202012Validator(CONFIG_MAP)
     packed = (SCHEMAS / f"kuberay-1.7.0-{kind.lower()}.schema.json.gz").read_bytes()
@@ -75,7 +75,7 @@ def validator_of(kind: str) -> jsonschema.Draft202012Validator:
 
 
 def problems(document: dict[str, Any]) -> list[str]:
-    """What the schema of its kind has against a resource."""
+    """Return the violations of the schema by a resource."""
     return [f"{error.json_path}: {error.message}" for error in validator_of(document["kind"]).iter_errors(document)]
 
 
@@ -84,15 +84,15 @@ def groups_of(manifest: Path) -> dict[str, dict[str, Any]]:
 
 
 def containers_of(manifest: Path) -> list[dict[str, Any]]:
-    """Those of the head and of every group."""
+    """Return the containers of the head and of every group."""
     cluster = cluster_of(manifest)
     pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     return [container for pod in pods for container in pod["template"]["spec"]["containers"]]
 
 
 def node_types(manifest: Path) -> dict[str, dict[str, Any]]:
-    """The groups as Ray's own autoscaler for KubeRay reads them."""
-    from ray.autoscaler._private.kuberay import autoscaling_config as kuberay  # imported late: it takes seconds
+    """Return the groups as the KubeRay autoscaler of Ray reads them."""
+    from ray.autoscaler._private.kuberay import autoscaling_config as kuberay  # imported late, because it takes seconds
 
     about = {"name": "x", "namespace": "default"}
     read = kuberay._derive_autoscaling_config_from_ray_cr({"metadata": about, "spec": cluster_of(manifest)})
@@ -107,7 +107,7 @@ with_a_job = pytest.mark.parametrize(
 
 
 @every
-def test_the_schema_allows_it(manifest: Path) -> None:
+def test_the_schema_accepts_each_manifest(manifest: Path) -> None:
     assert len(MANIFESTS) == 3
     for document in documents(manifest).values():
         assert problems(document) == []
@@ -130,7 +130,7 @@ POD = (*CLUSTER, "headGroupSpec", "template", "spec")
         (("spec", "backoffLimit"), "2", r"backoffLimit: '2' is not of type 'integer'"),
     ],
 )
-def test_the_schema_refuses_what_is_wrong(path: tuple[str | int, ...], value: object, problem: str) -> None:
+def test_the_schema_refuses_mistakes(path: tuple[str | int, ...], value: object, problem: str) -> None:
     job = documents(ROOT / "deploy/kuberay/gpu-job.yaml")["RayJob"]
     inner = job
     for key in path[:-1]:
@@ -140,14 +140,14 @@ def test_the_schema_refuses_what_is_wrong(path: tuple[str | int, ...], value: ob
     assert re.search(problem, found)
 
 
-def test_the_schema_misses_what_is_missing() -> None:
+def test_the_schema_requires_group_names() -> None:
     job = documents(ROOT / "deploy/kuberay/gpu-job.yaml")["RayJob"]
     del job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["groupName"]
     assert problems(job) == ["$.spec.rayClusterSpec.workerGroupSpecs[0]: 'groupName' is a required property"]
 
 
 @with_a_job
-def test_the_job_and_its_command_are_real(manifest: Path) -> None:
+def test_the_job_and_its_command_are_valid(manifest: Path) -> None:
     program, *arguments = shlex.split(ray_of(manifest)["spec"]["entrypoint"])
     assert program == "distilray"
     assert parser().parse_args(arguments).command == "run"
@@ -155,58 +155,60 @@ def test_the_job_and_its_command_are_real(manifest: Path) -> None:
 
 
 @every
-def test_the_pools_find_their_place(manifest: Path) -> None:
-    """All that computes without a GPU fits the group cpu as it is when the job starts; each GPU has its predict worker."""
+def test_the_pools_fit_the_groups(manifest: Path) -> None:
+    """All work without a GPU fits the group cpu at its initial size. Each GPU has one predict worker."""
     types = node_types(manifest)
     cpu, gpu = types["cpu"], types.get("gpu")
     assert types["headgroup"]["resources"]["CPU"] == 0
     assert groups_of(manifest)["cpu"]["replicas"] == cpu["min_workers"] == cpu["max_workers"]
-    there = cpu["min_workers"] * cpu["resources"]["CPU"]
+    cpus = cpu["min_workers"] * cpu["resources"]["CPU"]
     gpus = gpu["max_workers"] if gpu else 0
     compute = job_of(manifest).compute if "job" in manifest.stem else Compute(gpus=gpus)
     assert (compute.gpus or 0) == gpus
-    pools = size_pools(compute, there, gpus, remaining_cpus=there - cpu["resources"]["CPU"])
+    pools = size_pools(compute, cpus, gpus, remaining_cpus=cpus - cpu["resources"]["CPU"])
     assert pools.predict.max == (gpus or pools.predict.max)
     if gpu:
         assert (groups_of(manifest)["gpu"]["replicas"], gpu["min_workers"]) == (0, 0)
         assert gpu["resources"]["GPU"] == pools.predict.num_gpus
         assert gpu["resources"]["CPU"] >= pools.predict.num_cpus
         if "job" in manifest.stem:
-            with pytest.raises(BackendError):  # a guard: never a run on CPUs by mistake
+            with pytest.raises(BackendError):  # the job must not run on CPUs by mistake
                 choose_attention(compute.attention, torch.device("cpu"), torch.float32, head_dim=64)
-        assert pools.tokenize.max == 3 * gpus  # none is missing for want of CPUs
+        assert pools.tokenize.max == 3 * gpus  # the CPUs suffice for all tokenizers
         assert "3.5 CPUs per GPU plus one" in manifest.read_text()
-        assert there >= 3.5 * gpus + 1
+        assert cpus >= 3.5 * gpus + 1
 
 
 @every
-def test_what_the_operator_checks_beside_the_schema(manifest: Path) -> None:
-    """The rules of its validation that these manifests touch."""
+def test_manifests_pass_the_validation_of_the_operator(manifest: Path) -> None:
+    """The test covers the rules that concern these manifests."""
     ray, cluster = ray_of(manifest), cluster_of(manifest)
-    assert cluster["rayVersion"]  # without it no token
+    assert cluster["rayVersion"]  # the token requires it
     assert bool(cluster.get("enableInTreeAutoscaling")) == ("gpu" in groups_of(manifest))
     pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    assert {pod["template"]["spec"].get("restartPolicy", "Never") for pod in pods} == {"Never"}  # autoscaler v2
+    assert {pod["template"]["spec"].get("restartPolicy", "Never") for pod in pods} == {
+        "Never"
+    }  # required by autoscaler v2
     assert len(ray["metadata"]["name"]) <= 47
     if ray["kind"] == "RayJob":
-        assert ray["spec"]["shutdownAfterJobFinishes"]  # ttlSecondsAfterFinished needs it
+        assert ray["spec"]["shutdownAfterJobFinishes"]  # required by ttlSecondsAfterFinished
         assert ray["spec"]["activeDeadlineSeconds"] > ray["spec"]["preRunningDeadlineSeconds"] > 0
 
 
 @every
-def test_pods_have_the_secret_and_no_rights(manifest: Path) -> None:
+def test_pods_have_the_secret_and_no_privileges(manifest: Path) -> None:
     text = manifest.read_text()
     assert "AWS_" not in text
     for container in containers_of(manifest):
         assert container["envFrom"] == [{"secretRef": {"name": "distilray-s3"}}]
         assert not container["securityContext"]["allowPrivilegeEscalation"]
-        assert container["resources"]["requests"] == container["resources"]["limits"]  # Ray counts the limits
+        assert container["resources"]["requests"] == container["resources"]["limits"]  # Ray reads the limits
     for pod in [cluster_of(manifest)["headGroupSpec"], *cluster_of(manifest)["workerGroupSpecs"]]:
         assert pod["template"]["spec"]["securityContext"]["runAsNonRoot"]
 
 
 @every
-def test_versions_are_the_projects(manifest: Path) -> None:
+def test_versions_equal_those_of_the_project(manifest: Path) -> None:
     pins = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines())
     assert cluster_of(manifest)["rayVersion"] == pins["ray"]
     (image,) = {container["image"] for container in containers_of(manifest)}

@@ -1,4 +1,4 @@
-"""`distilray submit`, status and stop against a real cluster whose Python lacks distilray."""
+"""`distilray submit`, `status` and `stop` against a real cluster whose Python does not have distilray."""
 
 import itertools
 import json
@@ -22,7 +22,7 @@ import yaml
 from distilray.deploy.jobs_api import Cluster
 from distilray.deploy.submission import Started, prepare, start
 from distilray.pipeline.cli.main import main
-from tests.deploy.airflow_site import hold
+from tests.deploy.airflow_site import suspend
 from tests.support import make_checkpoint, random_texts, read_output, write_shard
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -44,7 +44,7 @@ def make_job(folder: Path, **compute: Any) -> Path:
 
 
 def submit_from(checkout: Path, arguments: list[str]) -> str:
-    """`distilray submit` by the code of a checkout; what it said."""
+    """Run `distilray submit` with the code of a checkout, and return its output."""
     code = "import sys; from distilray.pipeline.cli.main import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "submit", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
@@ -53,13 +53,15 @@ def submit_from(checkout: Path, arguments: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_cluster_gets_the_code_it_lacks_and_never_older_code(cluster: Cluster, bare: Path, tmp_path: Path) -> None:
+def test_a_cluster_runs_the_submitted_code_even_if_it_has_older_code(
+    cluster: Cluster, bare: Path, tmp_path: Path
+) -> None:
     job = make_job(tmp_path)
     ignored = shutil.ignore_patterns(".venv", ".airflow", ".git", "out", "examples", "tests", ".*cache*", "*.egg-info")
     checkout = Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=ignored))
     first = submit_from(checkout, [str(job), "--address", cluster.address])
     assert "40 answered" in first
-    assert "distilray-result" not in first  # it is for programs
+    assert "distilray-result" not in first  # this line is for programs
     assert read_output(tmp_path / "out", "dead")["reason"].to_pylist() == ["null_text"]
 
     operator = checkout / "operators/columns.py"
@@ -77,35 +79,38 @@ def test_a_cluster_gets_the_code_it_lacks_and_never_older_code(cluster: Cluster,
     assert read_output(tmp_path / "out2", "dead")["reason"].to_pylist() == ["changed_text"]
 
 
-def test_a_job_is_attached_to_stopped_and_tried_again(
+def test_a_job_can_be_attached_stopped_and_submitted_again(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["submit", str(make_job(tmp_path, engine="local")), "--address", cluster.address]
     assert main([*arguments, "--no-wait"]) == 0
     (name,) = re.findall("submitted (distilray-out-[0-9a-f]{12})\n", capsys.readouterr().err)
-    while not hold(tmp_path, "run"):  # it goes no further
+    while not suspend(tmp_path, "run"):  # the job stays suspended
         time.sleep(0.05)
     assert main([*arguments, "--no-wait"]) == 0
     assert f"attached to {name}\n" in capsys.readouterr().err
     assert [each.status for each in cluster.jobs() if each.id.startswith(name)] == ["RUNNING"]
 
     assert main(["stop", name, "--address", cluster.address]) == 0
-    assert main(["stop", name, "--address", cluster.address]) == 0  # it has ended: nothing to do
+    assert main(["stop", name, "--address", cluster.address]) == 0  # a second stop does nothing
     capsys.readouterr()
     assert main(["status", name, "--address", cluster.address, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert (said["status"], said["exit_code"]) == ("STOPPED", 130)
-    for number, shows in ((2, "40 answered"), (3, "nothing left to compute")):  # what ended does not block the next
+    for number, message in (
+        (2, "40 answered"),
+        (3, "nothing left to compute"),
+    ):  # an ended job does not block the next one
         assert main(arguments) == 0
-        told = capsys.readouterr()
-        assert f"submitted {name}-try{number}\n" in told.err
-        assert shows in told.out
+        output = capsys.readouterr()
+        assert f"submitted {name}-try{number}\n" in output.err
+        assert message in output.out
 
 
 @contextmanager
-def breaking(cluster: Cluster) -> Iterator[str]:
-    """The address of a proxy to the cluster that breaks every second connection."""
-    there = urlsplit(cluster.address)
+def unreliable_proxy(cluster: Cluster) -> Iterator[str]:
+    """Yield the address of a proxy to the cluster that breaks every second connection."""
+    upstream = urlsplit(cluster.address)
 
     def pump(source: socket.socket, to: socket.socket) -> None:
         with suppress(OSError):
@@ -117,12 +122,12 @@ def breaking(cluster: Cluster) -> Iterator[str]:
         for number in itertools.count():
             try:
                 client, _ = listener.accept()
-            except OSError:  # closed
+            except OSError:  # the listener is closed
                 return
             if number % 2 == 0:
                 client.close()
                 continue
-            server = socket.create_connection((there.hostname, there.port))
+            server = socket.create_connection((upstream.hostname, upstream.port))
             for pair in ((client, server), (server, client)):
                 threading.Thread(target=pump, args=pair, daemon=True).start()
 
@@ -132,12 +137,12 @@ def breaking(cluster: Cluster) -> Iterator[str]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_the_exit_code_is_that_of_the_job_though_connections_break(
+def test_submit_exits_with_the_code_of_the_job_despite_broken_connections(
     cluster: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     job = make_job(tmp_path, engine="local")
     shutil.rmtree(tmp_path / "corpus")
-    with breaking(cluster) as address:
+    with unreliable_proxy(cluster) as address:
         assert main(["submit", str(job), "--address", address, "--submission-id", f"mine-{tmp_path.name}"]) == 2
     said = capsys.readouterr()
     assert f"cannot list source {tmp_path}/corpus" in said.out
@@ -146,7 +151,7 @@ def test_the_exit_code_is_that_of_the_job_though_connections_break(
     assert "nobody does not exist" in capsys.readouterr().err
 
 
-def test_those_who_submit_at_once_share_one_job(cluster: Cluster, tmp_path: Path) -> None:
+def test_simultaneous_submissions_share_one_job(cluster: Cluster, tmp_path: Path) -> None:
     submission = prepare(make_job(tmp_path, engine="local").read_text())
     started: list[Started] = []
     threads = [threading.Thread(target=lambda: started.append(start(cluster, submission))) for _ in range(6)]

@@ -1,4 +1,4 @@
-"""What is sent to a cluster, and what never is."""
+"""Submissions: the code and the job that are sent to a cluster, and the secrets that are not."""
 
 import io
 import shlex
@@ -37,7 +37,7 @@ def job(**sink: Any) -> dict[str, Any]:
     }
 
 
-def test_the_id_tells_job_and_code_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_id_depends_on_job_and_code(monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(job())
     assert first.id.startswith("distilray-answers-day-7-")
     assert prepare(job()).id == first.id
@@ -50,7 +50,7 @@ def test_the_id_tells_job_and_code_apart(monkeypatch: pytest.MonkeyPatch) -> Non
     assert prepare(job()).id != first.id
 
 
-def test_the_code_is_all_of_distilray_and_nothing_else() -> None:
+def test_the_code_is_the_whole_package_and_nothing_else() -> None:
     names = set(zipfile.ZipFile(io.BytesIO(code_package().data)).namelist())
     folders = ("model", "operators", "pipeline", "deploy")
     modules = {f"distilray/{path.relative_to(ROOT)}" for folder in folders for path in (ROOT / folder).rglob("*.py")}
@@ -62,7 +62,7 @@ def test_the_code_is_all_of_distilray_and_nothing_else() -> None:
     )
 
 
-def test_what_happens_to_lie_beside_the_code_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_files_beside_the_code_are_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = ("a.py", "page/b.j2", "page/c.css")
     for name in (*kept, "model.safetensors", "account.json", "a.py~", ".hidden.py", "__pycache__/a.pyc"):
         (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,7 @@ def test_secrets_are_not_sent(options: dict[str, Any], place: str) -> None:
     assert "hidden" not in str(refused.value)
 
 
-def test_what_is_sent_is_what_was_looked_at() -> None:
+def test_the_sent_job_is_the_checked_job() -> None:
     text = yaml.safe_dump(job())
     noted = prepare(f"{text}# storage_options: {{secret: hidden}}\n")
     assert noted.id == prepare(text).id == prepare(job()).id
@@ -114,7 +114,7 @@ def test_what_is_sent_is_what_was_looked_at() -> None:
     assert "timedelta" not in str(refused.value)
 
 
-def test_what_is_no_secret_is_sent() -> None:
+def test_options_without_secrets_are_sent() -> None:
     options = {
         "endpoint_url": "http://store:8333",
         "anon": True,
@@ -130,7 +130,7 @@ def test_what_is_no_secret_is_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "message"),
     [
         ({**job(), "source": {"uri": ["s3://a/", "corpus"]}}, "'corpus': expected a URI or an absolute path"),
         ({"source": {"uri": "/x"}, "sink": {"uri": "/y"}}, "expected source.uri, tasks with a model each"),
@@ -138,27 +138,29 @@ def test_what_is_no_secret_is_sent() -> None:
         ("a: [hidden", "the job is not valid YAML: line 1"),
     ],
 )
-def test_what_no_cluster_could_run_is_refused(raw: Any, said: str) -> None:
+def test_a_job_that_no_cluster_can_run_is_an_error(raw: Any, message: str) -> None:
     with pytest.raises(SubmitError) as refused:
         prepare(raw)
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "hidden" not in str(refused.value)
 
 
-def test_a_job_from_the_command_line_is_sent_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Its relative paths are those of the folder it is submitted from."""
+def test_a_job_from_the_command_line_is_sent_with_absolute_paths(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Relative paths refer to the folder from which the job is submitted."""
     monkeypatch.chdir(ROOT)
-    told = load_job("examples/jobs/ner.yaml", ["sink.storage_options.auto_mkdir=true"])
-    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job_data(told)))
+    submitted = load_job("examples/jobs/ner.yaml", ["sink.storage_options.auto_mkdir=true"])
+    (tmp_path / "job.yaml").write_text(yaml.safe_dump(job_data(submitted)))
     monkeypatch.chdir(tmp_path)
     again = load_job("job.yaml")
-    assert again == told
+    assert again == submitted
     assert again.sink.storage_options == {"auto_mkdir": True}
     assert again.sink.uri == str(ROOT / "out/ner-yaml")
 
 
 @pytest.mark.parametrize(
-    ("told", "code"),
+    ("ray_job", "code"),
     [
         (RayJob("x", "SUCCEEDED", driver_exit_code=0), 0),
         (RayJob("x", "FAILED", driver_exit_code=2), 2),
@@ -167,21 +169,21 @@ def test_a_job_from_the_command_line_is_sent_whole(monkeypatch: pytest.MonkeyPat
         (RayJob("x", "STOPPED", driver_exit_code=-15), 130),
     ],
 )
-def test_exit_codes_are_those_of_a_shell(told: RayJob, code: int) -> None:
-    assert told.exit_code == code
+def test_exit_codes_follow_those_of_a_shell(ray_job: RayJob, code: int) -> None:
+    assert ray_job.exit_code == code
 
 
 @pytest.mark.parametrize(
     "address", ["head:8265", "ray://head:10001", "https://user:hidden@head", "user:hidden@head:8265", "http://"]
 )
-def test_an_address_is_that_of_a_dashboard(address: str) -> None:
+def test_an_address_must_be_that_of_a_dashboard(address: str) -> None:
     with pytest.raises(SubmitError) as refused:
         Cluster(address)
     assert "hidden" not in str(refused.value)
     assert "hidden" not in repr(Cluster("https://head:8265/", token="hidden"))
 
 
-def test_a_cluster_that_does_not_answer_is_given_up(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_an_unreachable_cluster_is_an_error(capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     with pytest.raises(UnreachableError, match="http://127.0.0.1:9 does not answer GET"):
         Cluster("http://127.0.0.1:9", patience=0).jobs()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
@@ -190,30 +192,30 @@ def test_a_cluster_that_does_not_answer_is_given_up(capsys: pytest.CaptureFixtur
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str | None]]]:
-    """A server that turns everybody away: its address, and the tokens that it was shown."""
-    shown = []
+def refusing_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[str | None]]]:
+    """A server that refuses every request: its address, and the tokens of the requests."""
+    tokens = []
 
-    class Away(BaseHTTPRequestHandler):
+    class RefuseAll(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            shown.append(self.headers["Authorization"])
+            tokens.append(self.headers["Authorization"])
             self.send_error(401)
 
         def log_message(self, *_: Any) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
-    with HTTPServer(("127.0.0.1", 0), Away) as server:
+    with HTTPServer(("127.0.0.1", 0), RefuseAll) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", shown
+        yield f"http://127.0.0.1:{server.server_port}", tokens
         server.shutdown()
 
 
-def test_the_token_is_found_where_ray_puts_it(
-    asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_token_is_read_from_the_places_that_ray_uses(
+    refusing_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address, shown = asked
+    address, tokens = refusing_server
     monkeypatch.setenv("HOME", str(tmp_path))
     assert main(["status", "x", "--address", address]) == 2
     (tmp_path / ".ray").mkdir()
@@ -224,20 +226,20 @@ def test_the_token_is_found_where_ray_puts_it(
     assert main(["status", "x", "--address", address]) == 2
     monkeypatch.setenv("RAY_AUTH_TOKEN", "said\n")
     assert main(["status", "x", "--address", address]) == 2
-    assert shown == [None, "Bearer made", "Bearer given", "Bearer said"]
-    said = capsys.readouterr().err
-    assert "it requires a token (set RAY_AUTH_TOKEN" in said
-    assert not [token for token in ("made", "given", "said\n") if token in said]
+    assert tokens == [None, "Bearer made", "Bearer given", "Bearer said"]
+    error = capsys.readouterr().err
+    assert "it requires a token (set RAY_AUTH_TOKEN" in error
+    assert not [token for token in ("made", "given", "said\n") if token in error]
 
 
 @pytest.mark.parametrize("token", ["", "hidden\nhidden", "hidden token", "hidden\u00e9"])
-def test_a_token_that_no_header_can_have_is_not_shown(token: str) -> None:
+def test_an_invalid_token_is_an_error_that_does_not_show_it(token: str) -> None:
     with pytest.raises(SubmitError, match="the token is empty or has characters") as refused:
         Cluster("http://head:8265", token=token)
     assert "hidden" not in str(refused.value)
 
 
-def test_a_connection_that_breaks_while_it_is_made_safe_is_tried_again() -> None:
+def test_a_connection_that_breaks_during_the_tls_handshake_is_retried() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def close() -> None:
@@ -251,7 +253,7 @@ def test_a_connection_that_breaks_while_it_is_made_safe_is_tried_again() -> None
         listener.shutdown(socket.SHUT_RDWR)
 
 
-def test_figures_come_back_through_the_log() -> None:
+def test_a_result_is_read_from_the_log() -> None:
     figures = {"rows": 7, "labels": {"entities": {"P\u00c9R\n": 2}}}
     assert read_result(result_line(figures)) == figures
     assert "\n" not in result_line(figures)
@@ -259,7 +261,7 @@ def test_figures_come_back_through_the_log() -> None:
     assert read_result("something") is None
 
 
-def test_a_cluster_whose_python_lacks_something_is_told_what_to_do() -> None:
+def test_an_error_names_a_missing_dependency_and_what_to_do() -> None:
     code = "import runpy, sys; sys.modules['torch'] = None; runpy.run_module('distilray', run_name='__main__')"
     command = [sys.executable, "-c", code, "run", str(ROOT / "examples/jobs/ner.yaml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -269,8 +271,8 @@ def test_a_cluster_whose_python_lacks_something_is_told_what_to_do() -> None:
     )
 
 
-def test_deploy_needs_nothing_but_a_client_of_http() -> None:
-    """An Airflow worker has neither."""
+def test_deploy_imports_only_an_http_client() -> None:
+    """An Airflow worker has none of these packages."""
     heavy = ("ray", "torch", "pyarrow", "pydantic", "numpy", "fsspec", "tokenizers", "rich", "airflow")
     modules = ("follow", "jobs_api", "package", "submission", "result")
     code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); sys.modules.update(dict.fromkeys({heavy})); "

@@ -1,4 +1,4 @@
-"""A task that waits in its worker, and others that wait in the triggerer."""
+"""DAGs with one task each, which waits for its job in the worker or in the triggerer."""
 
 from datetime import UTC, datetime, timedelta
 
