@@ -1,4 +1,4 @@
-"""Our model beside Transformers': heads, batches, outputs, and the gates between them (distilbert.md 4)."""
+"""Helpers that compare the model with Transformers: cases, batches, outputs and gates (distilbert.md 4)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,33 +35,38 @@ FP32 = Gate(2e-5, 2e-5)
 GATES = {torch.float32: FP32, torch.bfloat16: Gate(0.15, 0.02), torch.float16: Gate(0.02, 0.02)}
 
 
-def assert_parity(ours: Tensor, theirs: Tensor, gate: Gate = FP32) -> None:
-    """Differences within the gate; the same label wherever the two best differ by more than twice the gate."""
-    assert ours.shape == theirs.shape
-    assert torch.isfinite(theirs).all()
-    unit = theirs.std()
-    difference = (ours - theirs).abs() / unit
+def assert_parity(actual: Tensor, reference: Tensor, gate: Gate = FP32) -> None:
+    """Assert that the outputs agree with Transformers'.
+
+    All differences must be within the gate. The best label must be the same in each row whose two best outputs differ
+    by more than twice the gate.
+    """
+    assert actual.shape == reference.shape
+    assert torch.isfinite(reference).all()
+    unit = reference.std()
+    difference = (actual - reference).abs() / unit
     assert difference.max() <= gate.largest
     assert difference.mean() <= gate.mean
-    if theirs.shape[1] == 1:
+    if reference.shape[1] == 1:
         return
-    best = theirs.topk(2).values
+    best = reference.topk(2).values
     clear = best[:, 0] - best[:, 1] > 2 * gate.largest * unit
     assert clear.any()
-    assert torch.equal(ours.argmax(-1)[clear], theirs.argmax(-1)[clear])
+    assert torch.equal(actual.argmax(-1)[clear], reference.argmax(-1)[clear])
 
 
 @dataclass(frozen=True)
 class Case:
-    """A head of ours and a checkpoint it reads; options: of make_checkpoint."""
+    """A head and a checkpoint for it. options: the keyword arguments of make_checkpoint."""
 
     name: HeadName
     options: dict[str, Any] = field(default_factory=dict)
 
     def at(self, batch: "Batch") -> Tensor:
-        """The positions read: every token, the first of each sequence, or as many of all tokens as masks usually are.
+        """Return the positions that the head reads.
 
-        Of the logits of every token over a vocabulary some are beyond the gates in Transformers' own 16 bits too.
+        These are all tokens, the first token of each sequence, or one token in seven for "masked-lm". If a masked-lm
+        head read all tokens, some of its 16-bit logits would be beyond the gates in Transformers too.
         """
         if self.name in ("token-classification", "question-answering"):
             return torch.arange(len(batch.ids))
@@ -87,14 +92,20 @@ CASES = {
     "first-token": Case("first-token", {"head": "base"}),
     "mean-pooling": Case("mean-pooling", {"head": "base"}),
 }
-CALM = {"std": 0.2, "heads": 3, "seed": 1}
-"""For 16 bits: with wilder weights Transformers' own 16-bit logits are further from its fp32 ones than the gates, and
-flash kernels want heads of a multiple of 8."""
+OPTIONS_16_BIT = {"std": 0.2, "heads": 3, "seed": 1}
+"""Options of make_checkpoint for tests in 16 bits.
+
+With larger weights, the 16-bit logits of Transformers itself differ from its fp32 logits by more than the gates. Flash
+kernels need a head dimension that is a multiple of 8.
+"""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B sequences of token ids laid end to end; a pack wants them in order of length. ids: [sum(lengths)]; lengths: [B]."""
+    """B sequences of token ids, concatenated. A pack expects them sorted by length.
+
+    ids: [sum(lengths)]. lengths: [B].
+    """
 
     ids: np.ndarray
     lengths: np.ndarray
@@ -104,24 +115,24 @@ class Batch:
         return make_pack(self.ids, self.lengths)
 
     def split(self) -> tuple[Tensor, ...]:
-        """The ids of each sequence."""
+        """Return the ids of each sequence."""
         return torch.from_numpy(self.ids).split(self.lengths.tolist())
 
 
 def random_batch(lengths: Sequence[int] | np.ndarray, seed: int = 0) -> Batch:
-    """Any ids of the vocabulary, [PAD] and the other specials among them."""
+    """Draw random ids of the vocabulary. [PAD] and the other special tokens may occur."""
     ids = np.random.default_rng(seed).integers(0, VOCABULARY, int(np.sum(lengths)))
     return Batch(ids, np.sort(lengths))
 
 
 def ragged_batch(count: int = 20, longest: int = 512, seed: int = 0) -> Batch:
-    """Sequences of 1 to `longest` tokens, both ends included, the short ones more often."""
+    """Draw sequences of 1 to `longest` tokens. Both extremes occur, and short sequences are more frequent."""
     lengths = longest ** np.random.default_rng(seed).random(count)
     return random_batch(np.append(lengths.astype(np.int64), [1, longest]), seed)
 
 
 class Model(nn.Module):
-    """An encoder and a head, joined as the predictor joins them."""
+    """An encoder and a head, connected in the way of the predictor."""
 
     def __init__(self, encoder: Encoder, head: nn.Module, depth: int) -> None:
         super().__init__()
@@ -133,7 +144,7 @@ class Model(nn.Module):
 
 
 def weights_of(folder: Path, name: HeadName) -> Weights:
-    """Read and checked."""
+    """Read the weights of a checkpoint and check that they fit the head."""
     weights = read_weights(Checkpoint(str(folder)))
     check_weights(name, weights)
     return weights
@@ -154,28 +165,28 @@ def load(
 
 
 @torch.inference_mode()
-def our_outputs(model: Model, case: Case, batch: Batch, device: str = "cpu") -> Tensor:
-    """[P, K] in fp32, all sequences in one pack."""
+def model_outputs(model: Model, case: Case, batch: Batch, device: str = "cpu") -> Tensor:
+    """Compute the outputs [P, K] of the model in fp32, with all sequences in one pack."""
     pack, (at,) = send(batch.pack, [case.at(batch).numpy()], torch.device(device))
     return model(pack, at).float().cpu()
 
 
 def hf_model(folder: Path, **options: Any) -> transformers.PreTrainedModel:
-    """Of the class that config.json names, in fp32."""
+    """Load the Transformers model of the class that config.json names, in fp32."""
     config = transformers.DistilBertConfig.from_pretrained(folder)
     return getattr(transformers, config.architectures[0]).from_pretrained(folder, dtype=torch.float32, **options).eval()
 
 
 @torch.inference_mode()
 def hf_outputs(folder: Path, case: Case, batch: Batch) -> Tensor:
-    """Transformers' fp32 outputs [P, K], one call for each sequence, so that no padding plays a part."""
+    """Compute the fp32 outputs [P, K] of Transformers, with one call for each sequence to avoid padding."""
     model = hf_model(folder)
     outputs = torch.cat([_hf_output(model, case.name, ids) for ids in batch.split()])
     return outputs if len(outputs) == len(batch.lengths) else outputs[case.at(batch)]
 
 
 def _hf_output(model: transformers.PreTrainedModel, name: HeadName, ids: Tensor) -> Tensor:
-    """[1, K], or [L, K] of a head that reads tokens."""
+    """Compute the outputs of one sequence: [L, K] for a head that reads tokens, else [1, K]."""
     match name:
         case "token-classification" | "masked-lm":
             return model(ids[None]).logits[0]
@@ -194,18 +205,18 @@ def _hf_output(model: transformers.PreTrainedModel, name: HeadName, ids: Tensor)
 
 @dataclass(frozen=True)
 class Example:
-    """A case, a checkpoint of it, a batch, and what Transformers says of it."""
+    """A case, a checkpoint for it, a batch, and the outputs of Transformers for the batch."""
 
     case: Case
     folder: Path
     batch: Batch
-    wanted: Tensor
+    expected: Tensor
 
     def outputs(
         self, attention: AttentionName = "sdpa", dtype: torch.dtype = torch.float32, device: str = "cpu"
     ) -> Tensor:
         model = load(self.folder, self.case.name, attention, dtype, device)
-        return our_outputs(model, self.case, self.batch, device)
+        return model_outputs(model, self.case, self.batch, device)
 
 
 def make_example(folder: Path, case: Case, batch: Batch, **options: Any) -> Example:

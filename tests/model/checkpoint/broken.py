@@ -1,17 +1,16 @@
-"""Checkpoints to break, and what is said of them."""
+"""Helpers for the tests of broken checkpoints: files to break, and the messages of their errors."""
 
 import io
 import shutil
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.formats.load import load_tensors
-from distilray.model.errors import CheckpointError
 from tests.fixtures import HERE, write_torch
+from tests.model.errors import checkpoint_error
 
 HEAD = "token_classification"
 FORMATS = ("tf_h5", "flax", "safetensors", "bin", "bin_legacy")
@@ -22,11 +21,11 @@ FILES = {
     "bin": "pytorch_model.bin",
     "bin_legacy": "pytorch_model.bin",
 }
-LEGACY = {"_use_new_zipfile_serialization": False}  # how torch saved before 1.6
+LEGACY = {"_use_new_zipfile_serialization": False}  # the format of torch before 1.6
 
 
-def make(kind: str, folder: Path) -> Path:
-    """A checkpoint of that format to break; its file of weights."""
+def write_checkpoint(kind: str, folder: Path) -> Path:
+    """Write a checkpoint of a format into a folder. Return the path of its weights file."""
     if (HERE / kind).exists():
         shutil.copytree(HERE / kind / HEAD, folder, dirs_exist_ok=True)
     else:
@@ -35,13 +34,12 @@ def make(kind: str, folder: Path) -> Path:
 
 
 def load_error(folder: Path) -> str:
-    with pytest.raises(CheckpointError) as caught:
-        load_tensors(Checkpoint(str(folder)))
-    return str(caught.value)
+    """Return the message of the CheckpointError that loading the tensors of a folder raises."""
+    return checkpoint_error(lambda: load_tensors(Checkpoint(str(folder))))
 
 
 def load_error_of_bytes(data: bytes, file: Path) -> str:
-    """What is said of a folder with that file alone; it is named."""
+    """Return the message of the CheckpointError for a folder with only this file. The message must name the file."""
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(data)
     message = load_error(file.parent)
@@ -50,7 +48,7 @@ def load_error_of_bytes(data: bytes, file: Path) -> str:
 
 
 def saved(state: object, **options: Any) -> bytes:
-    """What torch.save makes of it."""
+    """Return the bytes that torch.save writes for a state."""
     buffer = io.BytesIO()
     torch.save(state, buffer, **options)
     return buffer.getvalue()

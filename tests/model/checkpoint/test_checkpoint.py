@@ -1,4 +1,4 @@
-"""Which files make a checkpoint: the order of the formats, shards by their index, and the digest over all of them."""
+"""Tests of the files of a checkpoint: the order of the formats, the index of shards, and the digest."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.formats.load import load_tensors
 from tests.fixtures import HERE, write_torch
-from tests.model.checkpoint.broken import load_error, saved
+from tests.model.checkpoint.broken import HEAD, load_error, saved, write_checkpoint
 
 ORDER = (
     "model.safetensors",
@@ -26,26 +26,23 @@ ORDER = (
     "flax_model.msgpack",
     "flax_model.msgpack.index.json",
 )
-HEAD = "token_classification"
 SHARDED = ("safetensors_sharded", "bin_sharded", "tf_h5_sharded", "flax_sharded")
 
 
-def make(kind: str, folder: Path) -> Path:
-    if (HERE / kind).exists():
-        shutil.copytree(HERE / kind / HEAD, folder, dirs_exist_ok=True)
-    else:
-        write_torch(HEAD, kind, folder)
+def write_sharded(kind: str, folder: Path) -> Path:
+    """Write a checkpoint of a sharded format into a folder. Return the path of its index."""
+    write_checkpoint(kind, folder)
     return next(folder.glob("*.index.json"))
 
 
 @pytest.mark.parametrize("first", range(len(ORDER)))
-def test_the_first_format_in_the_order_is_taken(first: int, tmp_path: Path) -> None:
+def test_the_checkpoint_uses_the_first_format_in_the_order(first: int, tmp_path: Path) -> None:
     for name in ORDER[first:]:
         (tmp_path / name).write_bytes(b"")
     assert Checkpoint(str(tmp_path)).weights_file == ORDER[first]
 
 
-def test_a_folder_without_weights_says_what_was_looked_for(tmp_path: Path) -> None:
+def test_the_error_of_a_folder_without_weights_names_the_expected_files(tmp_path: Path) -> None:
     message = load_error(tmp_path)
     assert f"no model.safetensors in {tmp_path}" in message
     assert "pytorch_model.bin, tf_model.h5, flax_model.msgpack" in message
@@ -53,16 +50,16 @@ def test_a_folder_without_weights_says_what_was_looked_for(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", SHARDED)
-def test_a_missing_shard_is_named(kind: str, tmp_path: Path) -> None:
-    index = make(kind, tmp_path)
+def test_a_missing_shard_is_an_error(kind: str, tmp_path: Path) -> None:
+    index = write_sharded(kind, tmp_path)
     shard = sorted(set(json.loads(index.read_text())["weight_map"].values()))[1]
     (tmp_path / shard).unlink()
     assert f"no {shard} in {tmp_path}" in load_error(tmp_path)
 
 
 @pytest.mark.parametrize("kind", SHARDED)
-def test_a_tensor_that_is_not_where_the_index_says_is_named(kind: str, tmp_path: Path) -> None:
-    index = make(kind, tmp_path)
+def test_a_tensor_in_another_shard_than_in_the_index_is_an_error(kind: str, tmp_path: Path) -> None:
+    index = write_sharded(kind, tmp_path)
     content = json.loads(index.read_text())
     name, first = next(
         (name, shard) for name, shard in content["weight_map"].items() if "classifier" in name and "bias" in name
@@ -80,15 +77,15 @@ def test_a_tensor_that_is_not_where_the_index_says_is_named(kind: str, tmp_path:
 
 
 @pytest.mark.parametrize("kind", SHARDED)
-def test_a_tensor_that_is_in_no_shard_is_named(kind: str, tmp_path: Path) -> None:
-    index = make(kind, tmp_path)
+def test_a_tensor_in_no_shard_is_an_error(kind: str, tmp_path: Path) -> None:
+    index = write_sharded(kind, tmp_path)
     content = json.loads(index.read_text())
     shard = max(content["weight_map"].values())
     index.write_text(json.dumps({"weight_map": content["weight_map"] | {"qa_outputs/bias": shard}}))
     assert load_error(tmp_path) == f"{tmp_path / shard} does not hold what the index lists for it: qa_outputs.bias"
 
 
-def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
+def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:
     save_file({"a.weight": torch.ones(2)}, tmp_path / "1.safetensors")
     save_file({"module.a.weight": torch.ones(2)}, tmp_path / "2.safetensors")
     placed = {"a.weight": "1.safetensors", "module.a.weight": "2.safetensors"}
@@ -96,8 +93,8 @@ def test_a_tensor_in_two_shards_is_named(tmp_path: Path) -> None:
     assert load_error(tmp_path) == f"{tmp_path}/2.safetensors: also in another shard: a.weight"
 
 
-def test_a_shard_that_is_another_format_is_named(tmp_path: Path) -> None:
-    index = make("safetensors_sharded", tmp_path)
+def test_a_shard_of_another_format_is_an_error(tmp_path: Path) -> None:
+    index = write_sharded("safetensors_sharded", tmp_path)
     shard = min(json.loads(index.read_text())["weight_map"].values())
     (tmp_path / shard).write_bytes(saved(load_file(tmp_path / shard)))
     assert f"{tmp_path / shard}: not a complete safetensors file" in load_error(tmp_path)
@@ -107,7 +104,7 @@ def test_a_shard_that_is_another_format_is_named(tmp_path: Path) -> None:
     "shard",
     ["../model/x.bin", "/etc/passwd", "a/b.bin", "a\\b.bin", "..", ".", "", ".x", "s3://b/x", "x\n", 3, None, ["x"]],
 )
-def test_an_index_may_not_point_out_of_its_folder(shard: object, tmp_path: Path) -> None:
+def test_an_index_must_not_name_files_outside_its_folder(shard: object, tmp_path: Path) -> None:
     index = tmp_path / "model/pytorch_model.bin.index.json"
     index.parent.mkdir()
     (index.parent / "x.bin").write_bytes(saved({"a": torch.ones(2)}))
@@ -120,7 +117,7 @@ def test_an_index_may_not_point_out_of_its_folder(shard: object, tmp_path: Path)
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"weight_map": {}}', '{"weight_map": ["a"]}', '{"weight_map": 3}']
 )
-def test_a_broken_index_is_named(text: str, tmp_path: Path) -> None:
+def test_a_broken_index_is_an_error(text: str, tmp_path: Path) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(text)
     assert str(index) in load_error(tmp_path)
@@ -137,18 +134,15 @@ def test_buffers_in_an_index_are_ignored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [*SHARDED, "tf_h5", "flax", "safetensors", "bin"])
-def test_every_file_that_decides_is_in_the_digest(kind: str, tmp_path: Path) -> None:
-    if (HERE / kind).exists():
-        shutil.copytree(HERE / kind / HEAD, tmp_path, dirs_exist_ok=True)
-    else:
-        write_torch(HEAD, kind, tmp_path)
+def test_the_digest_covers_every_file_of_the_model(kind: str, tmp_path: Path) -> None:
+    write_checkpoint(kind, tmp_path)
     (tmp_path / "outputs.npz").unlink()
-    (tmp_path / "README.md").write_text("decides nothing")
-    (tmp_path / "zz.msgpack").write_text("neither")
+    (tmp_path / "README.md").write_text("not part of the model")
+    (tmp_path / "zz.msgpack").write_text("not part of the model")
     whole = Checkpoint(str(tmp_path)).digest()
     for file in sorted(tmp_path.iterdir()):
         data = file.read_bytes()
-        # a space is nothing to JSON, and to the digest it is another file
+        # a space does not change JSON, but it changes the digest
         file.write_bytes(data + b" ")
         changed = Checkpoint(str(tmp_path)).digest()
         assert (changed == whole) == (file.name in {"README.md", "zz.msgpack"}), file.name
@@ -156,8 +150,8 @@ def test_every_file_that_decides_is_in_the_digest(kind: str, tmp_path: Path) -> 
     assert Checkpoint(str(tmp_path)).digest() == whole
 
 
-def test_the_digest_does_not_know_where_the_files_lie(tmp_path: Path) -> None:
-    make("bin_sharded", tmp_path / "a")
+def test_the_digest_does_not_depend_on_the_location_of_the_files(tmp_path: Path) -> None:
+    write_sharded("bin_sharded", tmp_path / "a")
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path / "a"), "/digest-test", recursive=True)
@@ -165,7 +159,7 @@ def test_the_digest_does_not_know_where_the_files_lie(tmp_path: Path) -> None:
     assert len({Checkpoint(str(uri)).digest() for uri in uris}) == 1
 
 
-def test_a_format_that_is_not_taken_is_not_in_the_digest(tmp_path: Path) -> None:
+def test_the_digest_does_not_cover_an_unused_format(tmp_path: Path) -> None:
     write_torch(HEAD, "safetensors", tmp_path)
     before = Checkpoint(str(tmp_path)).digest()
     shutil.copy(HERE / "flax" / HEAD / "flax_model.msgpack", tmp_path)
@@ -173,13 +167,10 @@ def test_a_format_that_is_not_taken_is_not_in_the_digest(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "bin_sharded", "tf_h5"])
-def test_loading_and_digesting_reads_every_file_of_weights_once(
+def test_loading_and_digesting_read_every_weights_file_once(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if (HERE / kind).exists():
-        shutil.copytree(HERE / kind / HEAD, tmp_path, dirs_exist_ok=True)
-    else:
-        write_torch(HEAD, kind, tmp_path)
+    write_checkpoint(kind, tmp_path)
     store, reads = fsspec.filesystem("file"), []
     cat_file: Callable[..., bytes] = type(store).cat_file
 

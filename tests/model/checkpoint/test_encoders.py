@@ -1,4 +1,4 @@
-"""The encoder of a checkpoint, whatever its head: for embeddings, and shared by tasks."""
+"""Tests of the encoder of a checkpoint of any head: its use for embeddings, and its digest."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ PROJECTOR, WORDS = "vocab_projector.weight", "distilbert.embeddings.word_embeddi
 
 @pytest.mark.parametrize("pooling", POOLINGS)
 @pytest.mark.parametrize("head", ARCHITECTURES)
-def test_embeddings_come_from_a_checkpoint_of_any_head(tmp_path: Path, head: HeadKind, pooling: HeadName) -> None:
+def test_a_checkpoint_of_any_head_gives_embeddings(tmp_path: Path, head: HeadKind, pooling: HeadName) -> None:
     base = make_checkpoint(tmp_path / "base", head="base", layers=1)
     folder = make_checkpoint(tmp_path / "head", head=head, tie_word_embeddings=False, layers=1)
     actual = model_outputs(load(folder, pooling), CASES[pooling], BATCH)
@@ -39,7 +39,7 @@ def test_embeddings_come_from_a_checkpoint_of_any_head(tmp_path: Path, head: Hea
 @pytest.mark.parametrize(
     "name", ["extra.weight", "classifier.dense.weight", "distilbert.pooler.dense.weight", "distilbert.classifiers.bias"]
 )
-def test_embeddings_refuse_a_tensor_that_is_of_no_head(tmp_path: Path, name: str, pooling: HeadName) -> None:
+def test_a_tensor_of_no_head_is_an_error_for_embeddings(tmp_path: Path, name: str, pooling: HeadName) -> None:
     folder = make_checkpoint(tmp_path, layers=1)
     edit_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(2)}))
     with pytest.raises(CheckpointError, match=f"unexpected: {name.removeprefix('distilbert.')}$"):
@@ -63,7 +63,7 @@ def test_a_missing_projector_is_tied(tmp_path: Path) -> None:
     assert torch.equal(model.head.vocab_projector.weight, model.encoder.word_embeddings.weight)
 
 
-def test_a_missing_embedding_is_filled_from_the_projector(tmp_path: Path) -> None:
+def test_missing_embeddings_are_copied_from_the_projector(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path, head="masked-lm")
     expected = hf_outputs(folder, MASKED_LM, BATCH)
     edit_tensors(folder, lambda tensors: tensors.update({PROJECTOR: tensors.pop(WORDS)}))
@@ -71,8 +71,8 @@ def test_a_missing_embedding_is_filled_from_the_projector(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("tie_word_embeddings", [True, False])
-def test_a_projector_and_an_embedding_that_differ_are_both_kept(tmp_path: Path, tie_word_embeddings: bool) -> None:
-    """Whatever config.json says of them, as Transformers does."""
+def test_a_projector_and_embeddings_that_differ_are_both_kept(tmp_path: Path, tie_word_embeddings: bool) -> None:
+    """The value in config.json does not matter, as in Transformers."""
     folder = make_checkpoint(tmp_path, head="masked-lm", tie_word_embeddings=False)
     expected = hf_outputs(folder, MASKED_LM, BATCH)
     edit_config(folder, tie_word_embeddings=tie_word_embeddings)
@@ -81,14 +81,14 @@ def test_a_projector_and_an_embedding_that_differ_are_both_kept(tmp_path: Path, 
     assert_parity(actual, hf_outputs(folder, MASKED_LM, BATCH))
 
 
-def test_without_projector_and_embedding_both_are_missed(tmp_path: Path) -> None:
+def test_the_error_names_a_missing_projector_and_missing_embeddings(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path, head="masked-lm")
     edit_tensors(folder, lambda tensors: tensors.pop(WORDS))
     with pytest.raises(CheckpointError, match="missing: embeddings.word_embeddings.weight, vocab_projector.weight"):
         check_weights("masked-lm", read_weights(Checkpoint(str(folder))))
 
 
-def test_no_projector_is_made_for_a_checkpoint_without_that_head(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_head_gets_no_projector(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path)
     assert PROJECTOR not in read_weights(Checkpoint(str(folder))).tensors
 
@@ -105,7 +105,7 @@ def folder(tmp_path: Path) -> Path:
     return make_checkpoint(tmp_path / "model", dim=16, heads=2, hidden_dim=24)
 
 
-def test_one_encoder_under_any_head_has_one_digest(tmp_path: Path) -> None:
+def test_the_encoder_digest_does_not_depend_on_the_head(tmp_path: Path) -> None:
     folders = [make_checkpoint(tmp_path / head, head=head, tie_word_embeddings=False) for head in ARCHITECTURES]
     folders.append(make_checkpoint(tmp_path / "tied", head="masked-lm"))
     assert len({digest(folder) for folder in folders}) == 1
@@ -114,13 +114,13 @@ def test_one_encoder_under_any_head_has_one_digest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes", [{"n_heads": 4}, {"activation": "relu"}, {"activation": "gelu_new"}], ids=lambda c: str(*c.values())
 )
-def test_another_computation_has_another_digest(folder: Path, changes: dict[str, Any]) -> None:
+def test_a_config_that_changes_the_computation_changes_the_digest(folder: Path, changes: dict[str, Any]) -> None:
     before = digest(folder)
     edit_config(folder, **changes)
     assert digest(folder) != before
 
 
-def test_every_weight_of_the_encoder_is_in_its_digest(folder: Path) -> None:
+def test_the_digest_covers_every_weight_of_the_encoder(folder: Path) -> None:
     digests = {digest(folder)}
     names = [name for name in load_file(folder / "model.safetensors") if name.startswith("distilbert.")]
 
@@ -134,14 +134,14 @@ def test_every_weight_of_the_encoder_is_in_its_digest(folder: Path) -> None:
     assert len(digests) == len(names) + 1
 
 
-def test_the_head_is_not_in_the_encoders_digest(folder: Path) -> None:
+def test_the_encoder_digest_does_not_cover_the_head(folder: Path) -> None:
     before = digest(folder)
     edit_tensors(folder, lambda tensors: tensors["classifier.weight"].add_(1))
     assert digest(folder) == before
 
 
-def test_the_class_that_transformers_loads_changes_nothing(tmp_path: Path) -> None:
-    """Saved again by Transformers under another head, the encoder is the same."""
+def test_saving_under_another_class_does_not_change_the_digest(tmp_path: Path) -> None:
+    """The encoder stays the same when Transformers saves it with another head."""
     folder = make_checkpoint(tmp_path / "ner")
     assert isinstance(hf_model(folder), transformers.DistilBertForTokenClassification)
     transformers.DistilBertForQuestionAnswering.from_pretrained(folder, num_labels=2).save_pretrained(tmp_path / "qa")

@@ -1,4 +1,4 @@
-"""TensorFlow's HDF5: only what lies whole in the file itself is taken."""
+"""Tests of TensorFlow's HDF5 files: only complete datasets in the file itself are loaded."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ import pytest
 
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.checkpoint.formats.load import load_tensors
-from tests.model.checkpoint.broken import load_error, load_error_of_bytes, make
+from tests.model.checkpoint.broken import load_error, load_error_of_bytes, write_checkpoint
 
 WEIGHT = "tf_distil_bert_model/distilbert/embeddings/LayerNorm/gamma:0"
 
@@ -49,7 +49,10 @@ def h5_soft_link(file: h5py.File) -> None:
         (h5_external_link, "a is a link"),
         (h5_soft_link, "a is a link"),
         (lambda file: file.create_dataset(WEIGHT, (1 << 20, 1 << 20), "float32"), "has 0 of 4398046511104 bytes"),
-        (lambda file: file.create_dataset(WEIGHT, data=np.zeros((1000, 1000)), compression="gzip"), " of 8000000 bytes"),
+        (
+            lambda file: file.create_dataset(WEIGHT, data=np.zeros((1000, 1000)), compression="gzip"),
+            " of 8000000 bytes",
+        ),
         (lambda file: file.create_dataset(WEIGHT, data=np.arange(3)), f"floats in {WEIGHT}, got int64"),
         (lambda file: file.create_dataset(WEIGHT, data=np.ones(3, np.longdouble)), "got float128"),
         (lambda file: file.create_dataset(WEIGHT, data=["a"]), f"floats in {WEIGHT}, got object"),
@@ -63,7 +66,7 @@ def h5_soft_link(file: h5py.File) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_datasets_that_are_not_whole_floats_of_this_file_are_named(
+def test_a_dataset_that_is_not_complete_floats_in_the_file_is_an_error(
     write: Callable[[h5py.File], Any], complaint: str, tmp_path: Path
 ) -> None:
     buffer = io.BytesIO()
@@ -72,8 +75,8 @@ def test_datasets_that_are_not_whole_floats_of_this_file_are_named(
     assert complaint in load_error_of_bytes(buffer.getvalue(), tmp_path / "tf_model.h5")
 
 
-def test_a_tensor_larger_than_the_file_is_named(tmp_path: Path) -> None:
-    """All its chunks are one and the same place, and HDF5 would read that ten times."""
+def test_a_tensor_larger_than_the_file_is_an_error(tmp_path: Path) -> None:
+    """All chunks of the tensor have the same address, which HDF5 would read ten times."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         stored = file.create_dataset(WEIGHT, data=np.ones((10, 4000)), chunks=(1, 4000)).id
@@ -84,11 +87,13 @@ def test_a_tensor_larger_than_the_file_is_named(tmp_path: Path) -> None:
     for place in places:
         data = data.replace(struct.pack("<Q", place), struct.pack("<Q", min(places)))
     data = data[: min(places) + 32000].replace(*end)
-    assert f"{WEIGHT} declares 320000 bytes in a file of {len(data)}" in load_error_of_bytes(data, tmp_path / "tf_model.h5")
+    assert f"{WEIGHT} declares 320000 bytes in a file of {len(data)}" in load_error_of_bytes(
+        data, tmp_path / "tf_model.h5"
+    )
 
 
-def test_groups_that_hold_each_other_come_to_an_end(tmp_path: Path) -> None:
-    file = make("tf_h5", tmp_path)
+def test_groups_that_contain_each_other_are_read_once(tmp_path: Path) -> None:
+    file = write_checkpoint("tf_h5", tmp_path)
     expected = load_tensors(Checkpoint(str(tmp_path)))[1]
     with h5py.File(file, "a") as opened:
         opened["classifier/self"] = opened["classifier"]
@@ -96,9 +101,9 @@ def test_groups_that_hold_each_other_come_to_an_end(tmp_path: Path) -> None:
     assert load_tensors(Checkpoint(str(tmp_path)))[1].keys() == expected.keys()
 
 
-def test_the_number_behind_a_models_name_is_ignored(tmp_path: Path) -> None:
+def test_the_number_after_the_name_of_a_model_is_ignored(tmp_path: Path) -> None:
     """Keras numbers the second model of a class: tf_distil_bert_for_token_classification_1."""
-    file = make("tf_h5", tmp_path)
+    file = write_checkpoint("tf_h5", tmp_path)
     expected = load_tensors(Checkpoint(str(tmp_path)))[1]
     with h5py.File(file, "a") as opened:
         for layer in opened.values():
@@ -108,8 +113,8 @@ def test_the_number_behind_a_models_name_is_ignored(tmp_path: Path) -> None:
     assert tensors.keys() == expected.keys()
 
 
-def test_h5py_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    make("tf_h5", tmp_path)
+def test_the_error_without_h5py_has_the_install_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_checkpoint("tf_h5", tmp_path)
     monkeypatch.setitem(sys.modules, "h5py", None)  # as if it were not installed
     monkeypatch.delitem(sys.modules, "distilray.model.checkpoint.formats.h5", raising=False)
     message = load_error(tmp_path)

@@ -1,4 +1,4 @@
-"""Our own model answers as TensorFlow, Flax and torch do, from whatever each of them saved."""
+"""Tests that the outputs of the model equal TensorFlow, Flax and torch for the files of each framework."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ from distilray.model.network.pack import make_pack
 from tests.fixtures import HEADS as FIXTURE_HEADS
 from tests.fixtures import TORCH_FORMATS, Fixture, fixtures, write_torch
 
-FP32_GATE = 2e-5  # in units of the standard deviation of the answers
+FP32_GATE = 2e-5  # in units of the standard deviation of the outputs
 
 
 @torch.inference_mode()
-def model_answers(folder: Path, ids: np.ndarray, lengths: np.ndarray) -> tuple[str, Tensor]:
-    """The head, and its outputs: [T, K] of one that reads tokens, [B, K] of one that reads sequences."""
+def model_outputs(folder: Path, ids: np.ndarray, lengths: np.ndarray) -> tuple[str, Tensor]:
+    """Return the name of the head and its outputs: [T, K] if it reads tokens, [B, K] if it reads sequences."""
     weights = read_weights(Checkpoint(str(folder)))
     name = HEADS[check_architecture(weights)]
     attention = choose_attention("eager", torch.device("cpu"), torch.float32, weights.config.head_dim)
@@ -32,12 +32,12 @@ def model_answers(folder: Path, ids: np.ndarray, lengths: np.ndarray) -> tuple[s
     return name, head(encoder(pack, {depth})[depth], at, pack)
 
 
-def assert_same_answers(fixture: Fixture) -> None:
+def assert_same_outputs(fixture: Fixture) -> None:
     arrays = fixture.arrays()
     mask = arrays.pop("attention_mask").reshape(3, 9).astype(bool)
-    order = np.argsort(mask.sum(1))  # a pack wants the short ones first
+    order = np.argsort(mask.sum(1))  # a pack expects the short sequences first
     ids = arrays.pop("input_ids").reshape(3, 9)[order][mask[order]]
-    name, actual = model_answers(fixture.folder, ids, mask.sum(1)[order])
+    name, actual = model_outputs(fixture.folder, ids, mask.sum(1)[order])
     if name == "multiple-choice":
         reference = arrays["logits"].reshape(3, 1)[order]
     elif name == "sequence-classification":
@@ -51,11 +51,11 @@ def assert_same_answers(fixture: Fixture) -> None:
 
 
 @pytest.mark.parametrize("fixture", fixtures(), ids=str)
-def test_what_tensorflow_and_flax_saved_answers_as_they_do(fixture: Fixture) -> None:
-    assert_same_answers(fixture)
+def test_outputs_of_tensorflow_and_flax_files_equal_their_framework(fixture: Fixture) -> None:
+    assert_same_outputs(fixture)
 
 
 @pytest.mark.parametrize("kind", TORCH_FORMATS)
 @pytest.mark.parametrize("head", FIXTURE_HEADS)
-def test_what_torch_saved_answers_as_tensorflow_and_flax_do(head: str, kind: str, tmp_path: Path) -> None:
-    assert_same_answers(write_torch(head, kind, tmp_path))
+def test_outputs_of_torch_files_equal_tensorflow_and_flax(head: str, kind: str, tmp_path: Path) -> None:
+    assert_same_outputs(write_torch(head, kind, tmp_path))

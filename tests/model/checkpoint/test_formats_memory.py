@@ -1,4 +1,4 @@
-"""What promises more than its bytes hold is refused, in little memory."""
+"""Tests of files that declare more data than they hold: they are rejected in little memory."""
 
 import io
 import json
@@ -25,7 +25,7 @@ def deflated(data: bytes) -> bytes:
 
 
 def overlapping() -> bytes:
-    """A zip without compression whose entries all lie in the same bytes."""
+    """Return an uncompressed zip whose entries all share the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
         file.writestr("archive/data/0", bytes(1000))
@@ -36,8 +36,8 @@ def overlapping() -> bytes:
     return buffer.getvalue()
 
 
-def promising(count: int) -> bytes:
-    """A legacy file whose storage of three floats says it has `count`."""
+def legacy_file_declaring(count: int) -> bytes:
+    """Return a legacy file whose storage holds three floats and declares `count`."""
     data = saved({"a": torch.ones(3)}, **LEGACY)
     three, many = b"K\x03Ntq\x07Q", b"\x8a\x08" + struct.pack("<q", count) + b"Ntq\x07Q"
     assert data.count(three) == 1
@@ -73,10 +73,10 @@ BOMBS = {
     "zip that unpacks to more": ("pytorch_model.bin", lambda: deflated(saved({"a": torch.zeros(10**7)}))),
     "compressed zip": ("pytorch_model.bin", lambda: deflated(saved({"a": torch.randn(100)}))),
     "zip whose entries overlap": ("pytorch_model.bin", overlapping),
-    "storage of 16 GiB": ("pytorch_model.bin", lambda: promising(1 << 32)),
-    "storage of 4 TiB": ("pytorch_model.bin", lambda: promising(1 << 40)),
-    "storage of 2**62": ("pytorch_model.bin", lambda: promising(1 << 62)),
-    "storage of -1": ("pytorch_model.bin", lambda: promising(-1)),
+    "storage of 16 GiB": ("pytorch_model.bin", lambda: legacy_file_declaring(1 << 32)),
+    "storage of 4 TiB": ("pytorch_model.bin", lambda: legacy_file_declaring(1 << 40)),
+    "storage of 2**62": ("pytorch_model.bin", lambda: legacy_file_declaring(1 << 62)),
+    "storage of -1": ("pytorch_model.bin", lambda: legacy_file_declaring(-1)),
     "bytearray of 4 GiB": ("pytorch_model.bin", lambda: with_bytearray(1 << 32)),
     "header of 2**63 bytes": ("model.safetensors", lambda: struct.pack("<Q", 1 << 63) + b"{}"),
     "header of 1 TiB": ("model.safetensors", lambda: struct.pack("<Q", 1 << 40) + b"{}"),
@@ -90,8 +90,8 @@ BOMBS = {
         lambda: safetensors_of(tensor_header(data_offsets=[0, 1 << 50], shape=[1 << 48])),
     ),
     "offsets backwards": ("model.safetensors", lambda: safetensors_of(tensor_header(data_offsets=[8, 0]), bytes(8))),
-    "element type that is none": ("model.safetensors", lambda: safetensors_of(tensor_header(dtype="X"), bytes(8))),
-    "element type that torch lacks": (
+    "unknown element type": ("model.safetensors", lambda: safetensors_of(tensor_header(dtype="X"), bytes(8))),
+    "element type without a torch dtype": (
         "model.safetensors",
         lambda: safetensors_of(tensor_header(dtype="F4", shape=[16]), bytes(8)),
     ),
@@ -104,7 +104,7 @@ BOMBS = {
     "shape under the bytes": ("flax_model.msgpack", lambda: packed_array((1,), "float32", bytes(8))),
     "negative shape": ("flax_model.msgpack", lambda: packed_array((-1, -2), "float32", bytes(8))),
     "shape of a float": ("flax_model.msgpack", lambda: packed_array((2.0,), "float32", bytes(8))),
-    "shape that is none": ("flax_model.msgpack", lambda: packed_array(7, "float32", bytes(8))),
+    "shape that is a number": ("flax_model.msgpack", lambda: packed_array(7, "float32", bytes(8))),
     "integers": ("flax_model.msgpack", lambda: packed_array((2,), "int32", bytes(8))),
     "objects": ("flax_model.msgpack", lambda: packed_array((2,), "object", bytes(8))),
     "no type": ("flax_model.msgpack", lambda: packed_array((2,), None, bytes(8))),
@@ -116,7 +116,7 @@ BOMBS = {
     "a name twice": ("flax_model.msgpack", lambda: b"\x82" + 2 * (b"\xa1a" + msgpack.packb(EIGHT))),
     "bytes behind the map": ("flax_model.msgpack", lambda: msgpack.packb({"a": EIGHT}) + b"\x80"),
     "chunks without a shape": ("flax_model.msgpack", lambda: msgpack.packb({"a": {CHUNKED: True, "chunks": {}}})),
-    "chunks that lack one": (
+    "chunks without number 1": (
         "flax_model.msgpack",
         lambda: msgpack.packb({"a": {CHUNKED: True, "shape": {"0": 4}, "chunks": {"0": EIGHT, "2": EIGHT}}}),
     ),
@@ -132,7 +132,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_promises_that_the_bytes_do_not_keep_are_refused_in_little_memory(name: str, tmp_path: Path) -> None:
+def test_a_file_that_declares_too_much_is_an_error_in_little_memory(name: str, tmp_path: Path) -> None:
     file, make_bytes = BOMBS[name]
     data = make_bytes()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -140,7 +140,7 @@ def test_promises_that_the_bytes_do_not_keep_are_refused_in_little_memory(name: 
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KiB
 
 
-def test_a_zip_is_measured_by_what_its_entries_unpack_to(tmp_path: Path) -> None:
+def test_the_size_of_a_zip_is_the_size_of_its_unpacked_entries(tmp_path: Path) -> None:
     data = overlapping()
     assert f"got {len(data)} bytes that unpack to 10000" in load_error_of_bytes(data, tmp_path / "pytorch_model.bin")
 
@@ -148,12 +148,12 @@ def test_a_zip_is_measured_by_what_its_entries_unpack_to(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("tree", "limit"), [({"a": [EIGHT]}, "max_array_len"), ({str(i): EIGHT for i in range(100_001)}, "max_map_len")]
 )
-def test_lists_and_very_many_names_are_refused_before_room_is_made_for_them(
+def test_lists_and_too_many_names_are_an_error_before_memory_is_allocated(
     tree: dict[str, Any], limit: str, tmp_path: Path
 ) -> None:
     assert f"exceeds {limit}" in load_error_of_bytes(msgpack.packb(tree), tmp_path / "flax_model.msgpack")
 
 
-def test_a_kernel_that_is_no_matrix_is_named(tmp_path: Path) -> None:
+def test_a_kernel_that_is_not_a_matrix_is_an_error(tmp_path: Path) -> None:
     message = load_error_of_bytes(packed_array((1, 2, 1), "float32", bytes(8)), tmp_path / "flax_model.msgpack")
     assert "expected a matrix in a/kernel, got shape [1, 2, 1]" in message

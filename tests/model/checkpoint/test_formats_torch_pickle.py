@@ -1,4 +1,4 @@
-"""Files of torch.save: no code is run, and only whole plain tensors of floats are taken."""
+"""Tests of files of torch.save: no code runs, and only complete dense tensors of floats are loaded."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from tests.model.checkpoint.broken import LEGACY, load_error_of_bytes, saved
 
 
 class Code:
-    """Runs a command when it is unpickled without care."""
+    """An object that runs a command when an unsafe loader unpickles it."""
 
     def __init__(self, command: str) -> None:
         self.command = command
@@ -23,15 +23,15 @@ class Code:
 
 
 @pytest.mark.parametrize("options", [{}, LEGACY], ids=["zip", "legacy"])
-def test_code_in_a_pickle_is_named_and_not_run(options: dict[str, bool], tmp_path: Path) -> None:
+def test_code_in_a_pickle_is_an_error_and_does_not_run(options: dict[str, bool], tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     state = {"classifier.bias": torch.zeros(2), "x": Code(f"touch {ran}")}
     message = load_error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")
     assert "unpickling it would run posix.system" in message
-    assert "weights_only" not in message  # torch advises to switch that off
+    assert "weights_only" not in message  # torch suggests to disable it
     assert not ran.exists()
     torch.load(io.BytesIO(saved(state, **options)), weights_only=False)
-    assert ran.exists()  # so the bytes were dangerous
+    assert ran.exists()  # an unsafe loader runs the code
 
 
 @pytest.mark.parametrize("options", [{}, LEGACY], ids=["zip", "legacy"])
@@ -52,7 +52,7 @@ def test_code_in_a_pickle_is_named_and_not_run(options: dict[str, bool], tmp_pat
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_a_pickle_of_anything_else_is_named(
+def test_a_pickle_of_another_object_is_an_error(
     options: dict[str, bool], state: object, complaint: str, tmp_path: Path
 ) -> None:
     assert complaint in load_error_of_bytes(saved(state, **options), tmp_path / "pytorch_model.bin")

@@ -1,4 +1,4 @@
-"""hf://org/name@revision, over HTTP."""
+"""Tests of checkpoints at hf://org/name@revision, over HTTP."""
 
 import os
 import subprocess
@@ -26,7 +26,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def hub(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """org/name: shards of safetensors on main, TensorFlow's file at a commit, Flax's on a branch; org/none has no file."""
+    """A hub with two repositories.
+
+    org/name has safetensors shards on main, a TensorFlow file at a commit, and a Flax file on a branch. org/none has no
+    file.
+    """
     empty = tmp_path_factory.mktemp("empty")
     branches = {"main": folder, REVISION: HERE / "tf_h5" / HEAD, "flax": HERE / "flax" / HEAD}
     with serve({"org/name": branches, "org/none": {"main": empty}}) as endpoint:
@@ -47,7 +51,7 @@ def checkpoint(uri: str, endpoint: str) -> Checkpoint:
         ("hf://org/name@flax", "flax_model.msgpack"),
     ],
 )
-def test_a_model_of_the_hub_loads_at_its_revision(uri: str, file: str, folder: Path, hub: str) -> None:
+def test_a_hub_model_loads_at_its_revision(uri: str, file: str, folder: Path, hub: str) -> None:
     remote = checkpoint(uri, hub)
     assert remote.config.labels == ("bad", "mixed", "good")
     name, tensors = load_tensors(remote)
@@ -57,7 +61,7 @@ def test_a_model_of_the_hub_loads_at_its_revision(uri: str, file: str, folder: P
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
 
 
-def test_the_digest_is_that_of_the_same_files_here(folder: Path, hub: str) -> None:
+def test_the_digest_equals_that_of_the_same_local_files(folder: Path, hub: str) -> None:
     assert checkpoint("hf://org/name", hub).digest() == Checkpoint(str(folder)).digest()
 
 
@@ -70,13 +74,13 @@ def test_the_digest_is_that_of_the_same_files_here(folder: Path, hub: str) -> No
         ("hf://name", "no config.json in hf://name: name/config.json (repository not found)"),
     ],
 )
-def test_what_the_hub_does_not_have_is_named(uri: str, complaint: str, hub: str) -> None:
+def test_a_missing_repository_revision_or_file_is_an_error(uri: str, complaint: str, hub: str) -> None:
     with pytest.raises(CheckpointError) as caught:
         _ = checkpoint(uri, hub).config
     assert complaint in str(caught.value)
 
 
-def test_a_repository_without_weights_is_named(hub: str) -> None:
+def test_a_repository_without_weights_is_an_error(hub: str) -> None:
     with pytest.raises(CheckpointError, match="no model.safetensors in hf://org/none"):
         load_tensors(checkpoint("hf://org/none", hub))
 
@@ -98,13 +102,13 @@ print(load_tensors(Checkpoint("hf://org/name@flax"))[0])
 """
 
 
-def test_the_endpoint_of_the_environment_is_asked(hub: str) -> None:
+def test_the_environment_sets_the_endpoint(hub: str) -> None:
     environment = os.environ | {"HF_ENDPOINT": hub}
     done = subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "flax_model.msgpack"
 
 
-def test_the_extra_is_asked_for_by_name(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_without_the_package_has_the_install_command(hub: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules["fsspec.registry"]._registry, "hf", raising=False)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # as if it were not installed
     with pytest.raises(CheckpointError, match=r"pip install 'distilray\[hub\]'"):

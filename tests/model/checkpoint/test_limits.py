@@ -1,4 +1,4 @@
-"""Sizes that files claim are refused before anything is made of that size."""
+"""Tests of limits: a file that declares too large a size is an error before memory is allocated."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from distilray.model.checkpoint.formats.load import load_tensors
 from distilray.model.checkpoint.weights import read_weights
 from distilray.model.errors import CheckpointError
 from distilray.model.tokenizer.tokenizer import Tokenizer
-from tests.model.checkpoint.test_formats_memory import promising
+from tests.model.checkpoint.test_formats_memory import legacy_file_declaring
 from tests.support import edit_config, edit_tensors, make_checkpoint
 
 
@@ -30,21 +30,21 @@ def folder(tmp_path: Path) -> Path:
         ({"id2label": None, "label2id": None, "num_labels": 10**9}, "num_labels must be at most 1048576"),
     ],
 )
-def test_a_config_of_no_real_model_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_config_with_huge_sizes_is_an_error(folder: Path, changes: dict[str, Any], message: str) -> None:
     edit_config(folder, **changes)
     with pytest.raises(CheckpointError, match=message.replace("+", "[+]")):
         read_weights(Checkpoint(str(folder)))
 
 
-def test_positions_that_no_weights_vouch_for_are_bounded(folder: Path) -> None:
+def test_huge_generated_positions_are_an_error(folder: Path) -> None:
     edit_config(folder, sinusoidal_pos_embds=True, max_position_embeddings=2**16, dim=2**14)
     edit_tensors(folder, lambda tensors: tensors.pop("distilbert.embeddings.position_embeddings.weight"))
     with pytest.raises(CheckpointError, match="sinusoidal positions of 65536 x 16384"):
         read_weights(Checkpoint(str(folder)))
 
 
-def test_a_legacy_storage_is_measured_before_torch_makes_room_for_it(tmp_path: Path) -> None:
-    (tmp_path / "pytorch_model.bin").write_bytes(promising(1 << 40))
+def test_a_huge_legacy_storage_is_an_error_before_torch_allocates_it(tmp_path: Path) -> None:
+    (tmp_path / "pytorch_model.bin").write_bytes(legacy_file_declaring(1 << 40))
     with pytest.raises(CheckpointError, match=f"a tensor of {1 << 40} numbers in "):
         load_tensors(Checkpoint(str(tmp_path)))
 

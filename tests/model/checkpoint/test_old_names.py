@@ -1,4 +1,4 @@
-"""Checkpoints of earlier years: other names in config.json and in the file, and positions that were never stored."""
+"""Tests of old checkpoints: other names in config.json and of tensors, and positions that are not stored."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_old_config_names_load(tmp_path: Path) -> None:
 
 
 def make_sinusoidal(folder: Path) -> transformers.PreTrainedModel:
-    """A checkpoint with Transformers' own sinusoidal positions and random weights elsewhere."""
+    """Write a checkpoint with Transformers' sinusoidal positions and random other weights."""
     make_checkpoint(folder)
     config = transformers.DistilBertConfig.from_pretrained(folder, sinusoidal_pos_embds=True)
     model = transformers.DistilBertForTokenClassification(config)
@@ -83,9 +83,9 @@ def test_missing_sinusoidal_positions_are_generated(tmp_path: Path) -> None:
     assert model.config.sinusoidal_pos_embds
 
 
-def test_stored_positions_win_over_sinusoidal_ones(tmp_path: Path) -> None:
+def test_stored_positions_override_sinusoidal_ones(tmp_path: Path) -> None:
     model = make_sinusoidal(tmp_path)
-    randomise(model, seed=1, std=0.3)  # the positions too, as after fine-tuning
+    randomise(model, seed=1, std=0.3)  # including the positions, as after fine-tuning
     model.save_pretrained(tmp_path)
     actual = model_outputs(load(tmp_path, TOKENS.name), TOKENS, BATCH)
     assert_parity(actual, hf_outputs(tmp_path, TOKENS, BATCH))
