@@ -1,4 +1,4 @@
-"""What becomes of good bytes and good trees, by a random number generator of the case's own."""
+"""Mutations of valid bytes, JSON-like trees and Thrift structs. Each case has its own random number generator."""
 
 import struct
 from collections.abc import Callable
@@ -13,52 +13,55 @@ WORDS = ("", " ", "\0", "text", "\ud7ff\U0010ffff", "a" * 5000, "../../etc/passw
 ODD = (None, True, 0, -1, 0.5, float("inf"), float("nan"), 10**400, "", "x", [], {}, [[]], {"a": 1}, [None])
 
 
-def bytes_of(draw: Random, data: bytes, others: list[bytes]) -> bytes:
-    """One to eight changes of bytes: flips, cuts, copies, other files' parts, and numbers set to extremes."""
+def mutate_bytes(draw: Random, data: bytes, others: list[bytes]) -> bytes:
+    """Return the bytes after one to eight changes.
+
+    The changes are flips, cuts, copies, parts of other files, and numbers set to extreme values.
+    """
     out = bytearray(data)
     for _ in range(draw.choice((1, 1, 1, 2, 4, 8))):
         draw.choice(_CHANGES)(draw, out, others)
     return bytes(out)
 
 
-def _at(draw: Random, out: bytearray) -> int:
-    """Headers lie at the ends: places there are as likely as all others."""
-    size, near = len(out), draw.random()
-    if near < 0.3:
+def _position(draw: Random, out: bytearray) -> int:
+    """Draw a position. Half of the positions are near the ends of the file, where the headers are."""
+    size, roll = len(out), draw.random()
+    if roll < 0.3:
         return draw.randrange(min(size, 64) + 1)
-    return size - draw.randrange(min(size, 600) + 1) if near < 0.5 else draw.randrange(size + 1)
+    return size - draw.randrange(min(size, 600) + 1) if roll < 0.5 else draw.randrange(size + 1)
 
 
 def _flip(draw: Random, out: bytearray, _: list[bytes]) -> None:
-    if at := min(_at(draw, out), len(out) - 1) + 1:
+    if at := min(_position(draw, out), len(out) - 1) + 1:
         out[at - 1] ^= 1 << draw.randrange(8)
 
 
 def _set(draw: Random, out: bytearray, _: list[bytes]) -> None:
-    if at := min(_at(draw, out), len(out) - 1) + 1:
+    if at := min(_position(draw, out), len(out) - 1) + 1:
         out[at - 1] = draw.choice((0, 1, 0x7F, 0x80, 0xFF, draw.randrange(256)))
 
 
 def _number(draw: Random, out: bytearray, _: list[bytes]) -> None:
     form = draw.choice(("<I", ">I", "<Q", ">Q", "<H", ">H"))
-    at, size = _at(draw, out), struct.calcsize(form)
+    at, size = _position(draw, out), struct.calcsize(form)
     out[at : at + size] = struct.pack(form, draw.choice(EXTREMES) & (256**size - 1))
 
 
 def _cut(draw: Random, out: bytearray, _: list[bytes]) -> None:
-    at = _at(draw, out)
+    at = _position(draw, out)
     del out[at : at + draw.choice((1, 2, 8, 64, len(out)))]
 
 
 def _copy(draw: Random, out: bytearray, _: list[bytes]) -> None:
-    a, b = sorted((_at(draw, out), _at(draw, out)))
-    at = _at(draw, out)
+    a, b = sorted((_position(draw, out), _position(draw, out)))
+    at = _position(draw, out)
     out[at:at] = out[a : min(b, a + 4096)]
 
 
 def _splice(draw: Random, out: bytearray, others: list[bytes]) -> None:
     other = draw.choice(others)
-    at = _at(draw, out)
+    at = _position(draw, out)
     start = draw.randrange(len(other) + 1)
     out[at : at + draw.choice((0, 16, 256))] = other[start : start + draw.choice((4, 16, 256, 4096))]
 
@@ -66,43 +69,43 @@ def _splice(draw: Random, out: bytearray, others: list[bytes]) -> None:
 _CHANGES: tuple[Callable[[Random, bytearray, list[bytes]], None], ...] = (_flip, _set, _number, _cut, _copy, _splice)
 
 
-def tree_of(draw: Random, tree: Any) -> Any:
-    """A JSON-like tree with one to four values changed, dropped, renamed, doubled or moved; the tree itself is kept."""
-    tree = _copied(tree)
+def mutate_tree(draw: Random, tree: Any) -> Any:
+    """Return a copy of a JSON-like tree in which one to four values are changed, dropped, renamed, nested or copied."""
+    tree = _copy_tree(tree)
     for _ in range(draw.choice((1, 1, 2, 4))):
-        holders = list(_holders(tree))
-        if not holders:
-            return _copied(draw.choice(ODD))
-        holder = draw.choice(holders)
-        keys = list(holder) if isinstance(holder, dict) else list(range(len(holder)))
+        containers = list(_containers(tree))
+        if not containers:
+            return _copy_tree(draw.choice(ODD))
+        container = draw.choice(containers)
+        keys = list(container) if isinstance(container, dict) else list(range(len(container)))
         key = draw.choice(keys)
         match draw.randrange(7):
             case 0:
-                del holder[key]
+                del container[key]
             case 1:
-                holder[key] = draw.choice(EXTREMES)
+                container[key] = draw.choice(EXTREMES)
             case 2:
-                holder[key] = draw.choice(WORDS)
+                container[key] = draw.choice(WORDS)
             case 3:
-                holder[key] = _copied(draw.choice(draw.choice([holders, [ODD]])))
-            case 4 if isinstance(holder, dict):
-                holder[draw.choice(WORDS)] = holder.pop(key)
+                container[key] = _copy_tree(draw.choice(draw.choice([containers, [ODD]])))
+            case 4 if isinstance(container, dict):
+                container[draw.choice(WORDS)] = container.pop(key)
             case 5:
-                for _ in range(draw.choice((3, 200))):  # deep
-                    holder[key] = draw.choice(([holder[key]], {"a": holder[key]}))
+                for _ in range(draw.choice((3, 200))):  # 200: too deep for a recursive reader
+                    container[key] = draw.choice(([container[key]], {"a": container[key]}))
             case _:
-                holder[key] = _copied(draw.choice(ODD))
+                container[key] = _copy_tree(draw.choice(ODD))
     return tree
 
 
-def _copied(tree: Any) -> Any:
+def _copy_tree(tree: Any) -> Any:
     if isinstance(tree, dict):
-        return {key: _copied(value) for key, value in tree.items()}
-    return [_copied(value) for value in tree] if isinstance(tree, list) else tree
+        return {key: _copy_tree(value) for key, value in tree.items()}
+    return [_copy_tree(value) for value in tree] if isinstance(tree, list) else tree
 
 
-def _holders(tree: Any) -> Any:
-    """Every dict and list of the tree that is not empty."""
+def _containers(tree: Any) -> Any:
+    """Yield every dict and list of the tree that is not empty."""
     pending = [tree]
     while pending:
         node = pending.pop()
@@ -111,30 +114,30 @@ def _holders(tree: Any) -> Any:
             pending += list(node.values() if isinstance(node, dict) else node)
 
 
-def thrift_of(draw: Random, root: Struct) -> None:
-    """Changes one to four fields of a decoded Thrift struct in place."""
+def mutate_thrift(draw: Random, root: Struct) -> None:
+    """Change one to four fields of a decoded Thrift struct in place."""
     for _ in range(draw.choice((1, 1, 2, 4))):
         structs = list(_structs(root))
-        fields = [one for each in structs for one in each.fields]
-        one = draw.choice(fields)
-        kind, value = one[1], one[2]
+        fields = [field for struct_ in structs for field in struct_.fields]
+        field = draw.choice(fields)
+        kind, value = field[1], field[2]
         roll = draw.random()
         if roll < 0.1:
-            draw.choice([each for each in structs if each.fields]).fields.pop()
+            draw.choice([struct_ for struct_ in structs if struct_.fields]).fields.pop()
         elif kind in {I16, I32, I64}:
-            one[2] = draw.choice((*EXTREMES, value + 1, value - 1, -value, value * 2, draw.randrange(40)))
+            field[2] = draw.choice((*EXTREMES, value + 1, value - 1, -value, value * 2, draw.randrange(40)))
         elif kind == BINARY:
-            one[2] = draw.choice((b"", b"\xff\xfe", b"a.b", b"text", value[:1], value * 2, value[::-1], bytes(300)))
+            field[2] = draw.choice((b"", b"\xff\xfe", b"a.b", b"text", value[:1], value * 2, value[::-1], bytes(300)))
         elif isinstance(value, Listing):
-            _listing(draw, value)
+            _mutate_listing(draw, value)
         else:
-            one[0] = draw.randrange(1, 20)
+            field[0] = draw.randrange(1, 20)
 
 
-def _listing(draw: Random, listing: Listing) -> None:
+def _mutate_listing(draw: Random, listing: Listing) -> None:
     match draw.randrange(4):
         case 0:
-            listing.claims = draw.choice((0, 1, 14, 15, 10**6, 2**31 - 1, 2**32 - 1))
+            listing.stated_count = draw.choice((0, 1, 14, 15, 10**6, 2**31 - 1, 2**32 - 1))
         case 1 if listing.items:
             listing.items.pop(draw.randrange(len(listing.items)))
         case 2 if listing.items:
@@ -155,4 +158,4 @@ def _structs(value: Any) -> Any:
             yield from _structs(item)
 
 
-__all__ = ["LIST", "bytes_of", "thrift_of", "tree_of"]
+__all__ = ["LIST", "mutate_bytes", "mutate_thrift", "mutate_tree"]

@@ -1,4 +1,7 @@
-"""What reads bytes of strangers: for each kind of file a function that makes a case by its number generator and runs it."""
+"""The targets of the fuzzer: the readers of untrusted files.
+
+For each kind of file, a target makes a function that mutates a file with a random number generator and reads it.
+"""
 
 import json
 import os
@@ -29,8 +32,8 @@ from distilray.pipeline.job.job import Source
 from distilray.pipeline.planning.plan import cut
 from distilray.pipeline.sink import output as commit
 from tests.fuzz import thrift
-from tests.fuzz.material import output_job
-from tests.fuzz.mutate import EXTREMES, WORDS, bytes_of, thrift_of, tree_of
+from tests.fuzz.mutate import EXTREMES, WORDS, mutate_bytes, mutate_thrift, mutate_tree
+from tests.fuzz.seed_files import output_job
 
 Case = Callable[[Random], None]
 Target = Callable[[Path], Case]
@@ -40,10 +43,11 @@ TEXTS = ["Angela Merkel met Tim Cook in Berlin.", "", "caf\u00e9 [SEP] \U0001f60
 
 
 class DefectError(Exception):
-    """A wrong answer where none, or an error, was due."""
+    """A wrong result without an error."""
 
 
-def _folder(source: Path) -> dict[str, bytes]:
+def _copy_to_memory(source: Path) -> dict[str, bytes]:
+    """Copy the files of a checkpoint to memory://case and return them."""
     files = {file.name: file.read_bytes() for file in source.iterdir() if file.suffix != ".npz"}
     MEMORY.rm("/case", recursive=True) if MEMORY.exists("/case") else None
     for name, data in files.items():
@@ -52,14 +56,16 @@ def _folder(source: Path) -> dict[str, bytes]:
 
 
 def _weights(kind: str, file: str, structured: Callable[[Random, bytes], bytes] | None = None) -> Target:
+    """Make a target of a file of weights. structured: a mutation that keeps the format of the file."""
+
     def target(folder: Path) -> Case:
-        files = _folder(folder / "models" / kind)
-        others = [each for other in sorted((folder / "models").iterdir()) for each in _contents(other)]
+        files = _copy_to_memory(folder / "models" / kind)
+        others = [data for other in sorted((folder / "models").iterdir()) for data in _contents(other)]
 
         def case(draw: Random) -> None:
             good = files[file]
             is_structured = structured and draw.random() < 0.6
-            data = structured(draw, good) if is_structured else bytes_of(draw, good, others)
+            data = structured(draw, good) if is_structured else mutate_bytes(draw, good, others)
             MEMORY.pipe_file(f"/case/{file}", data)
             checkpoint = Checkpoint("memory://case")
             use_weights(checkpoint) if draw.random() < 0.05 else load_tensors(checkpoint)
@@ -70,10 +76,12 @@ def _weights(kind: str, file: str, structured: Callable[[Random, bytes], bytes] 
 
 
 def _contents(folder: Path) -> list[bytes]:
+    """Return the bytes of each file of a checkpoint."""
     return [file.read_bytes() for file in sorted(folder.iterdir()) if file.suffix != ".npz"]
 
 
 def use_weights(checkpoint: Checkpoint) -> None:
+    """Load a model as a run does."""
     weights = read_weights(checkpoint)
     check_weights("token-classification", weights)
     kernel = choose_attention("eager", torch.device("cpu"), torch.float32, weights.config.head_dim)
@@ -82,28 +90,29 @@ def use_weights(checkpoint: Checkpoint) -> None:
 
 
 def safetensors_header(draw: Random, data: bytes) -> bytes:
+    """Mutate the JSON header of a safetensors file, and sometimes its stated length."""
     size = int.from_bytes(data[:8], "little")
-    header = json.dumps(tree_of(draw, json.loads(data[8 : 8 + size]))).encode()
-    claims = len(header) if draw.random() < 0.8 else draw.choice(EXTREMES) & (2**64 - 1)
-    return struct.pack("<Q", claims) + header + data[8 + size :]
+    header = json.dumps(mutate_tree(draw, json.loads(data[8 : 8 + size]))).encode()
+    stated = len(header) if draw.random() < 0.8 else draw.choice(EXTREMES) & (2**64 - 1)
+    return struct.pack("<Q", stated) + header + data[8 + size :]
 
 
 def msgpack_tree(draw: Random, data: bytes) -> bytes:
-    """Another tree, or the same with another array in it."""
+    """Return a mutated tree, or a tree with one array of a mutated shape, type or length."""
     tree = msgpack.unpackb(data)
     if draw.random() < 0.5:
         try:
-            return msgpack.packb(tree_of(draw, tree))
+            return msgpack.packb(mutate_tree(draw, tree))
         except (OverflowError, ValueError, TypeError):
             return msgpack.packb(draw.choice(WORDS))
     shape = draw.choice(([draw.choice(EXTREMES) % 2**63], [1 << 31, 1 << 31], [], [0, 10**9], [-1], None, 3))
     array = msgpack.packb((shape, draw.choice(("float32", "float16", "object", 1, "")), bytes(draw.randrange(64))))
-    array = bytes_of(draw, array, [data]) if draw.random() < 0.3 else array
+    array = mutate_bytes(draw, array, [data]) if draw.random() < 0.3 else array
     return msgpack.packb({"distilbert": {"embeddings": {"a": msgpack.ExtType(draw.choice((1, 1, 1, 2, 3)), array)}}})
 
 
 def pickle_numbers(draw: Random, data: bytes) -> bytes:
-    """Numbers and names of the pickle changed, where they are written out, keeping the file whole."""
+    """Change opcodes, numbers and names of the pickle in place. The length of the file stays the same."""
     out = bytearray(data)
     for _ in range(draw.choice((1, 2, 4))):
         marks = [i for i in range(min(len(out), 4000)) if out[i] in b"KMJ\x8aXcqhR(}t."]
@@ -119,18 +128,18 @@ def pickle_numbers(draw: Random, data: bytes) -> bytes:
 
 
 def _json_file(name: str, use: Callable[[Checkpoint], object], source: str = "safetensors") -> Target:
-    """A JSON file of a checkpoint, changed as a tree or as text."""
+    """Make a target of a JSON file of a checkpoint, mutated as a tree or as bytes."""
 
     def target(folder: Path) -> Case:
-        files = _folder(folder / "models" / source)
+        files = _copy_to_memory(folder / "models" / source)
         good = (folder / "tokenizer.json").read_bytes() if name == "tokenizer.json" else files[name]
         others = _contents(folder / "models" / source)
 
         def case(draw: Random) -> None:
             data = (
-                json.dumps(tree_of(draw, json.loads(good))).encode()
+                json.dumps(mutate_tree(draw, json.loads(good))).encode()
                 if draw.random() < 0.7
-                else bytes_of(draw, good, others)
+                else mutate_bytes(draw, good, others)
             )
             MEMORY.pipe_file(f"/case/{name}", data)
             use(Checkpoint("memory://case"))
@@ -141,25 +150,30 @@ def _json_file(name: str, use: Callable[[Checkpoint], object], source: str = "sa
 
 
 def use_tokenizer(checkpoint: Checkpoint) -> None:
+    """Tokenize texts. Raises DefectError for a wrong number of results."""
     tokens = Tokenizer(checkpoint)(TEXTS)
     if len(tokens.offsets) != len(TEXTS) + 1:
         raise DefectError(f"{len(TEXTS)} texts, offsets {tokens.offsets}")
 
 
 def use_config(checkpoint: Checkpoint) -> None:
-    """All that is checked before a run; that is slow where the config is good, and most cases break nothing but a name."""
+    """Read the config and, for a share of the cases, load the model.
+
+    Loading a model with a valid config is slow, and most cases change only a name.
+    """
     config = checkpoint.config
     if hash(config) % 8 == 0 or config.sinusoidal_pos_embds or max(config.n_layers, config.dim) > 100:
         use_weights(checkpoint)
 
 
 def vocab_txt(folder: Path) -> Case:
-    good = _folder(folder / "models/safetensors")["vocab.txt"]
+    """Tokenize with a mutated vocab.txt."""
+    good = _copy_to_memory(folder / "models/safetensors")["vocab.txt"]
 
     def case(draw: Random) -> None:
         lines = good.split(b"\n")
         if draw.random() < 0.5:
-            data = bytes_of(draw, good, [good])
+            data = mutate_bytes(draw, good, [good])
         else:
             draw.shuffle(lines) if draw.random() < 0.3 else None
             lines[draw.randrange(len(lines))] = draw.choice(WORDS).encode()
@@ -171,34 +185,36 @@ def vocab_txt(folder: Path) -> Case:
 
 
 def calibration(folder: Path) -> Case:
+    """Read a mutated file of calibrations."""
     os.environ["DISTILRAY_CACHE"] = str(folder / f"cache-{os.getpid()}")
     file = calibrate.calibration_file()
     file.parent.mkdir(exist_ok=True)
     good = (folder / "calibration.json").read_bytes()
 
     def case(draw: Random) -> None:
-        changed = json.dumps(tree_of(draw, json.loads(good))).encode()
-        file.write_bytes(changed if draw.random() < 0.5 else bytes_of(draw, good, [good]))
+        changed = json.dumps(mutate_tree(draw, json.loads(good))).encode()
+        file.write_bytes(changed if draw.random() < 0.5 else mutate_bytes(draw, good, [good]))
         calibrate._read_calibrations()
 
     return case
 
 
 def job_file(folder: Path) -> Case:
+    """Read a mutated job file, and sometimes an override with an unusual path or value."""
     file = folder / f"job-{os.getpid()}.yaml"
     good = (folder / "job.yaml").read_bytes()
 
     def case(draw: Random) -> None:
         roll, data = draw.random(), good
         if roll < 0.4:
-            with suppress(RecursionError):  # of what writes it
-                data = yaml.safe_dump(tree_of(draw, yaml.safe_load(good)), allow_unicode=True).encode(
+            with suppress(RecursionError):  # the writer's own
+                data = yaml.safe_dump(mutate_tree(draw, yaml.safe_load(good)), allow_unicode=True).encode(
                     "utf-8", "replace"
                 )
         elif roll < 0.6:
             data = good.replace(*_yaml_bomb(draw))
         else:
-            data = bytes_of(draw, good, [good])
+            data = mutate_bytes(draw, good, [good])
         file.write_bytes(data)
         overrides = []
         if draw.random() < 0.3:
@@ -215,7 +231,7 @@ def job_file(folder: Path) -> Case:
 
 
 def _yaml_bomb(draw: Random) -> tuple[bytes, bytes]:
-    """A value of the job, and what it becomes."""
+    """Return a value of the job and a hostile value that replaces it."""
     old = draw.choice((b"news", b"body", b"[id, url]", b"first", b"0.5", b"2.5", b"local", b"{max: 2}"))
     laughs = "&a [x,x]"
     for i in range(draw.choice((4, 12, 30))):
@@ -266,16 +282,16 @@ def _yaml_bomb(draw: Random) -> tuple[bytes, bytes]:
 
 
 def shard(folder: Path) -> Case:
-    """A shard: planned, and every unit of it read. Rows must be answered or dead, all of them."""
-    goods = [file.read_bytes() for file in sorted((folder / "shards").iterdir())]
+    """Survey a mutated shard, plan it and read its units. Each unit must have its planned number of rows."""
+    valid_shards = [file.read_bytes() for file in sorted((folder / "shards").iterdir())]
     uri = "memory://shards/case.parquet"
     parser = footer_pool._Parser(["text", "tags"])
-    shards.parse_footers = lambda tails, _: iter(parser.parse(list(tails)))  # one process for all cases
+    shards.parse_footers = lambda tails, _: iter(parser.parse(list(tails)))  # in this process
     inputs = pa.schema([("tags", pa.list_(pa.string()))])
 
     def case(draw: Random) -> None:
-        MEMORY.pipe_file("/shards/case.parquet", _broken_shard(draw, goods))
-        MEMORY.pipe_file("/shards/good.parquet", goods[0])
+        MEMORY.pipe_file("/shards/case.parquet", _mutated_shard(draw, valid_shards))
+        MEMORY.pipe_file("/shards/good.parquet", valid_shards[0])
         source = Source(uri="memory://shards/", keep=["id"])
         corpus = shards.survey(source, inputs if draw.random() < 0.5 else inputs.empty_table().schema.remove(0))
         plan = cut(corpus, 2**20)
@@ -290,20 +306,23 @@ def shard(folder: Path) -> Case:
     return case
 
 
-def _broken_shard(draw: Random, goods: list[bytes]) -> bytes:
-    """Changed in its footer's tree (most cases), in its pages' headers, or anywhere."""
-    good, roll = draw.choice(goods), draw.random()
+def _mutated_shard(draw: Random, valid_shards: list[bytes]) -> bytes:
+    """Return a shard with a change in its footer (in most cases), in a page, or anywhere."""
+    good, roll = draw.choice(valid_shards), draw.random()
     if roll < 0.45:
         metadata = thrift.footer(good)
-        thrift_of(draw, metadata)
+        mutate_thrift(draw, metadata)
         return thrift.with_footer(good, metadata)
     if roll < 0.8:
-        return _broken_page(draw, good)
-    return bytes_of(draw, good, goods)
+        return _mutated_page(draw, good)
+    return mutate_bytes(draw, good, valid_shards)
 
 
-def _broken_page(draw: Random, good: bytes) -> bytes:
-    """One page's header changed as a tree in its place, its length kept where that can be; or the page's own bytes."""
+def _mutated_page(draw: Random, good: bytes) -> bytes:
+    """Return a shard with a change in the header of one page, or in the bytes of the page.
+
+    A changed header is padded or overwrites the page, so that the file keeps its length where possible.
+    """
     chunks = [chunk.get(3) for group in thrift.footer(good).get(4).items for chunk in group.get(1).items]
     chunk = draw.choice(chunks)
     at = chunk.get(11) or chunk.get(9)
@@ -316,7 +335,7 @@ def _broken_page(draw: Random, good: bytes) -> bytes:
         for _ in range(draw.choice((1, 2, 4))):
             body[draw.randrange(len(body))] = draw.choice((0, 1, 2, 3, 0x7F, 0x80, 0xFF, draw.randrange(256)))
         return good[: reader.at] + bytes(body) + good[end:]
-    thrift_of(draw, header)
+    mutate_thrift(draw, header)
     size = reader.at - at
     new = thrift.struct(header)
     if len(new) > size:
@@ -325,36 +344,40 @@ def _broken_page(draw: Random, good: bytes) -> bytes:
 
 
 def output(folder: Path) -> Case:
-    """The plan, the manifest and a unit of an output, as the next run reads them."""
+    """Read a mutated plan or manifest of an output, as the next run does."""
     out = folder / "out"
     files = {str(file.relative_to(out)): file.read_bytes() for file in sorted(out.rglob("*")) if file.is_file()}
     for name, data in files.items():
         MEMORY.pipe_file(f"/out/{name}", data)
     job = output_job(folder, out)
     fingerprint = json.loads(files["_manifest.json"])["fingerprint"]
-    opened = commit.Output(MEMORY, "/out", "memory://out")
+    sink = commit.Output(MEMORY, "/out", "memory://out")
     names = ["_plan.parquet", "_manifest.json"]
 
     def case(draw: Random) -> None:
         name = draw.choice(names)
         good = files[name]
         if name.endswith(".json"):
-            roll = draw.random() < 0.5
-            data = json.dumps(tree_of(draw, json.loads(good))).encode() if roll else bytes_of(draw, good, [good])
+            as_tree = draw.random() < 0.5
+            data = (
+                json.dumps(mutate_tree(draw, json.loads(good))).encode()
+                if as_tree
+                else mutate_bytes(draw, good, [good])
+            )
         else:
-            data = _broken_shard(draw, [good])
+            data = _mutated_shard(draw, [good])
         MEMORY.pipe_file(f"/out/{name}", data)
         try:
-            opened.load_plan(job, fingerprint)
-            opened.manifest()
+            sink.load_plan(job, fingerprint)
+            sink.manifest()
         finally:
             MEMORY.pipe_file(f"/out/{name}", files[name])
 
     return case
 
 
-def dies(_: Path) -> Case:
-    """No file: what a process that ends looks like."""
+def crash(_: Path) -> Case:
+    """Crash the process in a share of the cases. Reads no file."""
 
     def case(draw: Random) -> None:
         if draw.random() < 0.3:
@@ -363,7 +386,7 @@ def dies(_: Path) -> Case:
     return case
 
 
-TARGETS: dict[str, tuple[int, Target]] = {  # how many of 100 cases
+TARGETS: dict[str, tuple[int, Target]] = {  # the share of each in 100 cases
     "safetensors": (14, _weights("safetensors", "model.safetensors", safetensors_header)),
     "torch": (4, _weights("bin", "pytorch_model.bin")),
     "torch-legacy": (8, _weights("bin_legacy", "pytorch_model.bin", pickle_numbers)),
@@ -378,6 +401,6 @@ TARGETS: dict[str, tuple[int, Target]] = {  # how many of 100 cases
     "job": (6, job_file),
     "shard": (14, shard),
     "output": (4, output),
-    "dies": (0, dies),
+    "dies": (0, crash),
 }
 __all__ = ["DOCUMENTED", "TARGETS", "CheckpointError", "DefectError", "JobError"]

@@ -1,4 +1,4 @@
-"""Some cases of the fuzzer, and that it sees what it looks for; `python -m tests.fuzz --count 100000` runs more."""
+"""Some cases of the fuzzer, and tests of its runner. `python -m tests.fuzz --count 100000` runs more cases."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,22 +9,22 @@ import pytest
 
 from distilray.model.errors import CheckpointError
 from tests.fuzz.__main__ import fuzz
-from tests.fuzz.material import make_material
 from tests.fuzz.runner import cases, run_case
+from tests.fuzz.seed_files import write_seed_files
 
 
 @pytest.fixture(scope="module")
-def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_material(tmp_path_factory.mktemp("material"))
+def seed_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_seed_files(tmp_path_factory.mktemp("seed_files"))
 
 
-def test_a_hundred_cases_end_as_documented(material: Path) -> None:
-    assert fuzz(material, 100, seed=1, jobs=1) == []
+def test_a_hundred_cases_end_as_documented(seed_files: Path) -> None:
+    assert fuzz(seed_files, 100, seed=1, jobs=1) == []
 
 
 @pytest.mark.slow
-def test_some_thousand_cases_end_as_documented(material: Path) -> None:
-    assert fuzz(material, 5000, seed=2, jobs=2) == []
+def test_some_thousand_cases_end_as_documented(seed_files: Path) -> None:
+    assert fuzz(seed_files, 5000, seed=2, jobs=2) == []
 
 
 def refused(_: Random) -> None:
@@ -53,13 +53,13 @@ def hungry(_: Random) -> None:
         (lambda _: None, "good"),
     ],
 )
-def test_the_runner_tells_what_is_a_defect(case: Callable[[Random], None], kind: str) -> None:
+def test_the_runner_detects_defects(case: Callable[[Random], None], kind: str) -> None:
     assert run_case(case, Random(0))[0] == kind
 
 
-def test_a_case_that_ends_its_process_is_recorded_and_the_others_go_on(material: Path) -> None:
-    found = list(cases("dies", 0, range(20), material))
-    defects = [defect for _, wrong in found for defect in wrong]
+def test_the_runner_records_a_crash_and_continues(seed_files: Path) -> None:
+    results = list(cases("dies", 0, range(20), seed_files))
+    defects = [defect for _, wrong in results for defect in wrong]
     assert [defect.problem for defect in defects] == ["ended the process: SIGABRT"] * len(defects)
     assert 0 < len(defects) < 20
-    assert len({defect.case for defect in defects}) + sum(counts["good"] for counts, _ in found) == 20
+    assert len({defect.case for defect in defects}) + sum(counts["good"] for counts, _ in results) == 20

@@ -1,6 +1,6 @@
-"""Thrift's compact protocol, as far as Parquet's metadata needs it: to trees, and back from whatever became of them.
+"""The part of Thrift's compact protocol that the metadata of Parquet needs: a decoder to trees, and an encoder.
 
-A struct is a Struct of [field id, type, value], a list a Listing of its elements' type and values.
+A struct is a Struct of [field id, type, value]. A list is a Listing with the type and the values of its elements.
 """
 
 from dataclasses import dataclass, field
@@ -11,20 +11,26 @@ TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range
 
 @dataclass
 class Struct:
+    """A struct with its fields in order."""
+
     fields: list[list[Any]] = field(default_factory=list)
 
     def get(self, number: int) -> Any:
-        return next((value for found, _, value in self.fields if found == number), None)
+        return next((value for field_id, _, value in self.fields if field_id == number), None)
 
 
 @dataclass
 class Listing:
+    """A list of elements of one type. stated_count: a false number of elements to encode, or None."""
+
     kind: int
     items: list[Any]
-    claims: int | None = None  # how many items it says to have, where that is a lie
+    stated_count: int | None = None
 
 
 class Reader:
+    """A decoder of bytes. at: the position of the next byte."""
+
     def __init__(self, data: bytes) -> None:
         self.data, self.at = data, 0
 
@@ -66,14 +72,14 @@ class Reader:
             return Listing(inner, [self.byte() if boolean else self.value(inner) for _ in range(count)])
         if kind == STRUCT:
             return self.struct()
-        raise ValueError(f"no such type here: {kind}")
+        raise ValueError(f"expected a type of Parquet's metadata, got type {kind}")
 
     def struct(self) -> Struct:
-        found, last = Struct(), 0
+        decoded, last = Struct(), 0
         while head := self.byte():
             last = last + (head >> 4) if head >> 4 else self.signed()
-            found.fields.append([last, head & 15, self.value(head & 15)])
-        return found
+            decoded.fields.append([last, head & 15, self.value(head & 15)])
+        return decoded
 
 
 def varint(value: int) -> bytes:
@@ -98,7 +104,7 @@ def encode(kind: int, value: Any) -> bytes:
     if kind in {BYTE, DOUBLE}:
         return value
     if kind in {LIST, SET}:
-        count = len(value.items) if value.claims is None else value.claims
+        count = len(value.items) if value.stated_count is None else value.stated_count
         head = bytes([count << 4 | value.kind]) if 0 <= count < 15 else bytes([0xF0 | value.kind]) + varint(count)
         boolean = value.kind in {TRUE, FALSE}
         return head + b"".join(bytes([item]) if boolean else encode(value.kind, item) for item in value.items)
@@ -116,12 +122,12 @@ def struct(value: Struct) -> bytes:
 
 
 def footer(file: bytes) -> Struct:
-    """The FileMetaData of a Parquet file."""
+    """Decode the FileMetaData of a Parquet file."""
     return Reader(file[-8 - int.from_bytes(file[-8:-4], "little") : -8]).struct()
 
 
 def with_footer(file: bytes, metadata: Struct) -> bytes:
-    """The file with another footer."""
+    """Return the file with another footer."""
     data = struct(metadata)
     body = file[: -8 - int.from_bytes(file[-8:-4], "little")]
     return body + data + len(data).to_bytes(4, "little") + b"PAR1"

@@ -1,10 +1,12 @@
-"""Asks Transformers 4.57, the last with a question answering pipeline, and writes question_answering.json.gz.
+"""The script that writes question_answering.json.gz with Transformers 4.57.
+
+That is the last version with a question answering pipeline. Run it by hand to add rows:
 
     pip install --no-deps --target OLD "transformers==4.57.*" "huggingface_hub<1" "tokenizers>=0.22,<=0.23"
     PYTHONPATH=OLD:. OMP_NUM_THREADS=1 python -m tests.golden.make_question_answering
 
-in the development environment, whose torch it uses. Run by hand, when rows are added: the file holds the logits that the
-pipeline saw, so the answers are right wherever they are read.
+It uses the torch of the development environment. The file holds the logits that the pipeline received. The answers are
+therefore correct on every machine.
 """
 
 import random
@@ -19,7 +21,7 @@ from transformers.pipelines.question_answering import QuestionAnsweringPipeline
 from tests.golden.question_answering import STEP, TOKENIZER, Group, Row, build_model, corpus, save
 
 SHARDS = tuple(f"century={century}/part-0.parquet" for century in (18, 19, 20, 21))
-TEXTS_A_SHARD = (2, 20, 20, 5)
+TEXTS_PER_SHARD = (2, 20, 20, 5)
 QUESTIONS = (
     "Who?",
     "what",
@@ -47,7 +49,7 @@ QUESTIONS = (
     "[SEP] what is [MASK]?",
     "WHO SIGNED IT?",
 )
-# texts that break tokenizers, and texts that say the same thing twice
+# texts that reveal errors of tokenizers, and texts with repeated answers
 HARD = (
     "caf\u00e9 na\u00efve \u00dcberlingen \u00c5ngstr\u00f6m visited Washington",
     "cafe\u0301 nai\u0308ve U\u0308berlingen a\u030angstro\u0308m visited Washington",
@@ -73,8 +75,8 @@ HARD = (
 
 ONE = (1, 2, 3, 5, 9, 14, 22, 35)
 SOME = (4, 17, 40, 46, 52, 58, 64, 72)
-SMALL = {"max_seq_len": 64}  # several windows for little text
-# options of the pipeline, the words of each passage, and how many hard texts are asked about
+SMALL = {"max_seq_len": 64}  # short texts have several windows
+# the options of the pipeline, the number of words of each passage, and the number of hard texts
 PLAN: tuple[tuple[dict[str, Any], tuple[int, ...], int], ...] = (
     ({}, (*ONE, 60, 120, 260, 300, 350, 400, 500, 600, 1000, 2500), 6),
     ({"top_k": 3, "handle_impossible_answer": True}, (*ONE, 50, 100, 200, 280, 320, 420, 700), 5),
@@ -92,8 +94,8 @@ PLAN: tuple[tuple[dict[str, Any], tuple[int, ...], int], ...] = (
     (SMALL | {"top_k": 3, "max_answer_len": 1, "doc_stride": 16}, (*SOME, 45, 90, 135), 8),
 )
 
-# so long a question leaves windows of few tokens, all alike
-ECHOES = [("war " * asked, "war " * said) for asked, said in ((60, 40), (57, 21), (40, 30))]
+# a long question leaves windows of few equal tokens
+ECHOES = [("war " * question, "war " * context) for question, context in ((60, 40), (57, 21), (40, 30))]
 ECHO_OPTIONS: tuple[dict[str, Any], ...] = (
     SMALL | {"doc_stride": 0},
     SMALL | {"doc_stride": 0, "handle_impossible_answer": True, "top_k": 3},
@@ -101,26 +103,27 @@ ECHO_OPTIONS: tuple[dict[str, Any], ...] = (
 
 
 def main() -> None:
+    """Ask all questions and write the golden file."""
     if not transformers.__version__.startswith("4.57."):
         raise SystemExit(f"expected transformers 4.57, got {transformers.__version__}")
     model = build_model()
     tokenizer = DistilBertTokenizerFast(vocab_file=str(TOKENIZER / "vocab.txt"), model_max_length=512)
-    seen: list[np.ndarray] = []
+    window_logits: list[np.ndarray] = []
 
-    def watch(_module: Any, _inputs: Any, output: Any) -> Any:
+    def round_and_record(_module: Any, _inputs: Any, output: Any) -> Any:
         for name in ("start_logits", "end_logits"):
             output[name] = (output[name] / STEP).round() * STEP
-        seen.append(np.stack([output["start_logits"][0].numpy(), output["end_logits"][0].numpy()]))
+        window_logits.append(np.stack([output["start_logits"][0].numpy(), output["end_logits"][0].numpy()]))
         return output
 
-    model.register_forward_hook(watch)
+    model.register_forward_hook(round_and_record)
     pipeline = QuestionAnsweringPipeline(model=model, tokenizer=tokenizer, device="cpu")
 
-    def answered(question: str, context: Any, options: dict[str, Any]) -> Row:
-        seen.clear()
-        asked = Row(question, context, [], [], np.zeros(0))
-        answers = pipeline(question=question, context=asked.text, **options)
-        return complete(asked, answers, seen, tokens_of(question))
+    def answer(question: str, context: Any, options: dict[str, Any]) -> Row:
+        window_logits.clear()
+        row = Row(question, context, [], [], np.zeros(0))
+        answers = pipeline(question=question, context=row.text, **options)
+        return complete(row, answers, window_logits, tokens_of(question))
 
     def tokens_of(question: str) -> int:
         return len(tokenizer(question, add_special_tokens=False)["input_ids"])
@@ -128,22 +131,24 @@ def main() -> None:
     draw, questions = random.Random(457), cycle(QUESTIONS)
     groups = []
     for options, words, hard in PLAN:
-        most = options.get("max_seq_len", 384) // 2 - 4  # a longer question leaves no room beside the default overlap
+        max_tokens = (
+            options.get("max_seq_len", 384) // 2 - 4
+        )  # a longer question leaves no space for the default overlap
         contexts = [passage(draw, count) for count in words] + draw.sample(HARD, hard)
-        asked = [(next(question for question in questions if tokens_of(question) <= most), c) for c in contexts]
-        groups.append(Group(options, [answered(*pair, options) for pair in asked]))
-    groups += [Group(options, [answered(*pair, options) for pair in ECHOES]) for options in ECHO_OPTIONS]
+        pairs = [(next(question for question in questions if tokens_of(question) <= max_tokens), c) for c in contexts]
+        groups.append(Group(options, [answer(*pair, options) for pair in pairs]))
+    groups += [Group(options, [answer(*pair, options) for pair in ECHOES]) for options in ECHO_OPTIONS]
     save(groups)
-    every = [row for group in groups for row in group.rows]
-    print(len(every), "rows,", sum(len(row.windows) > 1 for row in every), "of several windows")
+    rows = [row for group in groups for row in group.rows]
+    print(len(rows), "rows,", sum(len(row.windows) > 1 for row in rows), "of several windows")
 
 
 def passage(draw: random.Random, words: int) -> dict[str, Any]:
-    """So many words of a text of the corpus, from a place by chance; nothing is trimmed between them."""
+    """Return a range of so many words at a random place of the corpus. The whitespace between them is kept."""
     while True:
-        at = draw.randrange(len(SHARDS))
-        row = draw.randrange(TEXTS_A_SHARD[at])
-        text = corpus(SHARDS[at])[row]
+        shard = draw.randrange(len(SHARDS))
+        row = draw.randrange(TEXTS_PER_SHARD[shard])
+        text = corpus(SHARDS[shard])[row]
         start = text.find(" ", draw.randrange(len(text))) + 1
         end = start
         for _ in range(words):
@@ -151,22 +156,25 @@ def passage(draw: random.Random, words: int) -> dict[str, Any]:
             if end < 0:
                 break
         if start and end > start and text[start:end].strip():
-            return {"shard": SHARDS[at], "row": row, "start": start, "end": end}
+            return {"shard": SHARDS[shard], "row": row, "start": start, "end": end}
 
 
-def complete(row: Row, answers: Any, seen: list[np.ndarray], asked: int) -> Row:
-    """The row with what the pipeline said, and the logits of [CLS] and of the context: [CLS] question [SEP] context [SEP]."""
+def complete(row: Row, answers: Any, window_logits: list[np.ndarray], question_tokens: int) -> Row:
+    """Return the row with the answers of the pipeline and the logits of [CLS] and of the context.
+
+    A window is [CLS] question [SEP] context [SEP].
+    """
     answers = answers if isinstance(answers, list) else [answers]
     for answer in answers:
         if answer["answer"] != row.text[answer["start"] : answer["end"]]:
             raise AssertionError(answer)
-    inside = [logits[:, asked + 2 : -1] for logits in seen]
+    inside = [logits[:, question_tokens + 2 : -1] for logits in window_logits]
     return Row(
         row.question,
         row.context,
         [logits.shape[1] for logits in inside],
         [[answer["score"], answer["start"], answer["end"]] for answer in answers],
-        np.concatenate([*inside, *(logits[:, :1] for logits in seen)], axis=1),
+        np.concatenate([*inside, *(logits[:, :1] for logits in window_logits)], axis=1),
     )
 
 

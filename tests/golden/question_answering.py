@@ -1,7 +1,8 @@
-"""Answers of Transformers 4.57's question answering pipeline: how they are kept, and the checkpoint that gave them.
+"""Golden answers of the question answering pipeline of Transformers 4.57: their file, and the model that gave them.
 
-`make_question_answering.py` writes what this module reads. A row is a question, a context, the length in tokens of each
-of the context's windows, and the pipeline's answers as [score, start, end]; rows stand in groups of the same options.
+`make_question_answering.py` writes the file that this module reads. A row has a question, a context, the number of
+tokens of each window of the context, and the answers of the pipeline as [score, start, end]. Rows with the same options
+form a group.
 """
 
 import base64
@@ -21,16 +22,19 @@ from tests.support import randomise
 
 FILE = Path(__file__).with_name("question_answering.json.gz")
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TOKENIZER = EXAMPLES / "models/ner"  # its vocabulary has the corpus's words
+TOKENIZER = EXAMPLES / "models/ner"  # its vocabulary has the words of the corpus
 RECIPE = {"seed": 457, "std": 0.5, "config": {"n_layers": 2, "dim": 48, "n_heads": 4, "hidden_dim": 80}}
-STEP = 2.0**-16  # the model's logits were rounded to this, so that what is kept is what the pipeline saw
-_PLANES = 3  # bytes a logit
+STEP = 2.0**-16  # the logits are rounded to multiples of this, so that the file holds the exact input of the pipeline
+_PLANES = 3  # bytes per logit
 
 
 @dataclass(frozen=True)
 class Row:
-    """context: text, or {"shard", "row", "start", "end"} of characters in the examples' corpus; logits: float32 [2, T],
-    start and end, of all windows, those at [CLS] in the last columns, one a window."""
+    """A question about a context, with the answers of the pipeline.
+
+    context: a text, or {"shard", "row", "start", "end"} with a range of characters in the corpus of the examples.
+    logits: float32 [2, T], the start and end logits of all windows; the last columns are those at [CLS], one per window.
+    """
 
     question: str
     context: str | dict[str, Any]
@@ -40,7 +44,7 @@ class Row:
 
     @property
     def text(self) -> str:
-        """The context itself."""
+        """The text of the context."""
         if isinstance(self.context, str):
             return self.context
         texts = corpus(self.context["shard"])
@@ -49,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows asked with the same options of the pipeline; those not named have its defaults."""
+    """Rows with the same options of the pipeline. All other options have their defaults."""
 
     options: dict[str, Any]
     rows: list[Row]
@@ -57,12 +61,12 @@ class Group:
 
 @cache
 def corpus(shard: str) -> list[str]:
-    """The texts of a shard of the examples' corpus."""
+    """Read the texts of a shard of the corpus of the examples."""
     return pq.read_table(EXAMPLES / "corpus" / shard, columns=["text"], partitioning=None)["text"].to_pylist()
 
 
 def build_model() -> DistilBertForQuestionAnswering:
-    """The model that answered: the same weights under every version of Transformers."""
+    """Build the model that answered. Its weights are the same with every version of Transformers."""
     size = len((TOKENIZER / "vocab.txt").read_text(encoding="utf-8").splitlines())
     model = DistilBertForQuestionAnswering(DistilBertConfig(vocab_size=size, **RECIPE["config"]))
     randomise(model, RECIPE["seed"], RECIPE["std"])
@@ -70,7 +74,7 @@ def build_model() -> DistilBertForQuestionAnswering:
 
 
 def write_checkpoint(folder: Path) -> Path:
-    """The model and its tokenizer, as a user holds them."""
+    """Write the model and its tokenizer as a checkpoint."""
     build_model().save_pretrained(folder)
     (folder / "vocab.txt").write_bytes((TOKENIZER / "vocab.txt").read_bytes())
     settings = {"tokenizer_class": "DistilBertTokenizer", "do_lower_case": True, "model_max_length": 512}
@@ -79,20 +83,20 @@ def write_checkpoint(folder: Path) -> Path:
 
 
 def fingerprint(model: torch.nn.Module) -> float:
-    """Differs for other weights."""
+    """Return a number that differs for other weights."""
     return sum(float(p.detach().double().abs().sum()) * (i + 1) for i, p in enumerate(model.parameters()))
 
 
 def save(groups: list[Group]) -> None:
-    """Rewrites the golden file."""
-    whole = [{"options": group.options, "rows": [_row_json(row) for row in group.rows]} for group in groups]
+    """Write the golden file."""
+    answers = [{"options": group.options, "rows": [_row_json(row) for row in group.rows]} for group in groups]
     logits = np.concatenate([row.logits.ravel() for group in groups for row in group.rows])
     steps = np.round(logits / STEP).astype("<i4")
-    # a byte of all logits after the other packs better
+    # planes of bytes of the same significance compress better
     planes = (steps + (1 << 8 * _PLANES - 1)).view(np.uint8).reshape(-1, 4)[:, :_PLANES].T.tobytes()
     content = {
         "fingerprint": fingerprint(build_model()),
-        "groups": whole,
+        "groups": answers,
         "logits": base64.b64encode(planes).decode(),
     }
     data = json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode()
@@ -101,7 +105,7 @@ def save(groups: list[Group]) -> None:
 
 @cache
 def load() -> tuple[list[Group], float]:
-    """What was written, and the fingerprint of the weights."""
+    """Read the groups, and the fingerprint of the weights."""
     content = json.loads(gzip.decompress(FILE.read_bytes()))
     planes = np.frombuffer(base64.b64decode(content["logits"]), dtype=np.uint8).reshape(_PLANES, -1).astype(np.int64)
     steps = (planes << np.arange(0, 8 * _PLANES, 8)[:, None]).sum(axis=0) - (1 << 8 * _PLANES - 1)
@@ -111,8 +115,8 @@ def load() -> tuple[list[Group], float]:
         rows = []
         for question, context, windows, answers in group["rows"]:
             size = sum(windows) + len(windows)
-            own, logits = logits[: 2 * size].reshape(2, size), logits[2 * size :]
-            rows.append(Row(question, context, windows, answers, own))
+            row_logits, logits = logits[: 2 * size].reshape(2, size), logits[2 * size :]
+            rows.append(Row(question, context, windows, answers, row_logits))
         groups.append(Group(group["options"], rows))
     return groups, content["fingerprint"]
 

@@ -1,4 +1,7 @@
-"""Put on PYTHONPATH, makes every process of a run fail at rows whose text says so, while it predicts or tokenizes."""
+"""A fault injection: with this folder on PYTHONPATH, every process of a run fails at rows whose text names a fault.
+
+The text names the stage and the fault, for example "poison: predict raises". Stages: read, tokenize, predict.
+"""
 
 import ctypes
 import importlib.util
@@ -9,49 +12,54 @@ from importlib.abc import MetaPathFinder
 STAGES = {
     "distilray.operators.predict": ("PredictUnit", "answers"),
     "distilray.operators.tokenize": ("TokenizeUnit", "tokenized"),
-    "distilray.operators.rows.columns": (None, "texts"),
+    "distilray.operators.rows.columns": (None, "valid_texts"),
 }
 
 
-def poisoned(text, stage):
+def fail(text, stage):
+    """Fail as the text of a row demands, if it names the stage."""
     if f"{stage} raises" in text:
         raise ValueError("a row that raises")
     if f"{stage} segfaults" in text:
         ctypes.string_at(0)
     if f"{stage} exhausts memory" in text:
-        held = []
+        blocks = []
         while True:
-            held.append(b"x" * 2**26)
+            blocks.append(b"x" * 2**26)
     if f"{stage} fails the device" in text:
         raise sys.modules["torch"].AcceleratorError("device-side assert triggered")
     if f"{stage} hangs" in text:
         time.sleep(10**6)
 
 
-def poison_reading(module):
-    healthy = module.texts
+def patch_reading(module):
+    """Make the reading of texts crash at a text that demands it."""
+    original = module.valid_texts
 
-    def texts(column, name):
+    def valid_texts(column, subject):
         if any("read segfaults" in str(text) for text in column.to_pylist()):
             ctypes.string_at(0)
-        return healthy(column, name)
+        return original(column, subject)
 
-    module.texts = texts
+    module.valid_texts = valid_texts
 
 
-def poison(kind, method, stage):
-    healthy = getattr(kind, method)
+def patch_method(kind, method, stage):
+    """Make a method fail at rows that demand it. kind: the class of the method."""
+    original = getattr(kind, method)
 
     def call(self, table, *more):
         for text in table["_text"].to_pylist():
             if text and "poison" in text:
-                poisoned(text, stage)
-        return healthy(self, table, *more)
+                fail(text, stage)
+        return original(self, table, *more)
 
     setattr(kind, method, call)
 
 
-class Finder(MetaPathFinder):
+class PatchingFinder(MetaPathFinder):
+    """An import hook that patches the modules of STAGES after their import."""
+
     def find_spec(self, name, *_):
         if name not in STAGES:
             return None
@@ -64,12 +72,12 @@ class Finder(MetaPathFinder):
             execute(module)
             kind, method = STAGES[name]
             if kind:
-                poison(getattr(module, kind), method, name.rpartition(".")[2])
+                patch_method(getattr(module, kind), method, name.rpartition(".")[2])
             else:
-                poison_reading(module)
+                patch_reading(module)
 
         spec.loader.exec_module = exec_module
         return spec
 
 
-sys.meta_path.insert(0, Finder())
+sys.meta_path.insert(0, PatchingFinder())

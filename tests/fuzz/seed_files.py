@@ -1,4 +1,4 @@
-"""Good files to break: a checkpoint in every format, shards, a job, and the output of a run."""
+"""The valid files that the fuzzer mutates: a checkpoint in every format, shards, a job, and the output of a run."""
 
 import json
 import shutil
@@ -25,16 +25,16 @@ compute: {engine: local, tokenize: {min: 1, max: 4}, predict: {max: 2}, price: 2
 """
 
 
-def make_material(folder: Path) -> Path:
-    """Everything that targets begin with."""
-    from tests.model.checkpoint.broken import FORMATS, make  # slow: Transformers
+def write_seed_files(folder: Path) -> Path:
+    """Write the files that all targets start from."""
+    from tests.model.checkpoint.broken import FORMATS, write_checkpoint  # imported late: Transformers takes seconds
 
     models = folder / "models"
     for kind in (*FORMATS, "flax_sharded"):
         (models / kind).mkdir(parents=True)
-        make(kind, models / kind)
-    whole = models / "safetensors"
-    (folder / "tokenizer.json").write_text(Tokenizer(Checkpoint(str(whole)), "special")._tokenizer.to_str())
+        write_checkpoint(kind, models / kind)
+    valid = models / "safetensors"
+    (folder / "tokenizer.json").write_text(Tokenizer(Checkpoint(str(valid)), "special")._tokenizer.to_str())
     (folder / "job.yaml").write_text(JOB)
     (folder / "shards").mkdir()
     for name, table, options in shards():
@@ -49,14 +49,14 @@ def make_material(folder: Path) -> Path:
 
 
 def output_job(folder: Path, out: Path) -> Job:
-    """The job whose output lies in out/."""
+    """Return the job whose output is in out/."""
     task = TokenClassification(model=str(folder / "models/safetensors"), name="entities")
     source = Source(uri=str(folder / "corpus"))
     return Job(source=source, tasks=[task], sink=Sink(uri=str(out)), compute=Compute(engine="local", unit_bytes=200))
 
 
 def shards() -> list[tuple[str, pa.Table, dict]]:
-    """Of every encoding and type that a corpus may have."""
+    """Return the name, the table and the writer options of shards with every encoding and type of a corpus."""
     draw = np.random.default_rng(0)
     texts = [" ".join(draw.choice(["the", "war", "caf\u00e9", "Lincoln", "\U0001f600"], 6)) for _ in range(60)]
     plain = pa.table({"text": texts, "id": range(60), "tags": [["a", "b"], [], None] * 20})
