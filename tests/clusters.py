@@ -1,4 +1,4 @@
-"""Real clusters of Ray on this machine, which nothing in this process is connected to."""
+"""Ray clusters as processes of this machine. This process is not connected to them."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 
 def free_port() -> int:
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -19,7 +20,7 @@ def free_port() -> int:
 
 @contextmanager
 def cluster_of(*cpus: int) -> Iterator[Any]:
-    """A `ray.cluster_utils.Cluster` of nodes with that many CPUs each, the first of them the head."""
+    """Run a `ray.cluster_utils.Cluster`. cpus: the number of CPUs of each node; the first is the head."""
     from ray.cluster_utils import Cluster  # imported late: it takes seconds
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": cpus[0], "include_dashboard": False})
@@ -33,9 +34,10 @@ def cluster_of(*cpus: int) -> Iterator[Any]:
 
 @contextmanager
 def autoscaling_cluster(folder: Path, cpus: int, groups: dict[str, Any]) -> Iterator[str]:
-    """A head of `cpus` CPUs whose autoscaler (v2) adds nodes of the groups, as processes of this machine; yields its address.
+    """Run a head whose autoscaler (v2) adds nodes of the groups as processes of this machine. Yields its address.
 
-    Not `AutoscalingCluster.start`: it would end every Ray of this machine.
+    cpus: the number of CPUs of the head. This does not use `AutoscalingCluster.start`, which ends every Ray cluster of
+    the machine.
     """
     from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID  # imported late, as above
     from ray.util import get_node_ip_address
@@ -68,7 +70,7 @@ def autoscaling_cluster(folder: Path, cpus: int, groups: dict[str, Any]) -> Iter
         "RAY_enable_autoscaler_v2": "1",
         "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID,
         "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_HEAD_NODE_ID,
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # nodes end so soon after their head
+        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",  # nodes end so many seconds after their head
     }
     options = [
         "--head",

@@ -1,4 +1,4 @@
-"""Fixtures that several test modules share."""
+"""Fixtures of several test modules."""
 
 import os
 import shutil
@@ -16,26 +16,26 @@ from tests.support import make_checkpoint
 ROOT = Path(__file__).resolve().parent.parent
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
-hypothesis.settings.register_profile("distilray", deadline=None)  # nothing here asserts a time
+hypothesis.settings.register_profile("distilray", deadline=None)  # no property test asserts a time
 hypothesis.settings.load_profile("distilray")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _calibrations(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What tests measure of this machine is not remembered for its user."""
+    """Write the calibrations of the tests to a temporary folder, not to the cache of the user."""
     os.environ["DISTILRAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small token classifier, 512 positions, IOB2 labels."""
+    """A small token classifier with 512 positions and IOB2 labels."""
     return make_checkpoint(tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The examples in a folder of their own, with the output of examples/jobs/ner.yaml in out/ner-yaml."""
+    """A copy of the examples, with the output of examples/jobs/ner.yaml in out/ner-yaml."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "examples", folder / "examples")
     command = [sys.executable, "-m", "distilray", "run", "examples/jobs/ner.yaml"]
@@ -45,7 +45,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[None]:
-    """A Ray cluster in this process, shared by the tests that need one."""
+    """A Ray cluster of this process. All tests of the session share it."""
     import ray  # imported late: it takes seconds
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR", log_to_driver=False)

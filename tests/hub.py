@@ -1,4 +1,4 @@
-"""A small Hugging Face hub over HTTP: the few endpoints that huggingface_hub's file system asks."""
+"""A small Hugging Face hub over HTTP, with the endpoints that the file system of huggingface_hub uses."""
 
 import json
 from collections.abc import Iterator
@@ -10,8 +10,12 @@ from urllib.parse import unquote, urlsplit
 
 
 @contextmanager
-def serve(repositories: dict[str, dict[str, Path]], asked: list[str] | None = None) -> Iterator[str]:
-    """The endpoint of a hub with {"org/name": {revision: folder}}; `asked` gathers the requests' paths."""
+def serve(repositories: dict[str, dict[str, Path]], requests: list[str] | None = None) -> Iterator[str]:
+    """Run a hub and yield its endpoint.
+
+    repositories: {"org/name": {revision: folder}}. requests: a list that receives the method and the path of each
+    request.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -21,8 +25,8 @@ def serve(repositories: dict[str, dict[str, Path]], asked: list[str] | None = No
 
         def do_GET(self) -> None:
             path = unquote(urlsplit(self.path).path)
-            if asked is not None:
-                asked.append(f"{self.command} {path}")
+            if requests is not None:
+                requests.append(f"{self.command} {path}")
             self.answer(*respond(repositories, path))
 
         def answer(self, status: int, body: bytes, error: str = "") -> None:
@@ -37,7 +41,7 @@ def serve(repositories: dict[str, dict[str, Path]], asked: list[str] | None = No
                 self.wfile.write(body)
 
         def log_message(self, *arguments: object) -> None:
-            """Nothing on the terminal."""
+            """Print nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = Thread(target=server.serve_forever, daemon=True)
@@ -51,7 +55,7 @@ def serve(repositories: dict[str, dict[str, Path]], asked: list[str] | None = No
 
 
 def respond(repositories: dict[str, dict[str, Path]], path: str) -> tuple[int, bytes, str] | tuple[int, bytes]:
-    """Status, body and the hub's error code for the path of a request."""
+    """Return the status, the body and the error code of the hub for the path of a request."""
     api = path.startswith("/api/models/")
     parts = path.removeprefix("/api/models").strip("/").split("/")
     name, (action, revision, *below) = "/".join(parts[:2]), parts[2:] or ["revision", "main"]

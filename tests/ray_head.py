@@ -1,4 +1,4 @@
-"""A real Ray head, with a dashboard, started and stopped by the tests."""
+"""A Ray head with a dashboard, as a process of this machine."""
 
 import os
 import subprocess
@@ -13,8 +13,10 @@ from tests.clusters import free_port
 
 @contextmanager
 def head(python: Path, folder: Path, cwd: Path, token: str | None = None) -> Iterator[dict[str, str]]:
-    """A Ray head whose `python` is the given one; yields the environment for `distilray submit`. It asks for a token if it
-    finds one, as a head does where Ray was before."""
+    """Run a Ray head. Yields the environment for `distilray submit`.
+
+    python: the interpreter that `python` means on the head. token: a token that the head requires, or None.
+    """
     path = f"{python.parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**_without_path(), "PATH": path, "RAY_AUTH_MODE": "disabled"}
     if token:
@@ -36,15 +38,15 @@ def head(python: Path, folder: Path, cwd: Path, token: str | None = None) -> Ite
 
 
 def _without_path() -> dict[str, str]:
-    """What is on the tests' own path is not on the head's."""
+    """Return the environment without PYTHONPATH: the head must not import from the path of the tests."""
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def make_bare_python(folder: Path) -> Path:
-    """A Python that has every dependency, but not distilray."""
+    """Make a Python that can import every dependency, but not distilray."""
     venv.create(folder / "bare", symlinks=True)
     target = next((folder / "bare/lib").glob("python*/site-packages"))
-    # the line makes the packages importable; .pth files inside them, such as an editable install's, are not read
+    # this line makes the packages importable; Python does not read the .pth files of that folder (editable installs)
     (target / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     python = folder / "bare/bin/python"
     missing = subprocess.run(

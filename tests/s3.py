@@ -1,4 +1,4 @@
-"""A real S3 server (SeaweedFS) on loopback, started and stopped by the tests."""
+"""An S3 server (SeaweedFS) on the loopback address, as a process of this machine."""
 
 import os
 import socket
@@ -17,13 +17,13 @@ KEY, SECRET = "distilray-key", "distilray-secret"
 
 @dataclass(frozen=True)
 class S3Server:
-    """Where it listens, and how to reach it."""
+    """The address of a server and the settings of its clients."""
 
     endpoint: str
 
     @property
     def environment(self) -> dict[str, str]:
-        """The usual variables of botocore, which s3fs reads."""
+        """The environment variables of botocore, which s3fs reads."""
         return {
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
@@ -33,25 +33,25 @@ class S3Server:
 
     @property
     def storage_options(self) -> dict[str, str]:
-        """The same as arguments of s3fs."""
+        """The same settings as arguments of s3fs."""
         return {"endpoint_url": self.endpoint, "key": KEY, "secret": SECRET}
 
 
 @dataclass(frozen=True)
 class S3Process(S3Server):
-    """A server that can be killed, and started again at the same address with the same data."""
+    """A server that a test can kill and start again, with the same address and data."""
 
     folder: Path
     ports: Sequence[int]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def start(self) -> None:
-        """Returns as soon as it answers."""
+        """Start the server and wait until it answers. Raises RuntimeError with its log if it does not."""
         names = ("s3.port", "master.port", "volume.port", "filer.port")
         listen = [f"-{name}={port}" for name, port in zip(names, self.ports, strict=True)]
         off = ["-admin.ui=false", "-webdav=false", "-s3.port.iceberg=0", "-master.telemetry=false"]
-        where = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
-        command = [_weed(), "-logtostderr=true", "mini", *where, *listen, *off]
+        location = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"]
+        command = [_weed(), "-logtostderr=true", "mini", *location, *listen, *off]
         environment = {**os.environ, "AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
         log = self.folder.parent / "weed.log"
         with log.open("ab") as sink:
@@ -60,7 +60,7 @@ class S3Process(S3Server):
         _wait_for(self.endpoint, process, log)
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL to the server."""
         for process in self.running:
             process.kill()
             process.wait()
@@ -69,7 +69,7 @@ class S3Process(S3Server):
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[S3Process]:
-    """Runs while the block runs; its data lies in `folder`."""
+    """Run a server during the block. folder: the folder of its data."""
     folder.mkdir(parents=True, exist_ok=True)
     ports = _free_ports(4)
     server = S3Process(f"http://127.0.0.1:{ports[0]}", folder, ports)
@@ -85,7 +85,7 @@ def _weed() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    # each server also listens on its port + 10000 (gRPC): stay where both are below the ephemeral range
+    # each server also listens on its port + 10000 (gRPC); both must be below the range of ephemeral ports
     ports: list[int] = []
     for port in range(8400 + os.getpid() % 1000, 20000):
         if all(_is_free(p) for p in (port, port + 10000)):

@@ -1,4 +1,4 @@
-"""Checkpoints with adversarial random weights, small corpora, and texts that break tokenizers."""
+"""Checkpoints with random weights, small corpora, texts that reveal errors of tokenizers, and readers of outputs."""
 
 import json
 import random
@@ -47,7 +47,7 @@ HARD_TEXTS = (
 
 
 def vocabulary() -> list[str]:
-    """Specials, words, pieces, and every character of the hard texts, whole and as a continuation."""
+    """Return special tokens, words, pieces, and every character of the hard texts, alone and as a continuation."""
     characters = sorted({c for text in HARD_TEXTS for c in text if not c.isspace()} | set(string.printable.strip()))
     lower = sorted({c for character in characters for c in character.lower()} | set(characters))
     return list(dict.fromkeys([*SPECIAL, *lower, *(f"##{c}" for c in lower), *WORDS, *PIECES]))
@@ -85,14 +85,14 @@ def make_checkpoint(
     lower: bool = True,
     vocab: list[str] | None = None,
 ) -> Path:
-    """A DistilBERT with weights that show every bug: wide, with random biases and LayerNorms (distilbert.md 4).
+    """Write a DistilBERT with large random weights, biases and LayerNorms, to reveal errors (distilbert.md 4).
 
-    Checkpoints of one seed and one size have equal encoders, whatever their heads. labels: of the two classification
-    heads; problem_type: of sequence-classification; tie_word_embeddings: of masked-lm.
+    Checkpoints with one seed and one size have equal encoders, even if their heads differ. labels: the labels of the
+    two classification heads. problem_type: for sequence-classification. tie_word_embeddings: for masked-lm.
     """
     folder.mkdir(parents=True, exist_ok=True)
     vocab = vocab or vocabulary()
-    named = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    label_maps = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     config = transformers.DistilBertConfig(
         vocab_size=len(vocab),
         max_position_embeddings=positions,
@@ -103,7 +103,7 @@ def make_checkpoint(
         activation=activation,
         problem_type=problem_type,
         tie_word_embeddings=tie_word_embeddings,
-        **({} if head in WITHOUT_LABELS else named),
+        **({} if head in WITHOUT_LABELS else label_maps),
     )
     model = getattr(transformers, ARCHITECTURES[head])(config)
     randomise(model, seed, std)
@@ -115,14 +115,14 @@ def make_checkpoint(
 
 
 def edit_config(folder: Path, **changes: Any) -> None:
-    """Other values in config.json; None takes a key away."""
+    """Change values of config.json. None removes a key."""
     file = folder / "config.json"
     config = json.loads(file.read_text()) | changes
     file.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
 
 
 def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    """model.safetensors with its tensors changed in place."""
+    """Change the tensors of model.safetensors. edit: a function that changes the dict of tensors in place."""
     file = folder / "model.safetensors"
     tensors = load_file(file)
     edit(tensors)
@@ -130,7 +130,10 @@ def edit_tensors(folder: Path, edit: Callable[[dict[str, torch.Tensor]], Any]) -
 
 
 def randomise(model: torch.nn.Module, seed: int, std: float) -> None:
-    """Weights N(0, std), biases 0.2 N(0, 1), LayerNorm weights 1 + 0.2 N(0, 1); the PAD row is not zero."""
+    """Set weights to N(0, std), biases to 0.2 N(0, 1), LayerNorm weights to 1 + 0.2 N(0, 1).
+
+    The PAD row is not zero.
+    """
     torch.manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -143,7 +146,7 @@ def randomise(model: torch.nn.Module, seed: int, std: float) -> None:
 
 
 def random_texts(count: int, seed: int, words: tuple[int, int] = (1, 60)) -> list[str]:
-    """Sentences of vocabulary words, odd words, hard snippets and punctuation."""
+    """Return sentences of words of the vocabulary, random words, parts of the hard texts, and punctuation."""
     draw = random.Random(seed)
     snippets = [piece for text in HARD_TEXTS for piece in text.split(" ")[:6]]
 
@@ -159,14 +162,17 @@ def random_texts(count: int, seed: int, words: tuple[int, int] = (1, 60)) -> lis
 
 
 def write_shard(path: Path, texts: list[str | None] | pa.Array, row_group_size: int = 100, **columns: list) -> Path:
-    """A Parquet file with a text column and others."""
+    """Write a Parquet file with a text column and other columns."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(pa.table({"text": texts, **columns}), path, row_group_size=row_group_size)
     return path
 
 
 def slow_job(folder: Path, rows: int) -> Path:
-    """A job file over four shards of so many rows, one of each null, in units of 20: seconds of work; its sink is `alone`."""
+    """Write a job file that runs for seconds. Its sink is the folder `alone`.
+
+    It has four shards of so many rows in units of 20 rows. The last text of each shard is null.
+    """
     make_checkpoint(folder / "model", layers=4, dim=192, hidden_dim=512)
     for shard in range(4):
         texts = [*random_texts(rows - 1, shard, words=(40, 60)), None]
@@ -182,25 +188,25 @@ def slow_job(folder: Path, rows: int) -> Path:
 
 
 def metadata_of(file: Path | str) -> dict[bytes, bytes]:
-    """What its footer says beside the schema."""
+    """Return the metadata of the footer of a file, without the schema."""
     return {name: value for name, value in pq.read_metadata(file).metadata.items() if name != b"ARROW:schema"}
 
 
 def read_output(folder: Path | str, part: str = "data") -> pa.Table:
-    """All rows of an output folder, in order of shard and row."""
+    """Read all rows of an output folder, in order of shard and row."""
     files = sorted(Path(folder, part).glob("*.parquet"))
     tables = [pq.read_table(file).replace_schema_metadata(None) for file in files]
     return pa.concat_tables(tables).sort_by([("shard", "ascending"), ("row", "ascending")])
 
 
 def output_bytes(folder: Path | str) -> dict[str, bytes]:
-    """Every object under data/ and dead/, by name."""
+    """Read the bytes of every object in data/ and dead/, by name."""
     files = [*Path(folder, "data").glob("*.parquet"), *Path(folder, "dead").glob("*.parquet")]
     return {f"{file.parent.name}/{file.name}": file.read_bytes() for file in files}
 
 
 def local_job(corpus: object, model: Path, out: Path, **source: object) -> Job:
-    """A job on the local engine with units of a few rows."""
+    """Make a job on the local engine with units of a few rows."""
     return Job(
         source=Source(uri=str(corpus), **source),
         tasks=[TokenClassification(model=str(model))],

@@ -1,4 +1,4 @@
-"""The benchmark runs, and its corpora are real text of the size that was asked for."""
+"""The tokenization benchmark runs, and its corpora are natural text of the requested size."""
 
 import importlib.util
 import json
@@ -26,14 +26,14 @@ def corpora() -> ModuleType:
 
 
 @pytest.mark.parametrize("name", ["english", "multilingual"])
-def test_a_corpus_has_its_size_and_is_the_same_every_time(corpora: ModuleType, name: str) -> None:
+def test_a_corpus_has_the_requested_size_and_is_reproducible(corpora: ModuleType, name: str) -> None:
     texts = getattr(corpora, name)(300_000)
     assert texts.equals(getattr(corpora, name)(300_000))
     assert 300_000 <= sum(len(text.encode()) for text in texts.to_pylist()) < 330_000
     assert len(set(texts.to_pylist())) == len(texts)
 
 
-def test_the_multilingual_corpus_has_real_scripts(corpora: ModuleType) -> None:
+def test_the_multilingual_corpus_has_many_scripts(corpora: ModuleType) -> None:
     letters = {c for text in corpora.multilingual(2_600_000).to_pylist() for c in text if c.isalpha()}
     scripts = {unicodedata.name(c).split()[0] for c in letters}
     assert scripts >= {

@@ -1,4 +1,4 @@
-"""The other benchmarks, small and on a CPU: they end, and their last line is JSON."""
+"""Small runs of the other benchmarks on a CPU: they end, and their last line is JSON."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Every command, job and program in the documentation works as written."""
+"""Every command, job and program of the documentation works as written."""
 
 import re
 import shlex
@@ -21,11 +21,9 @@ PAGES = [
     ROOT / "deploy/README.md",
     ROOT / "examples/README.md",
 ]
-TESTED_THEMSELVES = {"operators.md", "inputs.md"}  # tests/operators/test_plain_ray.py, tests/pipeline/test_delta.py
-# proven elsewhere: what CI runs, tests/test_submit.py, tests/deploy/test_remote.py, test_examples.py, test_examples_models.py,
-# test_benchmark*.py, tests/pipeline/test_job_schema.py, test_to_parquet.py and test_report_in_browser.py; what needs a GPU
-# machine was run by hand
-ELSEWHERE = {
+PAGES_WITH_OWN_TESTS = {"operators.md", "inputs.md"}  # tests/operators/test_plain_ray.py, tests/pipeline/commands/test_delta.py
+# commands that CI or other test files run; those that need a machine with a GPU are run by hand
+TESTED_ELSEWHERE = {
     "make example",
     ".venv/bin/distilray schema",
     ".venv/bin/distilray to-parquet examples/questions.jsonl out/questions --columns context question id",
@@ -65,27 +63,27 @@ ELSEWHERE = {
 }
 
 
-# what needs a cluster, a registry or a cloud: the files and resources that it names are looked at
-AFAR = {"docker", "kubectl", "ray"}
+# programs that need a cluster, a registry or a cloud; the tests check the files and resources that the commands name
+REMOTE_PROGRAMS = {"docker", "kubectl", "ray"}
 
 
 def blocks(language: str) -> list[tuple[Path, str]]:
-    """The fenced blocks of a language over all pages."""
+    """Return the fenced code blocks of a language from all pages."""
     fence = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
     return [(page, block) for page in PAGES for block in fence.findall(page.read_text(encoding="utf-8"))]
 
 
 def commands() -> list[str]:
     lines = [line.split("   #")[0].strip() for _, block in blocks("bash") for line in block.splitlines()]
-    return list(dict.fromkeys(line for line in lines if line and line not in ELSEWHERE))
+    return list(dict.fromkeys(line for line in lines if line and line not in TESTED_ELSEWHERE))
 
 
-def far(command: str) -> bool:
-    return shlex.split(command)[0] in AFAR
+def is_remote(command: str) -> bool:
+    return shlex.split(command)[0] in REMOTE_PROGRAMS
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [command for command in commands() if not far(command)])
+@pytest.mark.parametrize("command", [command for command in commands() if not is_remote(command)])
 def test_every_command_works(command: str, checkout: Path) -> None:
     program, *arguments = shlex.split(command)
     if program == "duckdb":  # the Python package has no program of that name
@@ -103,33 +101,39 @@ def test_every_command_works(command: str, checkout: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("command", [command for command in commands() if far(command)])
-def test_what_a_command_from_afar_names_is_there(command: str) -> None:
-    """Files and folders of the repository, targets of the Dockerfile, resources of the manifests, and our own commands."""
+@pytest.mark.parametrize("command", [command for command in commands() if is_remote(command)])
+def test_the_files_and_resources_of_a_remote_command_exist(command: str) -> None:
+    """They are files and folders, targets of the Dockerfile, resources of the manifests, and commands of distilray."""
     arguments = shlex.split(command)[1:]
     assert not [word for word in arguments if word.startswith(("deploy/", "examples/")) and not (ROOT / word).exists()]
     if "--target" in arguments:
         target = arguments[arguments.index("--target") + 1]
         assert f" AS {target}\n" in (ROOT / "deploy/Dockerfile").read_text()
         assert any(word.endswith(f"-{target}") for word in arguments)
-    manifests = [each for path in (ROOT / "deploy/kuberay").glob("*.yaml") for each in yaml.safe_load_all(path.open())]
-    names = {(each["kind"].lower(), each["metadata"]["name"]) for each in manifests}
+    manifests = [
+        manifest for path in (ROOT / "deploy/kuberay").glob("*.yaml") for manifest in yaml.safe_load_all(path.open())
+    ]
+    names = {(manifest["kind"].lower(), manifest["metadata"]["name"]) for manifest in manifests}
     named = [tuple(word.split("/")) for word in arguments if re.fullmatch(r"(job|rayjob|raycluster)/[a-z-]+", word)]
-    assert {("rayjob" if kind == "job" else kind, name) for kind, name in named} <= names  # KubeRay's Job has its name
+    assert {
+        ("rayjob" if kind == "job" else kind, name) for kind, name in named
+    } <= names  # KubeRay gives the Job the name of the RayJob
     if "--" in arguments:
-        program, *own = arguments[arguments.index("--") + 1 :]
+        program, *command_line = arguments[arguments.index("--") + 1 :]
         assert program == "distilray"
-        parser().parse_args(own)
+        parser().parse_args(command_line)
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize("program", [block for page, block in blocks("python") if page.name not in TESTED_THEMSELVES])
+@pytest.mark.parametrize(
+    "program", [block for page, block in blocks("python") if page.name not in PAGES_WITH_OWN_TESTS]
+)
 @pytest.mark.slow
 def test_every_program_works(program: str, checkout: Path) -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert read_output(checkout / "out/readme").num_rows > 20
-    assert done.stderr == ""  # Ray is silent
+    assert done.stderr == ""  # Ray prints nothing
 
 
 @pytest.mark.parametrize(("page", "block"), blocks("yaml"), ids=lambda value: getattr(value, "name", ""))
@@ -146,20 +150,20 @@ def test_every_job_key_is_documented() -> None:
     assert not [key for key in keys if not re.search(rf"\b{key}:", text)]
 
 
-def test_the_command_line_is_documented_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_of_the_command_line_is_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "100")
     assert (ROOT / "docs/cli.md").read_text() == cli_page()
 
 
 def cli_page() -> str:
-    """docs/cli.md, from the parser: `python -m tests.test_docs` writes it anew."""
+    """Return the text of docs/cli.md, from the parser. `python -m tests.test_docs` writes the page."""
     top = parser()
     actions = [action for action in top._actions if action.dest == "command"]
     helps = [top.format_help(), *(command.format_help() for command in actions[0].choices.values())]
     return "# Command line\n\n" + "\n".join(f"```\n{text}```\n" for text in helps)
 
 
-def test_the_hours_of_the_sizing_table_are_its_tokens_over_its_rates() -> None:
+def test_the_hours_of_the_sizing_table_are_tokens_over_rates() -> None:
     text = (ROOT / "docs/operations.md").read_text()
     table = text[text.index("| text | tokens |") :].split("\n\n")[0].splitlines()
     head, rows = table[0], table[2:]
@@ -175,14 +179,14 @@ def test_the_hours_of_the_sizing_table_are_its_tokens_over_its_rates() -> None:
         size, tokens, *hours = (cell.strip() for cell in row.strip("|").split("|"))
         amount, unit = size.split()
         count = float(tokens.removesuffix(" G")) * 1e9
-        assert count == pytest.approx(float(amount) * scales[unit] / 100e6 * 21.2e6)  # as docs/performance.md measured
+        assert count == pytest.approx(float(amount) * scales[unit] / 100e6 * 21.2e6)  # measured in docs/performance.md
         for rate, cell in zip(rates, hours, strict=True):
-            number, of = cell.replace(",", "").split()
+            number, time_unit = cell.replace(",", "").split()
             step = 0.1 if "." in number else 1.0
-            assert abs(count / rate / seconds[of] - float(number)) <= step / 2
+            assert abs(count / rate / seconds[time_unit] - float(number)) <= step / 2
 
 
-def test_every_link_leads_somewhere() -> None:
+def test_every_link_has_a_target() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name}: {target}"

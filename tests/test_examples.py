@@ -1,4 +1,4 @@
-"""The example's model finds what its card says it finds, and 16 bits find the same."""
+"""The model of the examples has the F1 that its card states, and bfloat16 gives the same labels."""
 
 import json
 import subprocess
@@ -23,19 +23,19 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.slow
 def test_f1_on_the_hand_labelled_sentences(checkout: Path) -> None:
     answers = {row["id"]: row["entities"] for row in read_output(checkout / "out/ner-yaml").to_pylist()}
-    found, gold = set(), set()
+    predicted, gold = set(), set()
     for line in (ROOT / "examples/gold.jsonl").read_text(encoding="utf-8").splitlines():
         sentence = json.loads(line)
         name, start, end = sentence["id"], sentence["start"], sentence["end"]
-        found |= {(name, e["start"], e["end"], e["label"]) for e in answers[name] if start <= e["start"] < end}
+        predicted |= {(name, e["start"], e["end"], e["label"]) for e in answers[name] if start <= e["start"] < end}
         gold |= {(name, e["start"], e["end"], e["label"]) for e in sentence["entities"]}
-    f1 = 2 * len(found & gold) / (len(found) + len(gold))
+    f1 = 2 * len(predicted & gold) / (len(predicted) + len(gold))
     assert len(gold) == 213
     assert 0.88 <= f1 <= 0.90, f1  # examples/README.md states 0.889
 
 
-def test_bfloat16_finds_what_float32_finds() -> None:
-    """The gate of 16-bit labels on a trained model: at least 99.9 % of the tokens' labels agree."""
+def test_bfloat16_gives_the_entities_of_float32() -> None:
+    """Require that at least 99.9 % of the labels of the tokens agree, on a trained model."""
     texts = ds.dataset(ROOT / "examples/corpus").to_table(columns=["text"])["text"].slice(0, 6)
     tasks = [TokenClassification(model=str(ROOT / "examples/models/ner"), aggregation="none")]
     tokens = TokenizeUnit(tasks)(rows(texts.to_pylist()))
@@ -49,7 +49,7 @@ def test_bfloat16_finds_what_float32_finds() -> None:
 
 
 @pytest.mark.slow
-def test_three_tasks_in_one_pass_over_the_speeches(checkout: Path) -> None:
+def test_three_tasks_share_one_pass_over_the_speeches(checkout: Path) -> None:
     run = [sys.executable, "examples/century_corpus.py", "--engine", "local"]
     subprocess.run(run, cwd=checkout, check=True, stdout=subprocess.DEVNULL)
     answers = read_output(checkout / "out/century").to_pylist()
@@ -57,19 +57,19 @@ def test_three_tasks_in_one_pass_over_the_speeches(checkout: Path) -> None:
     for row in answers:
         spans = [(e["start"], e["end"], e["label"]) for e in row["entities"]]
         assert spans == [(e["start"], e["end"], e["label"]) for e in alone[row["id"]]]
-    right = [row["spoken_in"]["label"] == str((row["year"] + 99) // 100) for row in answers]
-    assert 0.89 <= np.mean(right) <= 0.94, np.mean(right)  # examples/README.md states 44 of 47
+    correct = [row["spoken_in"]["label"] == str((row["year"] + 99) // 100) for row in answers]
+    assert 0.89 <= np.mean(correct) <= 0.94, np.mean(correct)  # examples/README.md states 44 of 47
     manifest = json.loads((checkout / "out/century/_manifest.json").read_text())
     ner = json.loads((checkout / "out/ner-yaml/_manifest.json").read_text())
-    assert manifest["computed_tokens"] == ner["computed_tokens"]  # one pass for all three
+    assert manifest["computed_tokens"] == ner["computed_tokens"]  # one pass for all three tasks
     evaluate = [sys.executable, "-m", "distilray", "evaluate", "examples/jobs/century.yaml", "--json"]
-    said = subprocess.run(evaluate, cwd=checkout, check=True, capture_output=True, text=True).stdout
-    assert json.loads(said)["spoken_in"]["accuracy"] == pytest.approx(np.mean(right))
+    printed = subprocess.run(evaluate, cwd=checkout, check=True, capture_output=True, text=True).stdout
+    assert json.loads(printed)["spoken_in"]["accuracy"] == pytest.approx(np.mean(correct))
 
 
 @pytest.mark.slow
-def test_every_speech_is_asked_the_same_questions(checkout: Path, tmp_path: Path) -> None:
-    """With any model: that of the example takes 20 minutes to make."""
+def test_every_speech_has_answers_to_the_same_questions(checkout: Path, tmp_path: Path) -> None:
+    """Use a random model: making the model of the example takes 20 minutes."""
     vocab = (ROOT / "examples/models/ner/vocab.txt").read_text(encoding="utf-8").splitlines()
     model = make_checkpoint(tmp_path / "qa", head="question-answering", vocab=vocab, layers=1, dim=16, heads=2)
     run = [sys.executable, "examples/qa_corpus.py", "--engine", "local", "--model", str(model)]
@@ -82,5 +82,5 @@ def test_every_speech_is_asked_the_same_questions(checkout: Path, tmp_path: Path
     }
     evaluate = [sys.executable, "-m", "distilray", "evaluate", "examples/jobs/qa.yaml", "--json"]
     command = [*evaluate, "--set", f"tasks.0.model={model}"]
-    said = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True).stdout
-    assert json.loads(said)["answers"]["HasAns_total"] == 61
+    printed = subprocess.run(command, cwd=checkout, check=True, capture_output=True, text=True).stdout
+    assert json.loads(printed)["answers"]["HasAns_total"] == 61

@@ -1,4 +1,4 @@
-"""The classification model and the questions of the examples are what examples/README.md says they are."""
+"""The classification model and the questions of the examples match their description in examples/README.md."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The models of a fresh checkout, after `python examples/make_century assemble`."""
+    """The models of a new checkout, after `python examples/make_century assemble`."""
     root = tmp_path_factory.mktemp("checkout")
     for folder in ("make_century", "models/ner", "models/century"):
         shutil.copytree(EXAMPLES / folder, root / folder)
@@ -38,7 +38,7 @@ def questions() -> list[dict[str, Any]]:
     return [json.loads(line) for line in (EXAMPLES / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def test_the_encoder_is_that_of_the_ner_model_bit_for_bit(models: Path) -> None:
+def test_the_encoder_equals_that_of_the_ner_model_bit_for_bit(models: Path) -> None:
     ner, century = (load_file(models / name / "model.safetensors") for name in ("ner", "century"))
     encoder = {name for name in ner if name.startswith("distilbert.")}
     assert {name for name in century if name.startswith("distilbert.")} == encoder
@@ -48,7 +48,7 @@ def test_the_encoder_is_that_of_the_ner_model_bit_for_bit(models: Path) -> None:
         assert (models / "ner" / name).read_bytes() == (models / "century" / name).read_bytes()
 
 
-def test_assembling_again_writes_nothing(models: Path) -> None:
+def test_a_second_assembly_writes_nothing(models: Path) -> None:
     before = (models / "century/model.safetensors").stat()
     command = [sys.executable, models.parent / "make_century", "assemble", "--work", models.parent]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -56,7 +56,7 @@ def test_assembling_again_writes_nothing(models: Path) -> None:
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
 
-def test_a_page_of_an_address_tells_its_century(models: Path) -> None:
+def test_the_model_finds_the_century_of_a_page(models: Path) -> None:
     model, info = AutoModelForSequenceClassification.from_pretrained(
         models / "century", dtype=torch.float32, output_loading_info=True
     )
@@ -67,23 +67,23 @@ def test_a_page_of_an_address_tells_its_century(models: Path) -> None:
     encoded = tokenizer(pages, truncation=True, padding=True, return_tensors="pt")
     with torch.no_grad():
         best = model.train(False)(**encoded).logits.argmax(1).tolist()
-    right = sum(model.config.id2label[i] == str(row["century"]) for i, row in zip(best, rows, strict=True))
+    correct = sum(model.config.id2label[i] == str(row["century"]) for i, row in zip(best, rows, strict=True))
     assert len(rows) == 47
-    assert right >= 40, right
+    assert correct >= 40, correct
 
 
-def test_answers_lie_where_the_questions_say() -> None:
-    corpus, found = texts(), questions()
-    assert len({q["id"] for q in found}) == len(found) == 68
-    for q in found:
+def test_the_offsets_of_the_answers_are_correct() -> None:
+    corpus, rows = texts(), questions()
+    assert len({q["id"] for q in rows}) == len(rows) == 68
+    for q in rows:
         assert corpus[q["address"]]["text"].startswith(q["context"], q["offset"]), q["id"]
         for a in q["answers"]:
             end = a["start"] + len(a["text"])
             assert q["context"][a["start"] : end] == a["text"], q["id"]
             assert not q["context"][: a["start"]][-1:].isalnum(), q["id"]
             assert not q["context"][end : end + 1].isalnum(), q["id"]
-    assert sum(not q["answers"] for q in found) == 7
+    assert sum(not q["answers"] for q in rows) == 7
 
 
-def test_the_questions_are_there_as_parquet_too() -> None:
+def test_the_parquet_file_holds_the_same_questions() -> None:
     assert pq.read_table(EXAMPLES / "questions/part-0.parquet").to_pylist() == questions()

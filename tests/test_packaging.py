@@ -1,4 +1,4 @@
-"""The folders install as distilray.*, whole and by their names, and run no code of others."""
+"""The folders install as distilray.* with all modules, and no module unpickles or evaluates input."""
 
 import ast
 import re
@@ -36,16 +36,17 @@ def test_the_listed_packages_are_those_of_the_tree() -> None:
         for path in (ROOT / folder).rglob("__init__.py")
     }
     assert set(setuptools["packages"]) == tree | {"distilray"}
+    # setuptools derives the folders of all other packages from these
+    assert setuptools["package-dir"] == {"distilray": "distilray", **{f"distilray.{name}": name for name in FOLDERS}}
     assert all((ROOT / folder).is_dir() for folder in setuptools["package-dir"].values())
-    assert set(setuptools["package-dir"]) == set(setuptools["packages"])
 
 
 def test_an_uninstalled_checkout_is_importable(tmp_path: Path) -> None:
-    """As in `ray job submit --working-dir .`: the repository on the path, nothing installed."""
+    """The repository is on the path and nothing is installed, as with `ray job submit --working-dir .`."""
     code = "import distilray.model.network.config, distilray; print(distilray.model.network.config.__file__)"
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = [{str(ROOT)!r}, *{sys.path!r}]; {code}"]
-    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
-    assert said == str(ROOT / "model/network/config.py")
+    printed = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+    assert printed == str(ROOT / "model/network/config.py")
 
 
 def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
@@ -69,10 +70,11 @@ def test_a_wheel_holds_every_module_and_nothing_else(tmp_path: Path) -> None:
     packaged = {name for name in names if ".dist-info/" not in name}
     templates = {f"distilray/{path.relative_to(ROOT)}" for path in (ROOT / "pipeline/report").glob("*.[cj]*")}
     assert len(templates) == 5
-    assert packaged == modules | templates | {"distilray/__init__.py", "distilray/__main__.py", "distilray/py.typed"}
+    own = {f"distilray/{name}" for name in ("__init__.py", "__main__.py", "lazy.py", "py.typed")}
+    assert packaged == modules | templates | own
 
 
-def test_the_images_are_named_after_this_version() -> None:
+def test_the_tags_of_the_images_have_this_version() -> None:
     files = [ROOT / "docs/kubernetes.md", *(ROOT / "deploy").rglob("*.yaml")]
     tags = [
         tag for file in files for tag in re.findall(r"distilray:(\S+)-(?:cuda|cpu)\b", file.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""`ray job submit`, as the README has it, against real clusters with and without distilray installed."""
+"""`ray job submit` as in the README, on clusters with and without an installed distilray."""
 
 import secrets
 import shutil
@@ -20,7 +20,7 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 
 
 def submit(environment: dict[str, str], arguments: list[str], cwd: Path) -> str:
-    """`ray job submit`, again while the head is still starting."""
+    """Run `ray job submit`, with retries while the head starts. Return its output."""
     for _ in range(30):
         done = subprocess.run(
             [*RAY, "job", "submit", *arguments],
@@ -31,12 +31,12 @@ def submit(environment: dict[str, str], arguments: list[str], cwd: Path) -> str:
             timeout=400,
             check=False,
         )
-        said = done.stdout + done.stderr
+        printed = done.stdout + done.stderr
         if done.returncode == 0:
-            return said
-        if not any(sign in said for sign in ("No available agent", "Failed to connect", "Connection refused")):
+            return printed
+        if not any(sign in printed for sign in ("No available agent", "Failed to connect", "Connection refused")):
             break
-    raise AssertionError(said)
+    raise AssertionError(printed)
 
 
 @pytest.fixture
@@ -44,53 +44,53 @@ def bare_python(tmp_path: Path) -> Path:
     return make_bare_python(tmp_path)
 
 
-def assert_answered(said: str, out: Path) -> None:
-    assert (out / "_SUCCESS").exists(), said
+def assert_answered(printed: str, out: Path) -> None:
+    assert (out / "_SUCCESS").exists(), printed
     table = read_output(out)
     assert table.num_rows > 20
     assert sum(map(len, table["entities"].to_pylist())) > 1000
-    assert "dead letters" in said
-    assert "padding" in said
+    assert "dead letters" in printed
+    assert "padding" in printed
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The repository as a user has it, without what is ignored."""
+    """A copy of the repository without ignored files."""
     ignored = shutil.ignore_patterns(".venv", ".airflow", ".git", "out", ".*cache*", "*.egg-info")
     return Path(shutil.copytree(ROOT, tmp_path / "checkout", ignore=ignored))
 
 
-def test_a_cluster_without_distilray(tmp_path: Path, checkout: Path, bare_python: Path) -> None:
+def test_submit_works_on_a_cluster_without_distilray(tmp_path: Path, checkout: Path, bare_python: Path) -> None:
     with head(bare_python, tmp_path, tmp_path) as environment:
         command = ["python", "examples/ner_corpus.py", "--output", str(tmp_path / "out")]
-        said = submit(environment, ["--working-dir", ".", "--", *command], checkout)
-    assert_answered(said, tmp_path / "out")
+        printed = submit(environment, ["--working-dir", ".", "--", *command], checkout)
+    assert_answered(printed, tmp_path / "out")
 
 
 @pytest.mark.chaos
-def test_an_installed_distilray(tmp_path: Path, checkout: Path) -> None:
+def test_submit_works_on_a_cluster_with_distilray(tmp_path: Path, checkout: Path) -> None:
     with head(Path(sys.executable), tmp_path, checkout) as environment:
-        said = submit(environment, ["examples/ner_corpus.py"], checkout)
-    assert_answered(said, checkout / "out/ner")
+        printed = submit(environment, ["examples/ner_corpus.py"], checkout)
+    assert_answered(printed, checkout / "out/ner")
 
 
 @pytest.mark.chaos
-def test_a_cluster_that_asks_for_a_token(tmp_path: Path, checkout: Path) -> None:
-    """The job's own driver and workers have it from the head; whoever lacks it is turned away."""
+def test_submit_works_on_a_cluster_that_requires_a_token(tmp_path: Path, checkout: Path) -> None:
+    """The driver and the workers of the job get the token from the head. Clients without the token are rejected."""
     token = secrets.token_hex(32)
     with head(Path(sys.executable), tmp_path, checkout, token) as environment:
-        ours = [sys.executable, "-m", "distilray", "submit", "examples/jobs/ner.yaml"]
-        done = subprocess.run(ours, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+        command = [sys.executable, "-m", "distilray", "submit", "examples/jobs/ner.yaml"]
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert (checkout / "out/ner-yaml/_SUCCESS").exists()
         environment["RAY_AUTH_MODE"] = "token"
-        said = submit(environment, ["examples/ner_corpus.py"], checkout)
-        assert_answered(said, checkout / "out/ner")
-        assert token not in done.stdout + done.stderr + said
+        printed = submit(environment, ["examples/ner_corpus.py"], checkout)
+        assert_answered(printed, checkout / "out/ner")
+        assert token not in done.stdout + done.stderr + printed
         assert [job.status for job in Cluster(environment["RAY_ADDRESS"], token).jobs()] == ["SUCCEEDED"] * 2
         for wrong in (secrets.token_hex(32), None):
-            with pytest.raises(SubmitError, match="token") as turned_away:
+            with pytest.raises(SubmitError, match="token") as rejection:
                 Cluster(environment["RAY_ADDRESS"], wrong).jobs()
-            assert str(wrong) not in str(turned_away.value)
+            assert str(wrong) not in str(rejection.value)
         with pytest.raises(AssertionError, match="(?i)authenticat|unauthorized|token"):
             submit({**environment, "RAY_AUTH_TOKEN": secrets.token_hex(32)}, ["examples/ner_corpus.py"], checkout)
