@@ -9,7 +9,7 @@ from functools import partial
 
 import pyarrow as pa
 
-from distilray.operators.isolation.bisect import Isolation
+from distilray.operators.isolation.attempts import Isolation
 from distilray.operators.isolation.sandbox import Sandbox, SandboxDiedError
 from distilray.operators.read import Read, select_rows
 from distilray.operators.rows import schema as s
@@ -18,7 +18,7 @@ from distilray.operators.rows.unit import Unit
 log = logging.getLogger(__name__)
 
 
-def read_guarded(read: Read, isolation: Isolation, unit: Unit) -> pa.Table:
+def read_isolated(read: Read, isolation: Isolation, unit: Unit) -> pa.Table:
     """Read a unit as `read` does. The rows of row groups that end their worker become dead letters."""
     with isolation.attempt("read", unit.name) as crashed:
         if not crashed or unit.error:

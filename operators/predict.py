@@ -20,8 +20,9 @@ from distilray.model.inference.calibrate import calibrate, load_calibration
 from distilray.model.inference.predictor import HeadSpec, Predictor
 from distilray.operators.encoder_passes import EncoderPass, PassInputs, open_passes
 from distilray.operators.evaluation.gold import Gold
-from distilray.operators.isolation.bisect import Call, Isolation
-from distilray.operators.isolation.sandbox import guarded
+from distilray.operators.isolation.attempts import Isolation
+from distilray.operators.isolation.bisect import Call
+from distilray.operators.isolation.isolated_call import call_isolated
 from distilray.operators.isolation.watchdog import Watchdog
 from distilray.operators.parity import Reference
 from distilray.operators.rows import schema as s
@@ -89,7 +90,7 @@ class PredictUnit:
         """
         start = time.time()
         make_call = partial(_make_call, self.tasks, self.compute, self.isolation)
-        result = guarded(self.isolation, "predict", self.answered, make_call, table)
+        result = call_isolated(self.isolation, "predict", self.answered, make_call, table)
         if self.reference:  # not isolated: a failure of the reference is not a failure of rows
             parity_counts = self.reference(table, result[s.DEAD_REASON])
             result = result.append_column(s.PARITY, pa.repeat(json.dumps(parity_counts), result.num_rows))
@@ -148,7 +149,7 @@ class PredictUnit:
                     answers[i] = _reject_rows(answers[i], rows, str(failure))
         return [answers[i] for i in range(len(self.tasks))], window_tokens
 
-    def measure_throughput(self, table: pa.Table) -> Throughput | None:
+    def find_throughput(self, table: pa.Table) -> Throughput | None:
         """Return the throughput for some tokenized rows, from a stored calibration or else measured.
 
         None if the rows have no tokens to compute.

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.tokenizer.tokenizer import Tokenizer
-from distilray.operators.isolation.bisect import Call, Isolation
-from distilray.operators.isolation.sandbox import guarded
+from distilray.operators.isolation.attempts import Isolation
+from distilray.operators.isolation.bisect import Call
+from distilray.operators.isolation.isolated_call import call_isolated
 from distilray.operators.isolation.watchdog import Watchdog
 from distilray.operators.rows import schema as s
 from distilray.operators.rows.ragged import one_chunk, ragged
@@ -71,7 +72,7 @@ class TokenizeUnit:
         With `isolation`, rows that make the step fail become dead letters.
         """
         make_call = partial(_make_call, self.tasks, self.isolation)
-        return guarded(self.isolation, "tokenize", self.tokenized, make_call, table)
+        return call_isolated(self.isolation, "tokenize", self.tokenized, make_call, table)
 
     def tokenized(self, table: pa.Table) -> pa.Table:
         """Tokenize the rows without isolation. Raises what a tokenizer raises."""

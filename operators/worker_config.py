@@ -1,10 +1,10 @@
-"""The configuration of a worker, from the shard of a unit to its answers."""
+"""The configuration of a worker: how it reads, computes and isolates rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from distilray.model.network.names import AttentionName, DtypeName
-from distilray.operators.isolation.bisect import Isolation
+from distilray.operators.isolation.attempts import Isolation
 from distilray.operators.read import Read
 from distilray.operators.tasks.task import Task
 

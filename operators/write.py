@@ -65,7 +65,8 @@ class Write:
     def commit(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
         """Write the objects of a unit.
 
-        An earlier attempt may have left dead letters that this attempt does not have. They are orphans: see
+        An earlier attempt may have left an object in dead/ that this attempt does not write. It is an orphan: the
+        next run or retry removes it, see
         pipeline/sink/reconcile.py.
         """
         metadata = footer(unit, dead, stats)

@@ -131,7 +131,7 @@ def test_every_public_name_is_there_and_is_documented() -> None:
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
     for module in (distilray, distilray.pipeline, distilray.operators):
         with pytest.raises(AttributeError, match="has no attribute 'Jbo'"):
-            module.Jbo
+            module.Jbo  # noqa: B018
     with pytest.raises(ImportError, match="cannot import name 'Jbo'"):
         exec("from distilray import Jbo", {})
 

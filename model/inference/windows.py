@@ -13,7 +13,7 @@ from distilray.model.errors import WindowError
 class Windows:
     """W windows over R texts, in order of text.
 
-    text: the text of each window. start, end: the first and the last + 1 token, counted in that text. All are int64
+    text: the text of each window. start, end: the half-open range of its tokens, counted in that text. All are int64
     [W].
     """
 
@@ -34,15 +34,17 @@ def word_starts(offsets: Ints, word_ids: Ints) -> npt.NDArray[np.bool_]:
     return starts
 
 
-def split(offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | Ints, *, min_windows: int = 0) -> Windows:
+def split_into_windows(
+    offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | Ints, *, min_windows: int = 0
+) -> Windows:
     """Split texts into windows of at most `capacity` tokens. Neighbours share about `overlap` tokens.
 
     capacity, overlap: one value for all texts, or one per text [R]. min_windows: the number of windows of a text
     without tokens, 0 or 1.
 
     A text that fits gets one window. The last window of a text is moved back to full length, so that it has all
-    available context. No window starts or ends inside a word, except in a word of more than overlap // 3 tokens, whose
-    tokens are still all covered.
+    available context. No window starts or ends inside a word of up to overlap // 3 tokens. A longer word may be split.
+    The windows cover all tokens in any case.
 
     Raises WindowError for an overlap of more than half a window.
     """
@@ -73,7 +75,9 @@ def split(offsets: Ints, word_ids: Ints, capacity: int | Ints, overlap: int | In
     return Windows(text, start, end)
 
 
-def split_hf(offsets: Ints, capacity: int | Ints, overlap: int | Ints | None, *, min_windows: int = 0) -> Windows:
+def split_into_hf_windows(
+    offsets: Ints, capacity: int | Ints, overlap: int | Ints | None, *, min_windows: int = 0
+) -> Windows:
     """Split texts into Transformers' windows, a fixed grid that may cut words.
 
     capacity, overlap: one value for all texts, or one per text [R]. Without an overlap, a text has its first window
@@ -92,7 +96,7 @@ def split_hf(offsets: Ints, capacity: int | Ints, overlap: int | Ints | None, *,
 
 
 def best_context_ranges(windows: Windows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the first and the last + 1 token that each window decides. Each token is decided by one window.
+    """Return the half-open range of tokens that each window decides, as starts and ends. One window decides each token.
 
     That is the window with most context around the token: min(tokens to the left, tokens to the right) within the
     window. The edges of the text do not limit context. The windows of a text must cover it, in order, with growing

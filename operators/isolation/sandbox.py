@@ -5,44 +5,26 @@ torch and CUDA do not survive a fork. It does not import the main module of the 
 """
 
 import ctypes
-import logging
 import os
-import platform
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow as pa
 import torch
 
 from distilray.model.errors import StoreError
 from distilray.model.storage.store import explain
 from distilray.operators.errors import SandboxError, ShardError
-from distilray.operators.isolation.bisect import (
-    MAX_FAILED_ROWS,
-    NOT_ROW_ERRORS,
-    Call,
-    Isolation,
-    call_bisecting,
-    concat_parts,
-    count_alive,
-    mark_dead,
-    split_rows,
-)
+from distilray.operators.isolation.bisect import NOT_ROW_ERRORS
 from distilray.operators.isolation.memory import free_memory, resident
 from distilray.operators.isolation.watchdog import EXIT_CODE
-from distilray.operators.rows import schema as s
 from distilray.operators.rows.reasons import CRASH, MEMORY, TIMEOUT
 
-log = logging.getLogger(__name__)
-
-_ROWS = 64  # of a part; the rows of a part that ends the process are computed one by one
 _MEMORY_SHARE = 0.5  # of the memory that is free when the process starts
 _MIN_MEMORY = 2.0**30  # bytes that the process may use in any case
 _EXIT_WAIT = 10  # seconds to wait for the end of a process that has closed its connection
@@ -57,72 +39,6 @@ class SandboxDiedError(Exception):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
-
-
-def guarded(
-    isolation: Isolation | None, stage: str, call: Call, make_call: Callable[[], Call], table: pa.Table
-) -> pa.Table:
-    """Return what `call` returns for the rows of a unit.
-
-    With `isolation`, rows that make it fail become dead letters. make_call: creates `call` in another process.
-    """
-    if isolation is None:
-        return call(table)
-    unit = str(table[s.UNIT][0].as_py())
-    with isolation.attempt(stage, unit) as crashed:
-        if crashed:
-            log.warning("an earlier %s of unit %s ended its worker: using a separate process", stage, unit)
-            return call_in_sandbox(table, stage, call, make_call, isolation.deadline, isolation.max_failed_rows)
-        return call_bisecting(call, table, stage, isolation.max_failed_rows)
-
-
-def call_in_sandbox(
-    table: pa.Table,
-    stage: str,
-    call: Call,
-    make_call: Callable[[], Call],
-    deadline: float | None = None,
-    max_failed_rows: int | None = MAX_FAILED_ROWS,
-) -> pa.Table:
-    """Return what `call` returns for the rows. Rows that raise or end the sandbox process become dead letters.
-
-    make_call: creates `call` in another process. Raises SandboxError if that fails, if `call` raises for all rows, or
-    if `max_failed_rows` consecutive rows end their process, because then the rows are not the cause.
-    """
-    with Sandbox(stage, partial(_bisecting, stage, make_call, max_failed_rows), deadline) as sandbox:
-        failed = 0  # consecutive rows that ended their process
-
-        def attempt(part: pa.Table) -> Iterator[pa.Table]:
-            nonlocal failed
-            one = part.num_rows == 1
-            try:
-                result = sandbox.ask_with_retry(part) if one else sandbox.ask(part)
-            except SandboxDiedError as error:
-                if not one:
-                    for piece in split_rows(part, 1):
-                        yield from attempt(piece)
-                    return
-                failed += 1
-                if max_failed_rows and failed >= max_failed_rows:
-                    raise SandboxError(_rows_not_the_cause(stage, failed, error)) from None
-                yield call(mark_dead(part, stage, error.reason, str(error)))
-            else:
-                failed = 0 if count_alive(result) else failed
-                yield result
-
-        return concat_parts([result for part in split_rows(table, _ROWS) for result in attempt(part)])
-
-
-def _rows_not_the_cause(stage: str, rows: int, error: SandboxDiedError) -> str:
-    return (
-        f"{stage}: {rows} consecutive rows each ended a separate process on {platform.node()}; the last one: {error}; "
-        "check the memory and the devices of that machine, or, if the rows are the cause, set max_dead"
-    )
-
-
-def _bisecting(stage: str, make_call: Callable[[], Call], max_failed_rows: int | None) -> Call:
-    call = make_call()
-    return lambda table: call_bisecting(call, table, stage, max_failed_rows)
 
 
 class Sandbox:

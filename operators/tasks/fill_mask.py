@@ -13,7 +13,7 @@ from distilray.model.arrays import Arrays, Floats, Ints
 from distilray.model.decode.scores import best_label
 from distilray.model.inference.requests import HeadRequest, OutputPositions
 from distilray.model.inference.sequences import SINGLE, single
-from distilray.model.inference.windows import best_context_ranges, split
+from distilray.model.inference.windows import best_context_ranges, split_into_windows
 from distilray.model.metrics import losses
 from distilray.model.metrics import tokens as metrics
 from distilray.model.metrics.labelled import IGNORED
@@ -82,7 +82,7 @@ class FillMask(CompatTask):
 
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         tokens, capacity = batch.text.tokens, batch.tokenizer.max_length - SINGLE
-        windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity))
+        windows = split_into_windows(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity))
         mask = np.flatnonzero(tokens.input_ids == batch.tokenizer.mask_id)
         begin = tokens.offsets[:-1][windows.text]
         # each token is read in the window with the most context around it; only windows with masks are computed

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from distilray.model.arrays import Bools, Floats, Ints
-from distilray.model.inference.windows import Windows, split, split_hf
+from distilray.model.inference.windows import Windows, split_into_hf_windows, split_into_windows
 from distilray.model.tokenizer.tokenizer import Tokens
 from distilray.operators.tasks.task import Rejection
 
@@ -74,7 +74,9 @@ def window_texts(tokens: Tokens, capacity: int | Ints, long_texts: LongTexts) ->
     """
     capacity = np.maximum(capacity, 1)
     if long_texts in ("mean", "max"):
-        windows = split(tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity), min_windows=1)
+        windows = split_into_windows(
+            tokens.offsets, tokens.word_ids, capacity, default_overlap(capacity), min_windows=1
+        )
     else:
-        windows = split_hf(tokens.offsets, capacity, None, min_windows=1)
+        windows = split_into_hf_windows(tokens.offsets, capacity, None, min_windows=1)
     return WindowedTexts(windows, np.diff(tokens.offsets) > capacity)

@@ -13,7 +13,7 @@ from distilray.model.decode.question_answering import QuestionWindows, RankedAns
 from distilray.model.decode.scores import best_in_groups
 from distilray.model.inference.requests import HeadRequest, OutputPositions
 from distilray.model.inference.sequences import PAIR, pair
-from distilray.model.inference.windows import Windows, split, split_hf
+from distilray.model.inference.windows import Windows, split_into_hf_windows, split_into_windows
 from distilray.model.metrics import answers, losses
 from distilray.model.network.config import Config
 from distilray.model.network.names import HeadName
@@ -208,8 +208,8 @@ class QuestionAnswering(CompatTask):
         # a text that fits has one window, for which the overlap does not matter
         overlap = np.minimum(self._overlap(batch.tokenizer, room), self._max_overlap(room))
         if self.compat == "hf":
-            return split_hf(tokens.offsets, room, overlap, min_windows=1)
-        return split(tokens.offsets, tokens.word_ids, room, overlap, min_windows=1)
+            return split_into_hf_windows(tokens.offsets, room, overlap, min_windows=1)
+        return split_into_windows(tokens.offsets, tokens.word_ids, room, overlap, min_windows=1)
 
     def _room(self, batch: Batch, lengths: Ints) -> tuple[Ints, tuple[Rejection, ...]]:
         """Return the tokens that questions leave for the text in a window, and a rejection of rows with too few.

@@ -10,12 +10,19 @@ from pydantic import Field, model_validator
 
 from distilray.model.arrays import Arrays, Bools, Floats, Ints, offsets_of, ragged_ranges
 from distilray.model.decode import token_classification as tc
-from distilray.model.decode.hf_merge_windows import hf_merge_windows
+from distilray.model.decode.hf_merge_spans import hf_merge_windows
 from distilray.model.decode.scores import best_label
 from distilray.model.decode.viterbi import TagRules, tag_rules
 from distilray.model.inference.requests import HeadRequest, OutputPositions
 from distilray.model.inference.sequences import SINGLE, single
-from distilray.model.inference.windows import Windows, best_context_ranges, check_windows, split, split_hf, word_starts
+from distilray.model.inference.windows import (
+    Windows,
+    best_context_ranges,
+    check_windows,
+    split_into_hf_windows,
+    split_into_windows,
+    word_starts,
+)
 from distilray.model.metrics import losses
 from distilray.model.metrics import spans as metrics
 from distilray.model.metrics.labelled import IGNORED
@@ -109,11 +116,11 @@ class TokenClassification(CompatTask):
     def request(self, batch: Batch, config: Config, gold: Gold | None = None) -> Request:
         text, capacity = batch.text, batch.tokenizer.max_length - SINGLE
         if self.compat == "hf":
-            windows = split_hf(text.tokens.offsets, capacity, self.overlap)
+            windows = split_into_hf_windows(text.tokens.offsets, capacity, self.overlap)
             first, last = windows.start, windows.end
         else:
             overlap = default_overlap(capacity) if self.overlap is None else self.overlap
-            windows = split(text.tokens.offsets, text.tokens.word_ids, capacity, overlap)
+            windows = split_into_windows(text.tokens.offsets, text.tokens.word_ids, capacity, overlap)
             # one prediction for each token, from the window with the most context around it
             first, last = best_context_ranges(windows)
         positions = OutputPositions(np.arange(len(first)), 1 + first - windows.start, last - first)

@@ -37,13 +37,13 @@ def compute_units(
     units: Sequence[Unit],
     target: ComputeTarget,
     fingerprint: str,
-    committed: int,
+    committed_units: int,
     write_type: type[Write] = Write,
 ) -> Iterator[Commit]:
     """Answer and commit units of a plan. Yields each commit. A run on Ray counts each commit in its Prometheus metrics.
 
-    checked: the tasks of the job. units: the units to compute. fingerprint: the fingerprint of the plan. committed: the
-    number of units of the plan that are committed and not in `units`. write_type: the operator that commits a unit.
+    checked: the tasks of the job. units: the units to compute. fingerprint: the fingerprint of the plan.
+    committed_units: the number of units of the plan that are committed and not in `units`. write_type: the operator that commits a unit.
     """
     config = worker_config(job, plan, target)
     if any(unit.only_rows is not None for unit in units):  # a retry, whose rows all failed before
@@ -54,7 +54,7 @@ def compute_units(
         return local.run_units(config, write, units)
     engine = import_ray_engine()
     job_tags = {"fingerprint": fingerprint, "tasks": ",".join(task.name for task in job.tasks)}
-    metrics = PrometheusMetrics(engine.metrics, job_tags, planned=len(plan.units), committed=committed)
+    metrics = PrometheusMetrics(engine.metrics, job_tags, planned=len(plan.units), committed=committed_units)
     stall = stall_seconds(job.compute)
     return metrics.count_commits(engine.run_units(config, write, units, target.pools, stall, metrics.set_gauges))
 

@@ -8,8 +8,8 @@ from distilray.pipeline.corpus.survey import survey
 from distilray.pipeline.job.job import Job
 from distilray.pipeline.planning.checked_tasks import check_tasks
 from distilray.pipeline.planning.compute_target import find_target
+from distilray.pipeline.planning.make_plan import forecast_plan, make_plan
 from distilray.pipeline.planning.plan import Plan
-from distilray.pipeline.planning.planner import calibrate_plan, make_plan
 
 
 @dataclass(frozen=True)
@@ -51,5 +51,5 @@ def plan(job: Job) -> DryRun:
     corpus = survey(job.source, job.inputs)
     target = find_target(job.compute, start=False)
     plan = make_plan(job, corpus, target)
-    plan, throughput = calibrate_plan(job, plan, checked.passes, target, calibrate=True)
+    plan, throughput = forecast_plan(job, plan, checked.passes, target, calibrate=True)
     return DryRun(plan, checked.tasks_by_pass, throughput)

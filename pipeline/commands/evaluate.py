@@ -14,8 +14,8 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Job
 from distilray.pipeline.planning.checked_tasks import check_tasks
 from distilray.pipeline.planning.compute_target import ComputeTarget, find_target, import_ray_engine, stall_seconds
+from distilray.pipeline.planning.make_plan import make_plan
 from distilray.pipeline.planning.plan import Plan
-from distilray.pipeline.planning.planner import make_plan
 
 
 def evaluate(job: Job) -> dict[str, Any]:

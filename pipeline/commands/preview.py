@@ -19,10 +19,10 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Job
 from distilray.pipeline.planning.checked_tasks import check_tasks
 from distilray.pipeline.planning.compute_target import find_target
+from distilray.pipeline.planning.make_plan import make_plan
 from distilray.pipeline.planning.plan import Plan
-from distilray.pipeline.planning.planner import make_plan
 from distilray.pipeline.render.answers import Document, render_documents
-from distilray.pipeline.sink.dead_letters import DeadLetter, dead_letters_of
+from distilray.pipeline.sink.dead_letter_summary import DeadLetter, dead_letters_of
 
 _MAX_SHARDS = 16  # a preview reads the footers of so many shards
 

@@ -22,8 +22,8 @@ from distilray.pipeline.job.job import parse_job, parse_sink
 from distilray.pipeline.job.overrides import override_keys
 from distilray.pipeline.planning.checked_tasks import check_tasks
 from distilray.pipeline.planning.compute_target import check_backend, find_target
-from distilray.pipeline.planning.drift import check_shards
-from distilray.pipeline.planning.planner import drop_foreign_calibration
+from distilray.pipeline.planning.corpus_changes import check_shards
+from distilray.pipeline.planning.make_plan import drop_foreign_calibration
 from distilray.pipeline.sink.fencing import take_over
 from distilray.pipeline.sink.output import Output, open_output
 from distilray.pipeline.sink.reconcile import UnitCounts
@@ -69,7 +69,7 @@ def retry(
     run has taken over, and the other errors of `execute`.
     """
     output = open_output(parse_sink(uri, overrides))
-    stored = output.require_plan()
+    stored = output.require_stored_plan()
     description = output.job_description(stored)
     description = {**description, "sink": {**description["sink"], "uri": uri}}
     where = f"the job of {uri}"
@@ -80,7 +80,7 @@ def retry(
     if plan is None:
         raise JobError(f"the plan in {uri} was removed while the retry started: restore a copy of it")
     fence = take_over(output.fs, output.root)
-    sizes = output.committed()
+    sizes = output.committed_sizes()
     committed = [unit for unit in plan.units if unit.name in sizes]
     counts = output.reconcile_dead_letters(committed, sizes)
     units = _units_to_retry(output, committed, counts)
@@ -109,7 +109,7 @@ def retry(
     if on_end:
         on_end(result)
     fence.check(now=True)
-    if units or output.manifest() is None:
+    if units or output.manifest_if_success() is None:
         new_description: dict[str, Any] = {
             "fingerprint": fingerprint,
             "job": {**output.job_description(stored), "max_dead": job.max_dead},

@@ -23,9 +23,9 @@ from distilray.pipeline.errors import JobError, ParityError
 from distilray.pipeline.job.job import Job
 from distilray.pipeline.planning.checked_tasks import CheckedTasks, check_tasks
 from distilray.pipeline.planning.compute_target import find_target
-from distilray.pipeline.planning.drift import check_corpus
+from distilray.pipeline.planning.corpus_changes import check_corpus
+from distilray.pipeline.planning.make_plan import drop_foreign_calibration, forecast_plan_safely, make_plan
 from distilray.pipeline.planning.plan import Plan
-from distilray.pipeline.planning.planner import calibrate_plan_safely, drop_foreign_calibration, make_plan
 from distilray.pipeline.sink.fencing import take_over
 from distilray.pipeline.sink.max_dead import check_max_dead
 from distilray.pipeline.sink.output import Output, open_output
@@ -85,7 +85,7 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
 
     # load the plan of an earlier run, or make it
     plan, resumed = _load_or_make_plan(job, checked, fingerprint, output)
-    manifest = output.finished(plan)
+    manifest = output.finished_manifest(plan)
     if resumed:
         check_corpus(job, plan, finished=manifest is not None)
     if manifest is not None:
@@ -93,15 +93,15 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
 
     # take over the sink, and find what is missing
     fence = take_over(output.fs, output.root)
-    sizes = output.committed()  # listed after the takeover, so that the last commits of an older run are in it
+    sizes = output.committed_sizes()  # listed after the takeover, so that the last commits of an older run are in it
     missing = [unit for unit in plan.units if unit.name not in sizes]
     if missing:
         output.remove_success()
-    committed = _count_committed(output, plan, sizes) if missing else Stats()
-    if committed.units:
+    committed_stats = _count_committed(output, plan, sizes) if missing else Stats()
+    if committed_stats.units:
         warn_of_other_versions(fence.other_versions)
     planned_rows = _planned_rows(plan)
-    check_max_dead(committed, planned_rows, job.max_dead)
+    check_max_dead(committed_stats, planned_rows, job.max_dead)
 
     # compute the missing units
     computed, stage_times, computing_since = Stats(), StageTimes(), time.monotonic()
@@ -109,14 +109,14 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
     if target:
         plan = drop_foreign_calibration(plan, target)
         if on_start:
-            on_start(RunStart(planned_rows, len(plan.units), committed, actor_counts(target)))
-        for commit in compute_units(job, plan, checked, missing, target, fingerprint, committed.units):
+            on_start(RunStart(planned_rows, len(plan.units), committed_stats, actor_counts(target)))
+        for commit in compute_units(job, plan, checked, missing, target, fingerprint, committed_stats.units):
             computed += commit.stats
             fence.check()
             stage_times.add(commit.timing)
             if on_unit:
                 on_unit(commit)
-            check_max_dead(committed + computed, planned_rows, job.max_dead)
+            check_max_dead(committed_stats + computed, planned_rows, job.max_dead)
 
     # count all units, and finish the output
     account = account_for(job, plan, computed, stage_times.spent(), target, time.monotonic() - computing_since)
@@ -149,7 +149,7 @@ def _make_plan(job: Job, checked: CheckedTasks) -> Plan:
     corpus = survey(job.source, job.inputs)  # before a cluster starts, so that a wrong path fails at once
     _check_partitions(job, corpus.read)
     target = find_target(job.compute)
-    return calibrate_plan_safely(job, make_plan(job, corpus, target), checked.passes, target)
+    return forecast_plan_safely(job, make_plan(job, corpus, target), checked.passes, target)
 
 
 def _check_partitions(job: Job, read: Read) -> None:

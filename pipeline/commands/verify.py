@@ -104,7 +104,7 @@ def _snapshot(output: Output) -> dict[str, tuple[str, float | None]]:
 
 def _check(output: Output, verdict: Verdict) -> None:
     """Check an output, and add the rows and the problems to the verdict."""
-    stored = output.require_plan()
+    stored = output.require_stored_plan()
     verdict.units, verdict.planned = len(stored.units), sum(unit.rows for unit in stored.units)
     data, dead = output.object_sizes("data"), output.object_sizes("dead")
     for problem in _object_problems(output, stored, data, dead):

@@ -1,7 +1,6 @@
 """The survey of a corpus: it reads the footers of the shards and checks their schemas."""
 
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -12,14 +11,13 @@ import pyarrow as pa
 
 from distilray.model.errors import StoreError
 from distilray.operators.read import Read
-from distilray.operators.rows.columns import columns_error, plain_type
+from distilray.pipeline.corpus.common_schema import columns_problem, kept_schema, type_problem
 from distilray.pipeline.corpus.footer_pool import parse_footers
 from distilray.pipeline.corpus.footers import read_tails
 from distilray.pipeline.corpus.listing import Shard, list_files
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Source
 
-_PROBLEMS_SHOWN = 5
 # per byte of a file; no writer reaches these numbers, even if all texts are equal
 _MAX_ROWS_PER_BYTE, _MAX_TEXT_PER_BYTE = 10_000, 2**17
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
@@ -37,7 +35,7 @@ def survey(source: Source, inputs: pa.Schema, max_shards: int | None = None) -> 
     """List the shards, read their footers and check their schemas.
 
     inputs: the columns that tasks read in addition to the text. max_shards: survey only the first shards; None: all of
-    them. Raises JobError if there are no shards, if none can be read, or if no shard has a column of the job. A single
+    them. Raises JobError if there are no shards, if none can be read, or if no shard has all columns of the job. A single
     bad shard is no error, but becomes a dead letter. Raises StoreError if the store fails.
     """
     names = {source.text, *inputs.names}
@@ -45,10 +43,10 @@ def survey(source: Source, inputs: pa.Schema, max_shards: int | None = None) -> 
     if not shards:
         raise JobError(f"no .parquet files in {', '.join(source.uris)}")
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
-    kept = _kept_schema(shards, source, inputs, partitions)
+    kept = kept_schema(shards, source, inputs, partitions)
     read = Read(source.text, inputs, kept, partitions, source.storage_options)
     problems = {
-        schema: _columns_error(schema, source, inputs, kept.names) or _type_error(schema, kept)
+        schema: columns_problem(schema, source, inputs, kept.names) or type_problem(schema, kept)
         for schema in {shard.schema for shard in shards}
     }
     return Corpus(read, tuple(_checked(shard, problems[shard.schema]) for shard in shards))
@@ -118,59 +116,6 @@ def infer_partitions(partitions: Sequence[Mapping[str, str | None]]) -> pa.Schem
 def _partition_type(values: set[str | None]) -> pa.DataType:
     are_integers = all(value is None or re.fullmatch(r"-?[0-9]{1,18}", value) for value in values)
     return pa.int64() if are_integers and values != {None} else pa.string()
-
-
-def _kept_schema(shards: Sequence[Shard], source: Source, inputs: pa.Schema, partitions: pa.Schema) -> pa.Schema:
-    """Return the kept columns, each with the type that most shards have, widened where this changes no value.
-
-    Raises JobError if no shard has all columns of the job.
-    """
-    kept = [name for name in source.keep if name not in partitions.names]
-    schemas = Counter(shard.schema for shard in shards if not shard.error)
-    problems = {schema: _columns_error(schema, source, inputs, kept) for schema in schemas}
-    usable = {schema: count for schema, count in schemas.items() if problems[schema] is None}
-    if not usable:
-        shown = shards[:_PROBLEMS_SHOWN]
-        lines = [f"{shard.uri}: {shard.error[1] if shard.error else problems[shard.schema]}" for shard in shown]
-        raise JobError("\n  ".join([f"none of {len(shards)} shards can be used", *lines]))
-    types: dict[str, Counter[pa.DataType]] = {name: Counter() for name in kept}
-    for schema, count in usable.items():
-        for name in kept:
-            types[name][plain_type(schema.field(name).type)] += count
-    return pa.schema(
-        [(name, _common_type([data_type for data_type, _ in counts.most_common()])) for name, counts in types.items()]
-    )
-
-
-def _common_type(types: Sequence[pa.DataType]) -> pa.DataType:
-    """Return the first type, widened to hold each of the other types for which this is possible."""
-    common, *others = types
-    for other in others:
-        common = _widened(common, other) or common
-    return common
-
-
-def _widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Return a type that holds the values of both types unchanged, or None."""
-    try:
-        schemas = [pa.schema([("", data_type)]) for data_type in (a, b)]
-        wide = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
-        return None
-    integer_to_float = pa.types.is_floating(wide) and (pa.types.is_integer(a) or pa.types.is_integer(b))
-    return None if integer_to_float else wide
-
-
-def _columns_error(schema: pa.Schema, source: Source, inputs: pa.Schema, kept: Sequence[str]) -> str | None:
-    return columns_error(schema, source.text, inputs, kept, "the shard has")
-
-
-def _type_error(schema: pa.Schema, kept: pa.Schema) -> str | None:
-    for field in kept:
-        shard_type = schema.field(field.name).type
-        if _widened(plain_type(shard_type), field.type) != field.type:
-            return f"column {field.name} is {shard_type}; the other shards have {field.type}"
-    return None
 
 
 def _checked(shard: Shard, problem: str | None) -> Shard:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from distilray.operators.evaluate import Counts, Evaluate, counts_of
-from distilray.operators.isolated_read import read_guarded
+from distilray.operators.isolated_read import read_isolated
 from distilray.operators.predict import PredictUnit
 from distilray.operators.rows.unit import Unit
 from distilray.operators.tokenize import TokenizeUnit
@@ -16,7 +16,7 @@ def run_units(config: WorkerConfig, write: Write, units: Iterable[Unit]) -> Iter
     tokenize = TokenizeUnit(config.tasks, config.isolation)
     predict = PredictUnit(config.tasks, config.compute, config.isolation)
     for unit in units:
-        yield commit_of(write(predict(tokenize(read_guarded(config.read, config.isolation, unit)))))
+        yield commit_of(write(predict(tokenize(read_isolated(config.read, config.isolation, unit)))))
 
 
 def evaluate_units(config: WorkerConfig, units: Iterable[Unit]) -> Iterator[Counts]:

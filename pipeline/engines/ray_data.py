@@ -33,7 +33,7 @@ from distilray.model.errors import BackendError  # noqa: E402
 from distilray.operators import predict  # noqa: E402
 from distilray.operators.errors import UnitError  # noqa: E402
 from distilray.operators.evaluate import Counts, Evaluate, counts_of  # noqa: E402
-from distilray.operators.isolated_read import read_guarded  # noqa: E402
+from distilray.operators.isolated_read import read_isolated  # noqa: E402
 from distilray.operators.rows.unit import Unit  # noqa: E402
 from distilray.operators.tasks.task import Task  # noqa: E402
 from distilray.operators.tokenize import TokenizeUnit  # noqa: E402
@@ -43,8 +43,8 @@ from distilray.pipeline.engines.actor_pools import ActorCounts, ActorPool, Actor
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, StalledError  # noqa: E402
 
 WRITERS = 2  # tasks without a CPU: enough to overlap object writes, and few worker processes
-# Of a unit whose worker dies. A row that kills its worker is found at the second attempt, so more deaths have other
-# causes.
+# Attempts at a unit after its worker's process ended. The second attempt finds a row that ends its worker, so further
+# ends have other causes.
 _MAX_RETRIES = 10
 _UNITS_PER_ACTOR = 2  # one in work, and the next on its way to the actor's node
 
@@ -112,7 +112,7 @@ def evaluate_units(config: WorkerConfig, units: Sequence[Unit], pools: ActorPool
         yield from counts_of(table)
 
 
-def measure_throughput(
+def find_throughput(
     tasks: Sequence[Task], spec: ComputeSpec, workers: ActorPool, table: pa.Table, stall: float
 ) -> predict.Throughput | None:
     """Measure the throughput of tokenized rows on a worker with the resources of a predict worker.
@@ -126,7 +126,7 @@ def measure_throughput(
 
 
 def _measure_throughput(tasks: Sequence[Task], spec: ComputeSpec, table: pa.Table) -> predict.Throughput | None:
-    return RayPredict(tasks, spec).measure_throughput(table)
+    return RayPredict(tasks, spec).find_throughput(table)
 
 
 def _tables(data: ray.data.Dataset, stall: float) -> Iterator[pa.Table]:
@@ -153,7 +153,7 @@ def _unwrap_ray_errors(stall: float) -> Iterator[None]:
         if error.actor_init_failed:  # the error contains the reason
             raise
         raise UnitError(
-            f"the worker of a unit died {_MAX_RETRIES + 1} times ({type(error).__name__}). If a row ends its worker, "
+            f"the worker of a unit ended {_MAX_RETRIES + 1} times ({type(error).__name__}). If a row ends its worker, "
             "the folder of marks (DISTILRAY_CACHE, else ~/.cache/distilray) must be writable on every node. "
             "Otherwise nodes were lost, or their memory was full"
         ) from None
@@ -313,7 +313,7 @@ class UnitDatasource(Datasource):
 
 
 def _read(config: WorkerConfig, unit: Unit) -> Iterable[pa.Table]:
-    yield read_guarded(config.read, config.isolation, unit)
+    yield read_isolated(config.read, config.isolation, unit)
 
 
 def _metadata(unit: Unit) -> BlockMetadata:

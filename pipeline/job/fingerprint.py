@@ -1,7 +1,21 @@
-"""The keys of a job that decide its answers."""
+"""The fingerprint of a job: equal fingerprints mean equal answers.
 
-from collections.abc import Mapping
+`check_same_job` in sink/plan_file.py compares the fingerprint of a job with that of the plan in its sink.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+
+def fingerprint_of(description: Mapping[str, Any], digests: Sequence[str]) -> str:
+    """Return the sha256 of what decides the answers of a job, in hexadecimal digits.
+
+    description: the job as plain data. digests: of the checkpoints, one for each task.
+    """
+    values = [*answer_keys(description).values(), *digests]
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def answer_keys(description: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,8 +3,6 @@
 A job file, Python code and the command line give the same models. docs/jobs.md describes the keys.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
@@ -21,7 +19,7 @@ from distilray.operators.rows import schema as s
 from distilray.operators.tasks.options import Frozen, Limit, Location, Positive, Share, StorageOptions
 from distilray.operators.tasks.task import EvaluatedTask, Task, inputs_schema
 from distilray.pipeline.errors import JobError
-from distilray.pipeline.job.fingerprint import answer_keys
+from distilray.pipeline.job.fingerprint import fingerprint_of
 from distilray.pipeline.job.job_file import read_job_file
 from distilray.pipeline.job.overrides import override_key
 
@@ -223,8 +221,7 @@ class Job(Frozen):
 
         Two jobs with the same fingerprint give the same answers. digests: of the checkpoints, one for each task.
         """
-        answers = [*answer_keys(self.description()).values(), *digests]
-        return hashlib.sha256(json.dumps(answers, sort_keys=True).encode()).hexdigest()
+        return fingerprint_of(self.description(), digests)
 
 
 _UNIT = f"{0:06d}-{0:016x}"  # an example of a unit's name

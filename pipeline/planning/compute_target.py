@@ -9,7 +9,7 @@ import torch
 
 from distilray.model.inference.device import choose_dtype
 from distilray.model.network.attention import choose_attention
-from distilray.operators.isolation.bisect import MAX_FAILED_ROWS, Isolation
+from distilray.operators.isolation.attempts import MAX_FAILED_ROWS, Isolation
 from distilray.operators.tasks.task import open_checkpoints
 from distilray.operators.worker_config import ComputeSpec
 from distilray.pipeline.engines.actor_pools import ActorPools, size_pools

@@ -53,14 +53,14 @@ def read_facts(uri: str, overrides: Sequence[str] = ()) -> OutputFacts:
     fails, and IncompleteError if an object differs from what was committed.
     """
     output = open_output(parse_sink(uri, overrides))
-    stored = output.require_plan()
+    stored = output.require_stored_plan()
     description = output.job_description(stored)
     description = {**description, "sink": {**description["sink"], "uri": uri}}
     job = parse_job(override_keys(description, overrides, _SETTABLE, "keys of storage_options"), f"the job of {uri}")
     plan = output.load_plan(job, stored.about["fingerprint"])
     if plan is None:
         raise JobError(f"the plan in {uri} was deleted while the report was made; make the report again")
-    manifest = output.finished(plan) or {}
+    manifest = output.finished_manifest(plan) or {}
     infos = output.list_objects("data")
     listed = {unit.name: infos[unit.name] for unit in plan.units if unit.name in infos}
     return OutputFacts(output, job, plan, listed, manifest or _sums(output, job, plan, listed), manifest)

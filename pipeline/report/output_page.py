@@ -14,12 +14,12 @@ from distilray.pipeline.engines.bottleneck import TimeSpent, shares
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.planning.sample_rows import sample_rows, spread_units
 from distilray.pipeline.render.answers import Document, safe_first_rows, sample_answers, sample_documents
+from distilray.pipeline.report.answer_summary import AnswerSummary, summarize_answers
 from distilray.pipeline.report.facts import OutputFacts, read_facts
 from distilray.pipeline.report.html import render
-from distilray.pipeline.report.label_scores import AnswerSummary, summarize_answers
 from distilray.pipeline.report.lengths import Lengths, lengths_of
 from distilray.pipeline.report.throughput import RowRates, row_rates
-from distilray.pipeline.sink.dead_letters import read_dead_letters
+from distilray.pipeline.sink.dead_letter_summary import read_dead_letters
 from distilray.pipeline.sink.fencing import start_times
 from distilray.pipeline.sink.first_rows import read_first_rows
 from distilray.pipeline.sink.output import MANIFEST

@@ -46,14 +46,14 @@ class Output:
     root: str
     uri: str
 
-    def find_plan(self) -> StoredPlan | None:
+    def find_stored_plan(self) -> StoredPlan | None:
         """Read the plan that an earlier run wrote, or return None for a new folder.
 
         Raises JobError if the folder has data objects but no plan, or if the plan is broken.
         """
         path = f"{self.root}/{PLAN}"
         if not self.fs.exists(path):
-            if self.committed():
+            if self.committed_sizes():
                 raise JobError(
                     f"{self.uri} has data/ but no {PLAN}: it is not an output of distilray, or its plan is missing; "
                     "restore a copy of the plan, or choose another sink"
@@ -61,17 +61,17 @@ class Output:
             return None
         return read_plan(self.fs.cat_file(path), f"{self.uri}/{PLAN}")
 
-    def require_plan(self) -> StoredPlan:
+    def require_stored_plan(self) -> StoredPlan:
         """Read the plan of an output. Raises JobError if there is none."""
-        if (stored := self.find_plan()) is None:
+        if (stored := self.find_stored_plan()) is None:
             raise JobError(f"{self.uri} is not an output of distilray: it has no {PLAN}")
         return stored
 
     def job_description(self, stored: StoredPlan) -> dict[str, Any]:
         """Return the job of an output as plain data, without secrets.
 
-        It is the job of the run that finished the output, because the output keeps the limits of that run; for an
-        unfinished output it is the job in the plan. Raises JobError if neither the manifest nor the plan has a job.
+        For a finished output it is the job of the run that finished it, whose `max_dead` and `parity` hold for the output.
+        For an unfinished output it is the job in the plan. Raises JobError if neither the manifest nor the plan has a job.
         """
         description: dict[str, Any] | None = self.last_manifest().get("job") or stored.about.get("job")
         if description is None:
@@ -83,7 +83,7 @@ class Output:
 
         Raises JobError if the folder holds the output of another job, or something else.
         """
-        stored = self.find_plan()
+        stored = self.find_stored_plan()
         if stored is None:
             return None
         check_same_job(stored, job, fingerprint, self.uri)
@@ -105,7 +105,7 @@ class Output:
         ) as error:  # each store raises its own exceptions, and all of them mean that it cannot be written
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
-    def committed(self) -> dict[str, int]:
+    def committed_sizes(self) -> dict[str, int]:
         """List the committed units, with the size of each data object in bytes."""
         return self.object_sizes("data")
 
@@ -143,20 +143,20 @@ class Output:
         try:
             counts = count_units(self.fs, self.root, units, sizes)
         except StoreError:  # also raised if an object has become shorter
-            current = self.committed()
+            current = self.committed_sizes()
             if all(current.get(unit.name) == sizes[unit.name] for unit in units):
                 raise
             counts = UnitCounts(problems={unit.name: "is missing" for unit in units})
         if not counts.problems:
             return counts
-        current = self.committed()
+        current = self.committed_sizes()
         listed = [unit for unit in units if unit.name in counts.problems and unit.name in current]
         second = count_units(self.fs, self.root, listed, current)
         missing = {name: problem for name, problem in counts.problems.items() if name not in current}
         return UnitCounts(counts.stats + second.stats, missing | second.problems, counts.dead | second.dead)
 
     def reconcile_dead_letters(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> UnitCounts:
-        """Count committed units that no other run works on, and make dead/ agree with them.
+        """Count committed units, and make dead/ agree with them. No other run may work on these units at that time.
 
         Raises IncompleteError if a unit is not as planned, StoreError if the store fails.
         """
@@ -165,7 +165,7 @@ class Output:
         counts = self._count_twice(units, sizes).or_raise(self.uri)
         return reconcile_dead_letters(self.fs, self.root, counts, dead).or_raise(self.uri)
 
-    def manifest(self) -> dict[str, Any] | None:
+    def manifest_if_success(self) -> dict[str, Any] | None:
         """Read the manifest, or return None if the output has no _SUCCESS."""
         if not self.fs.exists(f"{self.root}/{SUCCESS}"):
             return None
@@ -189,10 +189,10 @@ class Output:
                 raise ValueError(f"keys missing, or of another type: {', '.join(invalid)}")
         return manifest
 
-    def finished(self, plan: Plan) -> dict[str, Any] | None:
+    def finished_manifest(self, plan: Plan) -> dict[str, Any] | None:
         """Return the manifest if the output has _SUCCESS and every unit is committed, else None."""
-        manifest = self.manifest()
-        done = self.committed() if manifest else {}
+        manifest = self.manifest_if_success()
+        done = self.committed_sizes() if manifest else {}
         return manifest if all(unit.name in done for unit in plan.units) else None
 
     def remove_success(self) -> None:
@@ -217,7 +217,7 @@ class Output:
         letters than `max_dead` allows. Raises ParityError, and writes only the manifest, which has the figures, if the
         run differs from its reference by more than `parity` allows.
         """
-        committed, units = self.committed(), {unit.name for unit in plan.units}
+        committed, units = self.committed_sizes(), {unit.name for unit in plan.units}
         missing = units - committed.keys()
         for folder, names in (("data", committed.keys()), ("dead", self.object_sizes("dead").keys())):
             if foreign := names - units:

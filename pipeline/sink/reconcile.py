@@ -29,8 +29,9 @@ _UNITS_SHOWN = 5
 class UnitCounts:
     """The counts of committed units.
 
-    stats: the sum over the units that are as planned. problems: the problem of each other unit, by unit. dead: the
-    records of units that have dead letters, or whose record states that a retry left none, by unit.
+    stats: the sum over the units that are as planned. problems: the problem of each other unit, by unit. dead:
+    the records that `reconcile_dead_letters` compares with dead/, by unit. They are of units that have dead letters, or
+    whose last dead letters a retry answered.
     """
 
     stats: Stats = field(default_factory=Stats)

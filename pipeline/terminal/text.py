@@ -7,7 +7,7 @@ from rich.text import Text
 from distilray.pipeline.render.answers import Document, RenderedAnswer, labels_of
 from distilray.pipeline.render.escape import escape_line
 from distilray.pipeline.render.highlight import Piece, passage
-from distilray.pipeline.sink.dead_letters import DeadLetter
+from distilray.pipeline.sink.dead_letter_summary import DeadLetter
 
 _COLOURS = ("green", "cyan", "magenta", "yellow", "blue", "red")
 _MAX_LINES = 5  # of one task's answers

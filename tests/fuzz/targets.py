@@ -34,6 +34,7 @@ from distilray.pipeline.sink import output as commit
 from tests.fuzz import thrift
 from tests.fuzz.mutate import EXTREMES, WORDS, mutate_bytes, mutate_thrift, mutate_tree
 from tests.fuzz.seed_files import output_job
+from tests.fuzz.yaml_bombs import yaml_bomb
 
 Case = Callable[[Random], None]
 Target = Callable[[Path], Case]
@@ -212,7 +213,7 @@ def job_file(folder: Path) -> Case:
                     "utf-8", "replace"
                 )
         elif roll < 0.6:
-            data = good.replace(*_yaml_bomb(draw))
+            data = good.replace(*yaml_bomb(draw))
         else:
             data = mutate_bytes(draw, good, [good])
         file.write_bytes(data)
@@ -228,57 +229,6 @@ def job_file(folder: Path) -> Case:
         load_job(file, overrides)
 
     return case
-
-
-def _yaml_bomb(draw: Random) -> tuple[bytes, bytes]:
-    """Return a value of the job and a hostile value that replaces it."""
-    old = draw.choice((b"news", b"body", b"[id, url]", b"first", b"0.5", b"2.5", b"local", b"{max: 2}"))
-    laughs = "&a [x,x]"
-    for i in range(draw.choice((4, 12, 30))):
-        laughs = f"&b{i} [{laughs if i == 0 else f'*b{i - 1}'}" + (f", *b{i - 1}" * 9 if i else "") + "]"
-    chain = ", ".join(f"&c{i} [{', '.join([f'*c{i - 1}'] * 9) if i else 'x'}]" for i in range(draw.choice((5, 10, 40))))
-    depth = draw.choice((50, 900, 5000, 100_000))
-    return old, draw.choice(
-        (
-            laughs,
-            f"[{chain}]",
-            "&x [*x]",
-            "&x {a: *x}",
-            "[" * depth,
-            "[" * depth + "]" * depth,
-            "{a: " * depth + "}" * depth,
-            "- " * depth,
-            "9" * depth,
-            "-0x" + "f" * depth,
-            "0b" + "1" * depth,
-            "1:" * depth + "0",
-            "1e" + "9" * depth,
-            "{a: 1, a: 2}",
-            "{[1]: 2}",
-            "{? {a: b} : c}",
-            "!!python/object/apply:os.system [exit]",
-            "!!binary " + "A" * depth,
-            "!!timestamp 99999-99-99",
-            "2024-13-45",
-            "!!float x",
-            "!!int x",
-            "!!set {a, b}",
-            "!!omap [a: 1]",
-            "!!null x",
-            "!!bool x",
-            "!foo x",
-            "{<<: [{a: 1}]}",
-            "{<<: 5}",
-            "*undefined",
-            "\x00",
-            "\x85\u2028",
-            ".nan",
-            "-.inf",
-            "'" + "a" * depth + "'",
-            "%TAG ! x",
-            "--- a\n--- b",
-        )
-    ).encode()
 
 
 def shard(folder: Path) -> Case:
@@ -369,7 +319,7 @@ def output(folder: Path) -> Case:
         MEMORY.pipe_file(f"/out/{name}", data)
         try:
             sink.load_plan(job, fingerprint)
-            sink.manifest()
+            sink.manifest_if_success()
         finally:
             MEMORY.pipe_file(f"/out/{name}", files[name])
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from distilray.model.decode import answer_spans, question_answering
 from distilray.model.decode.question_answering import RankedAnswers, decode, hf_candidates, hf_merge
-from distilray.model.inference.windows import split, split_hf
+from distilray.model.inference.windows import split_into_hf_windows, split_into_windows
 from tests.model.decode.asking import SCORE, Answer, Window, hf, joined, listed, peak, spans, words
 
 # against a loop over all spans
@@ -117,13 +117,13 @@ def test_windows_with_equal_logits_give_the_answers_of_the_whole_context(data: s
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
     start, end = rng.normal(0, 3, (2, n)).astype(np.float32)
     capacity = data.draw(st.integers(12, 24))
-    cut = data.draw(st.sampled_from([split, split_hf]))
+    cut = data.draw(st.sampled_from([split_into_windows, split_into_hf_windows]))
     # `split` may move both edges of a window by a third of the overlap
     overlap = capacity // 2
     max_answer_len = 1 + overlap - 2 * (overlap // 3)
     offsets = np.array([0, n])
     windows = (
-        split(offsets, context.word_ids, capacity, overlap) if cut is split else split_hf(offsets, capacity, overlap)
+        split_into_windows(offsets, context.word_ids, capacity, overlap) if cut is split_into_windows else split_into_hf_windows(offsets, capacity, overlap)
     )
     parts = [Window(context, a, b, start[a:b], end[a:b]) for a, b in zip(windows.start, windows.end, strict=True)]
     chosen = {"max_answer_len": max_answer_len, "top_k": 5, "handle_impossible_answer": True}

@@ -9,7 +9,7 @@ import torch
 from distilray.model.arrays import ragged_ranges
 from distilray.model.checkpoint.checkpoint import Checkpoint
 from distilray.model.decode.question_answering import QuestionWindows, decode
-from distilray.model.inference.windows import split_hf
+from distilray.model.inference.windows import split_into_hf_windows
 from distilray.model.tokenizer.tokenizer import Tokenizer
 from tests.golden import question_answering as golden
 from tests.model.decode.asking import SCORE, Window, hf, joined, listed, peak, spans, words
@@ -31,7 +31,7 @@ def golden_windows(group: golden.Group) -> QuestionWindows:
     parts = []
     for i, row in enumerate(group.rows):
         first, last = tokens.offsets[i : i + 2]
-        windows = split_hf(np.array([0, last - first]), int(size - question_lengths[i] - 3), overlap, min_windows=1)
+        windows = split_into_hf_windows(np.array([0, last - first]), int(size - question_lengths[i] - 3), overlap, min_windows=1)
         assert windows.lengths.tolist() == row.windows
         at = first + ragged_ranges(windows.start, windows.lengths)
         inside, null = row.logits[:, : len(at)], row.logits[:, len(at) :]

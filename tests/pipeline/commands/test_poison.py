@@ -12,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from distilray.operators.isolation.bisect import Isolation
+from distilray.operators.isolation.attempts import Isolation
 from distilray.operators.predict import PredictUnit
 from distilray.operators.tasks.options import limit_of
 from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
@@ -282,6 +282,6 @@ def test_a_worker_that_keeps_dying_ends_the_run_with_one_line(model: Path, tmp_p
     (tmp_path / "cache").touch()
     done = run(job(tmp_path / "corpus.parquet", model, tmp_path / "out", compute={"engine": "ray"}), tmp_path)
     assert done.returncode == 1
-    line = r"(?m)^distilray: the worker of a unit died 11 times .* must be writable on every node"
+    line = r"(?m)^distilray: the worker of a unit ended 11 times .* must be writable on every node"
     assert re.search(line, done.stderr), done.stderr[-3000:]  # Ray's own processes may write after the line
     assert not (tmp_path / "out/_SUCCESS").exists()

@@ -17,10 +17,10 @@ from distilray.pipeline.commands.run import execute
 from distilray.pipeline.corpus.survey import survey
 from distilray.pipeline.engines.actor_pools import size_pools
 from distilray.pipeline.job.job import parse_job
-from distilray.pipeline.planning import planner as planning
+from distilray.pipeline.planning import make_plan as planning
 from distilray.pipeline.planning.compute_target import find_target
 from distilray.pipeline.planning.forecast import Forecast
-from distilray.pipeline.planning.planner import calibrate_plan, make_plan
+from distilray.pipeline.planning.make_plan import forecast_plan, make_plan
 from distilray.pipeline.sink.output import open_output
 from distilray.pipeline.terminal.summary import _account, summary
 from distilray.pipeline.terminal.tables import plan_table
@@ -47,7 +47,7 @@ def printed(table: Table) -> str:
 def forecast_of(job: Job) -> Forecast:
     target = find_target(job.compute)
     passes, _ = open_passes(job.tasks, open_checkpoints(job.tasks))
-    plan, pace = calibrate_plan(job, make_plan(job, survey(job.source, job.inputs), target), passes, target)
+    plan, pace = forecast_plan(job, make_plan(job, survey(job.source, job.inputs), target), passes, target)
     assert pace is None
     assert plan.forecast
     return plan.forecast
@@ -121,7 +121,7 @@ def test_a_large_corpus_is_calibrated_once_and_resumes_keep_the_budget(
     for name in sorted((tmp_path / "out/data").iterdir())[1::2]:
         name.unlink()
     (tmp_path / "out/_SUCCESS").unlink()
-    monkeypatch.setattr(PredictUnit, "measure_throughput", lambda *_: pytest.fail("a resume calibrates nothing"))
+    monkeypatch.setattr(PredictUnit, "find_throughput", lambda *_: pytest.fail("a resume calibrates nothing"))
     budgets = []
     init = PredictUnit.__post_init__
 
@@ -142,7 +142,7 @@ def test_a_large_corpus_is_calibrated_once_and_resumes_keep_the_budget(
 def test_a_given_budget_needs_no_calibration(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
     monkeypatch.setattr(planning, "_WORTH_CALIBRATING", 0)
-    monkeypatch.setattr(PredictUnit, "measure_throughput", lambda *_: pytest.fail("a budget was given"))
+    monkeypatch.setattr(PredictUnit, "find_throughput", lambda *_: pytest.fail("a budget was given"))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)}, tokens_per_pack=600)
     assert execute(job).plan.tokens_per_pack == 600
 
@@ -152,7 +152,7 @@ def test_a_calibration_of_another_device_is_not_used(
 ) -> None:
     write_shard(tmp_path / "in/a.parquet", random_texts(5, 2))
     monkeypatch.setattr(planning, "_WORTH_CALIBRATING", 0)
-    monkeypatch.setattr(PredictUnit, "measure_throughput", lambda *_: Throughput(4096, 1e6, True, "NVIDIA H100"))
+    monkeypatch.setattr(PredictUnit, "find_throughput", lambda *_: Throughput(4096, 1e6, True, "NVIDIA H100"))
     job = job_of(tmp_path, {"task": "token-classification", "model": str(checkpoint)})
     result = execute(job)
     stored = open_output(job.sink).load_plan(job, result.manifest["fingerprint"])
@@ -214,8 +214,8 @@ def test_a_sample_that_ended_a_process_is_skipped_once(
     mark = tmp_path / "cache/begun" / planning.isolation_of(job, target).run / "plan-sample"
     mark.parent.mkdir(parents=True)
     mark.write_text("1 0")  # a process that has ended
-    assert planning.calibrate_plan_safely(job, plan, passes, target).forecast is None
-    assert planning.calibrate_plan_safely(job, plan, passes, target).forecast  # the first call removed the mark
+    assert planning.forecast_plan_safely(job, plan, passes, target).forecast is None
+    assert planning.forecast_plan_safely(job, plan, passes, target).forecast  # the first call removed the mark
 
 
 def test_the_stall_limit_exceeds_the_time_to_isolate_a_hanging_row() -> None:

@@ -44,7 +44,7 @@ def _unit_bytes(target: ComputeTarget, text_bytes: int) -> int:
     return max(target.unit_bytes // _MAX_SHRINK, min(target.unit_bytes, even_share))
 
 
-def calibrate_plan_safely(job: Job, plan: Plan, passes: EncoderPasses, target: ComputeTarget) -> Plan:
+def forecast_plan_safely(job: Job, plan: Plan, passes: EncoderPasses, target: ComputeTarget) -> Plan:
     """Calibrate a plan as `calibrate_plan` does, but return it without a forecast if the sample cannot be processed.
 
     The causes are a row of the sample that raises an exception, or one that ended an earlier process.
@@ -55,7 +55,7 @@ def calibrate_plan_safely(job: Job, plan: Plan, passes: EncoderPasses, target: C
             log.warning("there is no forecast: an earlier process ended while it processed a sample of the corpus")
             return uncalibrated
         try:
-            return calibrate_plan(job, plan, passes, target)[0]
+            return forecast_plan(job, plan, passes, target)[0]
         except (*USER_ERRORS, *STOP_ERRORS):
             raise
         except Exception as error:  # caused by a row, which will become a dead letter
@@ -63,7 +63,7 @@ def calibrate_plan_safely(job: Job, plan: Plan, passes: EncoderPasses, target: C
             return uncalibrated
 
 
-def calibrate_plan(
+def forecast_plan(
     job: Job, plan: Plan, passes: EncoderPasses, target: ComputeTarget, *, calibrate: bool = False
 ) -> tuple[Plan, Throughput | None]:
     """Return the plan with its token budget and its forecast, and the throughput of a device if it was measured.
@@ -104,8 +104,8 @@ def _measure_throughput(job: Job, target: ComputeTarget, table: pa.Table) -> Thr
     """Measure the throughput of one predict worker. table: tokenized rows."""
     spec = compute_spec(job.compute, None, target)
     if target.pools and target.on_cluster:
-        throughput: Throughput | None = import_ray_engine().measure_throughput(
+        throughput: Throughput | None = import_ray_engine().find_throughput(
             job.tasks, spec, target.pools.predict, table, stall_seconds(job.compute)
         )
         return throughput
-    return PredictUnit(job.tasks, spec).measure_throughput(table)
+    return PredictUnit(job.tasks, spec).find_throughput(table)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distilray.model.decode.hf_merge_windows import hf_merge_windows
+from distilray.model.decode.hf_merge_spans import hf_merge_windows
 from distilray.model.decode.token_classification import EntitySpans
 from tests.model.decode.decoding import spans_of
 
