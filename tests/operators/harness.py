@@ -1,4 +1,4 @@
-"""The operators as a user of them sees them: texts in, a table of answers out."""
+"""Functions that call the operators: they take texts and return a table of answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from tests.support import write_shard
 
 
 def rows(texts: Sequence[str | None], **inputs: list) -> pa.Table:
-    """What `read` gives for these texts and the other columns that tasks read; nobody is dead."""
+    """Return the table that `read` makes of texts and the other columns that tasks read. No row is dead."""
     kinds = {
         name: s.TEXTS if isinstance(next(iter(column), None), list) else pa.string() for name, column in inputs.items()
     }
@@ -29,28 +29,30 @@ def rows(texts: Sequence[str | None], **inputs: list) -> pa.Table:
 
 
 def answers(tasks: Task | Sequence[Task], texts: Sequence[str | None], **inputs: list) -> pa.Table:
-    """The answers, in float32."""
+    """Return the answers of tasks to texts, computed in float32."""
     tasks = [tasks] if isinstance(tasks, Task) else tasks
     return PredictUnit(tasks, ComputeSpec(dtype="float32"))(TokenizeUnit(tasks)(rows(texts, **inputs)))
 
 
-def assert_same_entities(found: pa.ChunkedArray, expected: pa.ChunkedArray) -> None:
-    """But for the last digits of scores, which depend on what else was in the batch."""
-    ours, theirs = ([entity for row in column.to_pylist() for entity in row] for column in (found, expected))
-    assert [len(row) for row in found.to_pylist()] == [len(row) for row in expected.to_pylist()]
-    assert [entity.pop("score") for entity in ours] == pytest.approx(
-        [entity.pop("score") for entity in theirs], abs=1e-4
+def assert_same_entities(actual: pa.ChunkedArray, expected: pa.ChunkedArray) -> None:
+    """Assert equality except for the last digits of scores, which depend on the other rows of the batch."""
+    entities, expected_entities = (
+        [entity for row in column.to_pylist() for entity in row] for column in (actual, expected)
     )
-    assert ours == theirs
+    assert [len(row) for row in actual.to_pylist()] == [len(row) for row in expected.to_pylist()]
+    assert [entity.pop("score") for entity in entities] == pytest.approx(
+        [entity.pop("score") for entity in expected_entities], abs=1e-4
+    )
+    assert entities == expected_entities
 
 
 def reasons(table: pa.Table) -> list[str | None]:
-    """Why each row is dead."""
+    """Return the reason of each dead row, and None for the others."""
     return table[s.DEAD_REASON].to_pylist()
 
 
 def read_answers(folder: Path, task: Task, texts: Sequence[str | None], **inputs: list) -> pa.Table:
-    """The answers to a shard that holds all this, with the dead letters of reading it."""
+    """Write texts and inputs to a shard, read it and return the answers. Rows that `read` rejects are included."""
     path = write_shard(folder / "shard.parquet", list(texts), **inputs)
     kinds = {"text": pa.string(), "texts": s.TEXTS}
     schema = pa.schema([(name, kinds[kind]) for name, kind in task.columns.items()])
@@ -59,8 +61,8 @@ def read_answers(folder: Path, task: Task, texts: Sequence[str | None], **inputs
     return PredictUnit([task], ComputeSpec(dtype="float32"))(TokenizeUnit([task])(table))
 
 
-def refused(task: Task, says: str) -> None:
-    """The task does not fit its checkpoint, and `says` is in the reason (a regular expression)."""
+def assert_rejected(task: Task, message: str) -> None:
+    """Assert that the task does not fit its checkpoint. message: a regular expression that the error matches."""
     (checkpoint,) = open_checkpoints([task])
-    with pytest.raises(TaskError, match=says):
+    with pytest.raises(TaskError, match=message):
         task.check(checkpoint.config, Tokenizer(checkpoint, task.special_tokens))

@@ -1,4 +1,4 @@
-"""The computed tokens are the corpus's tokens, and nothing padded leaves an operator."""
+"""The model computes the tokens of the corpus and no padding, and no operator returns padded arrays."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from distilray.model.checkpoint.checkpoint import Checkpoint
-from distilray.model.inference.windows import split
+from distilray.model.inference.windows import split_into_windows
 from distilray.model.tokenizer.tokenizer import Tokenizer
 from distilray.operators.predict import PredictUnit
 from distilray.operators.rows import schema as s
@@ -20,30 +20,30 @@ from tests.support import random_texts
 
 
 @pytest.mark.parametrize("tokens_per_pack", [512, 4096])
-def test_the_model_sees_each_token_and_no_other(checkpoint: Path, tokens_per_pack: int) -> None:
+def test_the_model_computes_each_token_without_padding(checkpoint: Path, tokens_per_pack: int) -> None:
     tasks = [TokenClassification(model=str(checkpoint))]
     texts = [*random_texts(60, 1), "", *random_texts(3, 2, words=(900, 1000))]
     predict = PredictUnit(tasks, ComputeSpec(tokens_per_pack=tokens_per_pack))
-    seen = []
+    packs = []
 
-    def watch(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
-        assert output.ndim == 2  # [tokens, dim]: there is no axis to pad
-        seen.append(inputs[0])
+    def record_pack(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+        assert output.ndim == 2  # [tokens, dim], without an axis for padding
+        packs.append(inputs[0])
 
-    predict.predictors[0].encoder.word_embeddings.register_forward_hook(watch)
+    predict.predictors[0].encoder.word_embeddings.register_forward_hook(record_pack)
     answers = predict(TokenizeUnit(tasks)(rows(texts)))
-    computed = torch.cat(seen).numpy()
+    computed = torch.cat(packs).numpy()
     tokenizer = Tokenizer(Checkpoint(str(checkpoint)))
     tokens = tokenizer(texts)
-    windows = split(tokens.offsets, tokens.word_ids, 510, 64).lengths
+    windows = split_into_windows(tokens.offsets, tokens.word_ids, 510, 64).lengths
     assert len(computed) == windows.sum() + 2 * len(windows) == answers[s.COMPUTED_TOKENS][0].as_py()
     assert answers[s.COMPUTED_TOKENS][0].as_py() == answers[s.WINDOW_TOKENS][0].as_py()
     content = computed[~np.isin(computed, tokenizer.specials)]
     assert set(content) == set(tokens.input_ids)
-    assert all(len(pack) <= max(tokens_per_pack, 512) for pack in seen)
+    assert all(len(pack) <= max(tokens_per_pack, 512) for pack in packs)
 
 
-def test_what_leaves_the_tokenizer_is_ragged(checkpoint: Path) -> None:
+def test_the_tokenizer_returns_ragged_lists(checkpoint: Path) -> None:
     texts = ["lincoln", "", " ".join(["paris"] * 2000)]
     table = TokenizeUnit([TokenClassification(model=str(checkpoint))])(rows(texts))
     tokens = table[s.tokens_column(0, s.TEXT)]

@@ -1,4 +1,4 @@
-"""The operators in anybody's pipeline: plain tables in, the same rows with answers out, without a run around them."""
+"""The operators outside a run: they take plain tables and return the same rows with answers."""
 
 from pathlib import Path
 
@@ -31,80 +31,80 @@ def task(checkpoint: Path) -> TokenClassification:
     return TokenClassification(model=str(checkpoint))
 
 
-def test_rows_come_back_with_the_answers_that_a_run_gives(task: TokenClassification) -> None:
+def test_the_operators_give_the_answers_of_a_run(task: TokenClassification) -> None:
     ids = list(range(len(TEXTS)))
-    found = answered(pa.table({"id": ids, "body": TEXTS, "_mine": ids}), task, text="body")
-    assert found.column_names == ["id", "body", "_mine", "entities", "reason", "message"]
-    assert (found["id"].to_pylist(), found["body"].to_pylist(), found["_mine"].to_pylist()) == (ids, TEXTS, ids)
-    assert found["entities"].to_pylist() == harness.answers(task, TEXTS)["entities"].to_pylist()
-    assert found["reason"].null_count == found["message"].null_count == len(TEXTS)
+    result = answered(pa.table({"id": ids, "body": TEXTS, "_mine": ids}), task, text="body")
+    assert result.column_names == ["id", "body", "_mine", "entities", "reason", "message"]
+    assert (result["id"].to_pylist(), result["body"].to_pylist(), result["_mine"].to_pylist()) == (ids, TEXTS, ids)
+    assert result["entities"].to_pylist() == harness.answers(task, TEXTS)["entities"].to_pylist()
+    assert result["reason"].null_count == result["message"].null_count == len(TEXTS)
 
 
-def test_what_a_table_says_of_its_columns_stays(task: TokenClassification) -> None:
-    own = pa.schema(
+def test_the_schema_of_the_input_is_kept(task: TokenClassification) -> None:
+    schema = pa.schema(
         [pa.field("text", pa.string(), nullable=False, metadata={"from": "us"}), pa.field("n", pa.int8())],
         {"about": "all"},
     )
-    found = answered(pa.table({"text": TEXTS, "n": [1] * len(TEXTS)}, schema=own), task)
-    assert pa.schema(list(found.schema)[:2], found.schema.metadata).equals(own, check_metadata=True)
-    twice = pa.Table.from_arrays([pa.array(["a"])] * 3, ["text", "x", "x"])
+    result = answered(pa.table({"text": TEXTS, "n": [1] * len(TEXTS)}, schema=schema), task)
+    assert pa.schema(list(result.schema)[:2], result.schema.metadata).equals(schema, check_metadata=True)
+    duplicate = pa.Table.from_arrays([pa.array(["a"])] * 3, ["text", "x", "x"])
     with pytest.raises(TableError, match="got x more than once"):
-        Tokenize([task])(twice)
+        Tokenize([task])(duplicate)
 
 
-def forms(texts: list[str]) -> dict[str, pa.Array | pa.ChunkedArray]:
-    """The same texts as Arrow may hold them."""
-    plain, half = pa.array(texts), len(texts) // 2
+def layouts(texts: list[str]) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """Return the same texts in different Arrow types and layouts."""
+    plain, middle = pa.array(texts), len(texts) // 2
     return {
-        "chunks": pa.chunked_array([plain[:half], plain[half:half], plain[half:]]),
+        "chunks": pa.chunked_array([plain[:middle], plain[middle:middle], plain[middle:]]),
         "large": plain.cast(pa.large_string()),
         "view": plain.cast(pa.string_view()),
         "binary": plain.cast(pa.binary()),
         "dictionary": plain.dictionary_encode(),
         "chunks of dictionaries": pa.chunked_array(
-            [plain[:half].dictionary_encode(), plain[half:].dictionary_encode()]
+            [plain[:middle].dictionary_encode(), plain[middle:].dictionary_encode()]
         ),
         "slice": pa.array(["x", *texts, None]).slice(1, len(texts)),
     }
 
 
-@pytest.mark.parametrize("form", forms(TEXTS))
-def test_texts_may_be_held_in_any_form(task: TokenClassification, form: str) -> None:
-    table = pa.table({"text": forms(TEXTS)[form]})
-    found = answered(table, task)
-    assert found["entities"].to_pylist() == harness.answers(task, TEXTS)["entities"].to_pylist()
-    assert found["text"].equals(table["text"])  # as it was
+@pytest.mark.parametrize("layout", layouts(TEXTS))
+def test_texts_may_have_any_arrow_type(task: TokenClassification, layout: str) -> None:
+    table = pa.table({"text": layouts(TEXTS)[layout]})
+    result = answered(table, task)
+    assert result["entities"].to_pylist() == harness.answers(task, TEXTS)["entities"].to_pylist()
+    assert result["text"].equals(table["text"])  # unchanged
 
 
-def test_a_batch_between_the_stages_may_be_a_slice_of_others(task: TokenClassification) -> None:
-    """Ray cuts and joins blocks as it likes."""
-    whole = Tokenize([task])(pa.table({"text": TEXTS, "id": range(len(TEXTS))}))
-    joined = pa.concat_tables([whole.slice(5, 4), whole.slice(1, 3)])
-    found = Predict([task], dtype="float32")(joined)
-    assert found["id"].to_pylist() == [5, 6, 7, 8, 1, 2, 3]
-    expected = harness.answers(task, [TEXTS[i] for i in found["id"].to_pylist()])
-    harness.assert_same_entities(found["entities"], expected["entities"])
+def test_predict_accepts_slices_of_tokenized_tables(task: TokenClassification) -> None:
+    """Ray splits and joins blocks at any row."""
+    tokens = Tokenize([task])(pa.table({"text": TEXTS, "id": range(len(TEXTS))}))
+    joined = pa.concat_tables([tokens.slice(5, 4), tokens.slice(1, 3)])
+    result = Predict([task], dtype="float32")(joined)
+    assert result["id"].to_pylist() == [5, 6, 7, 8, 1, 2, 3]
+    expected = harness.answers(task, [TEXTS[i] for i in result["id"].to_pylist()])
+    harness.assert_same_entities(result["entities"], expected["entities"])
 
 
-def test_rows_that_cannot_be_answered_say_why_and_are_not_lost(checkpoint: Path, task: TokenClassification) -> None:
+def test_rejected_rows_stay_with_a_reason(checkpoint: Path, task: TokenClassification) -> None:
     label = TextClassification(model=str(make_checkpoint(checkpoint.parent / "label", head="sequence-classification")))
     texts = [b"good", None, b"\xff\xfe", b"lincoln " * 600]
-    found = answered(pa.table({"text": pa.array(texts, pa.binary())}), task, label)
-    assert found["reason"].to_pylist() == [None, "null_text", "invalid_utf8", "text_too_long"]
-    assert found["message"].to_pylist()[1] == "the text is null"
-    assert [entities is None for entities in found["entities"].to_pylist()] == [False, True, True, True]
-    assert [each is None for each in found["label"].to_pylist()] == [False, True, True, True]
-    assert found["text"].to_pylist() == texts
+    result = answered(pa.table({"text": pa.array(texts, pa.binary())}), task, label)
+    assert result["reason"].to_pylist() == [None, "null_text", "invalid_utf8", "text_too_long"]
+    assert result["message"].to_pylist()[1] == "the text is null"
+    assert [entities is None for entities in result["entities"].to_pylist()] == [False, True, True, True]
+    assert [value is None for value in result["label"].to_pylist()] == [False, True, True, True]
+    assert result["text"].to_pylist() == texts
 
 
 @pytest.mark.parametrize("texts", [pa.array([], pa.string()), pa.chunked_array([], pa.string()), pa.nulls(3)])
-def test_a_batch_may_hold_nothing(task: TokenClassification, texts: pa.Array) -> None:
-    found = answered(pa.table({"text": texts}), task)
-    assert found.num_rows == len(texts)
-    assert found.schema.field("entities").type == harness.answers(task, ["x"]).schema.field("entities").type
+def test_a_batch_may_have_no_texts(task: TokenClassification, texts: pa.Array) -> None:
+    result = answered(pa.table({"text": texts}), task)
+    assert result.num_rows == len(texts)
+    assert result.schema.field("entities").type == harness.answers(task, ["x"]).schema.field("entities").type
 
 
-def test_tasks_read_other_columns_too(tmp_path: Path) -> None:
+def test_tasks_read_other_columns(tmp_path: Path) -> None:
     ask = QuestionAnswering(
         model=str(make_checkpoint(tmp_path / "qa", head="question-answering")), question_column="ask"
     )
@@ -116,35 +116,35 @@ def test_tasks_read_other_columns_too(tmp_path: Path) -> None:
             "endings": pa.array([["a", "b"], ["a", "b"], ["a"]], pa.large_list(pa.string())),
         }
     )
-    found = answered(table, ask, choose)
-    assert [each is None for each in found["reason"].to_pylist()] == [True, False, False]
-    assert found["reason"].to_pylist()[1] == "null_text"
-    assert found["choice"].to_pylist()[0]["index"] in {0, 1}
+    result = answered(table, ask, choose)
+    assert [value is None for value in result["reason"].to_pylist()] == [True, False, False]
+    assert result["reason"].to_pylist()[1] == "null_text"
+    assert result["choice"].to_pylist()[0]["index"] in {0, 1}
 
 
-def test_a_row_that_raises_is_dead_alone(task: TokenClassification, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_row_that_raises_is_rejected(task: TokenClassification, monkeypatch: pytest.MonkeyPatch) -> None:
     predict = Predict([task], dtype="float32")
     answered = predict._predict.answered
 
-    def fails(table: pa.Table) -> pa.Table:
+    def fail_on_mary(table: pa.Table) -> pa.Table:
         if "Mary" in table["_text"].to_pylist():
             raise RuntimeError("such a row")
         return answered(table)
 
-    monkeypatch.setattr(predict._predict, "answered", fails)
-    found = predict(Tokenize([task])(pa.table({"text": ["John", "Mary", "Paris"]})))
-    assert found["text"].to_pylist() == ["John", "Mary", "Paris"]
-    assert found["reason"].to_pylist() == [None, "error", None]
+    monkeypatch.setattr(predict._predict, "answered", fail_on_mary)
+    result = predict(Tokenize([task])(pa.table({"text": ["John", "Mary", "Paris"]})))
+    assert result["text"].to_pylist() == ["John", "Mary", "Paris"]
+    assert result["reason"].to_pylist() == [None, "error", None]
 
 
-def test_what_is_no_table_of_texts_is_refused(task: TokenClassification, checkpoint: Path) -> None:
+def test_an_unsuitable_table_is_an_error(task: TokenClassification, checkpoint: Path) -> None:
     tokenize, predict = Tokenize([task]), Predict([task])
     other = make_checkpoint(checkpoint.parent / "cased", lower=False)
     reads_more = TextClassification(
         model=str(make_checkpoint(checkpoint.parent / "pair", head="sequence-classification")), text_pair="id"
     )
-    strange = Tokenize([TokenClassification(model=str(other))])(pa.table({"text": ["x"]}))
-    refused = {
+    other_tokens = Tokenize([TokenClassification(model=str(other))])(pa.table({"text": ["x"]}))
+    messages = {
         'expected a pyarrow.Table, got DataFrame: call map_batches with batch_format="pyarrow"': pd.DataFrame(
             {"text": ["x"]}
         ),
@@ -153,24 +153,26 @@ def test_what_is_no_table_of_texts_is_refused(task: TokenClassification, checkpo
         "column text must be one of string.*; it is int64": pa.table({"text": [1]}),
         "rename column _text, _stage:": pa.table({"text": ["x"], "_text": ["x"], "_stage": [1]}),
     }
-    for says, table in refused.items():
-        with pytest.raises(TableError, match=says):
+    for message, table in messages.items():
+        with pytest.raises(TableError, match=message):
             tokenize(table)
-    refused = {
+    messages = {
         "got DataFrame": pd.DataFrame({"text": ["x"]}),
-        "expected a table that Tokenize returned for the same tasks, got columns text: call Tokenize first": pa.table({"text": ["x"]}),
-        "for the same tasks, got columns text, _text": strange,
+        "expected a table that Tokenize returned for the same tasks, got columns text: call Tokenize first": pa.table(
+            {"text": ["x"]}
+        ),
+        "for the same tasks, got columns text, _text": other_tokens,
         "for the same tasks, got columns id": Tokenize([task, reads_more])(pa.table({"id": ["x"], "text": ["x"]})),
         "rename column entities, reason, or the task": tokenize(
             pa.table({"text": ["x"], "entities": [1], "reason": [1]})
         ),
     }
-    for says, table in refused.items():
-        with pytest.raises(TableError, match=says):
+    for message, table in messages.items():
+        with pytest.raises(TableError, match=message):
             predict(table)
 
 
-def test_tasks_are_checked_before_any_row(task: TokenClassification) -> None:
+def test_wrong_tasks_are_an_error_at_construction(task: TokenClassification) -> None:
     for operator in (Tokenize, Predict):
         with pytest.raises(TaskError, match="expected a list of one or more tasks"):
             operator(task)

@@ -1,4 +1,4 @@
-"""The operators in a plain script of Ray Data, as docs/operators.md has it."""
+"""The operators in a plain script of Ray Data, as in docs/operators.md."""
 
 import os
 import re
@@ -22,16 +22,16 @@ pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 @pytest.mark.chaos
 def test_the_documented_script_gives_the_answers_of_a_job(checkout: Path) -> None:
     program = re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL).group(1)
-    environment = {**os.environ, "RAY_ADDRESS": "local"}  # else it joins whatever cluster is there
+    environment = {**os.environ, "RAY_ADDRESS": "local"}  # otherwise it would join any running cluster
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=checkout, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = ds.dataset(checkout / "out/operators").to_table().sort_by("id")
-    assert found["reason"].null_count == found.num_rows
+    result = ds.dataset(checkout / "out/operators").to_table().sort_by("id")
+    assert result["reason"].null_count == result.num_rows
     expected = read_output(checkout / "out/ner-yaml").sort_by("id")
-    assert found["id"].to_pylist() == expected["id"].to_pylist()
-    harness.assert_same_entities(found["entities"], expected["entities"])
+    assert result["id"].to_pylist() == expected["id"].to_pylist()
+    harness.assert_same_entities(result["entities"], expected["entities"])
 
 
 def test_two_stages_of_actors_lose_no_row(checkpoint: Path, cluster: None) -> None:
@@ -47,15 +47,15 @@ def test_two_stages_of_actors_lose_no_row(checkpoint: Path, cluster: None) -> No
         .map_batches(Tokenize, fn_constructor_args=[[task], "body"], batch_size=33, **options)
         .map_batches(Predict, fn_constructor_args=[[task], "float32"], batch_size=71, **options)
     )
-    found = pa.concat_tables(answers.iter_batches(batch_size=None, batch_format="pyarrow")).sort_by("id")
-    assert found["id"].to_pylist() == list(range(401))
-    assert found["reason"].to_pylist() == ["null_text" if text is None else None for text in [*texts, None]]
-    whole = [text for text in texts if text is not None]
-    alive = found.filter(pa.compute.is_null(found["reason"]))
-    harness.assert_same_entities(alive["entities"], harness.answers(task, whole)["entities"])
+    result = pa.concat_tables(answers.iter_batches(batch_size=None, batch_format="pyarrow")).sort_by("id")
+    assert result["id"].to_pylist() == list(range(401))
+    assert result["reason"].to_pylist() == ["null_text" if text is None else None for text in [*texts, None]]
+    valid_texts = [text for text in texts if text is not None]
+    answered = result.filter(pa.compute.is_null(result["reason"]))
+    harness.assert_same_entities(answered["entities"], harness.answers(task, valid_texts)["entities"])
 
 
-def test_another_batch_format_says_what_to_do(checkpoint: Path, cluster: None) -> None:
+def test_another_batch_format_is_an_error_with_advice(checkpoint: Path, cluster: None) -> None:
     import ray
 
     task = TokenClassification(model=str(checkpoint))

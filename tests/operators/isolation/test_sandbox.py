@@ -1,4 +1,7 @@
-"""A unit that brought its worker down, taken apart: who is dead of it, who is not, and when the fault is nobody's row."""
+"""A unit that ended its worker runs again in a sandbox.
+
+The tests check which rows are rejected, which are answered, and when the run stops because no row is the cause.
+"""
 
 import ctypes
 import os
@@ -13,11 +16,12 @@ import pyarrow.compute as pc
 import pytest
 
 from distilray.operators.errors import SandboxError
-from distilray.operators.isolated_read import read_guarded
+from distilray.operators.isolated_read import read_isolated
 from distilray.operators.isolation import sandbox
 from distilray.operators.isolation import watchdog as deadline
-from distilray.operators.isolation.bisect import Isolation
-from distilray.operators.isolation.sandbox import Sandbox, SandboxDiedError, call_in_sandbox
+from distilray.operators.isolation.attempts import Isolation
+from distilray.operators.isolation.isolated_call import call_in_sandbox
+from distilray.operators.isolation.sandbox import Sandbox, SandboxDiedError
 from distilray.operators.isolation.watchdog import Watchdog
 from distilray.operators.read import Read
 from distilray.operators.rows import schema as s
@@ -25,91 +29,91 @@ from distilray.operators.rows.unit import Unit
 from tests.operators.harness import rows
 from tests.support import write_shard
 
-Deaths = Callable[[list[str]], str | None]  # of the texts that are asked together: a reason
+Outcome = Callable[[list[str]], str | None]  # the reason why the process ends for texts in one call, or None
 
 
-def called(table: pa.Table) -> pa.Table:
-    """An operator that answers."""
+def uppercase(table: pa.Table) -> pa.Table:
+    """Answer each text with its uppercase form."""
     return table.append_column("answer", pc.utf8_upper(table[s.TEXT]))
 
 
 @pytest.fixture
-def apart(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str | None, str | None]]]:
-    """Answers and reasons of texts, in a process that dies as `deaths` says."""
+def call_rows(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[tuple[str | None, str | None]]]:
+    """A function that returns the answers and reasons of texts. outcome: it decides when the process ends."""
 
-    def take_apart(texts: list[str], rejections: Deaths, **options: object) -> list[tuple[str | None, str | None]]:
+    def call(texts: list[str], outcome: Outcome, **options: object) -> list[tuple[str | None, str | None]]:
         def ask(_: Sandbox, part: pa.Table) -> pa.Table:
-            if reason := rejections(part[s.TEXT].to_pylist()):
+            if reason := outcome(part[s.TEXT].to_pylist()):
                 raise SandboxDiedError(reason, "ended")
-            return called(part)
+            return uppercase(part)
 
         monkeypatch.setattr(Sandbox, "ask", ask)
-        table = call_in_sandbox(rows(texts), "predict", called, lambda: called, **options)
+        table = call_in_sandbox(rows(texts), "predict", uppercase, lambda: uppercase, **options)
         return list(zip(table["answer"].to_pylist(), table[s.DEAD_REASON].to_pylist(), strict=True))
 
-    return take_apart
+    return call
 
 
 @pytest.mark.parametrize(
     "poison", [{0}, {199}, {0, 199}, {63}, {64}, {63, 64}, {5, 6, 7}, set(range(20, 29)), set(range(0, 60, 2))]
 )
-def test_poison_is_dead_wherever_it_lies_and_nobody_else_is(apart: Callable, poison: set[int]) -> None:
+def test_exactly_the_poison_rows_are_rejected(call_rows: Callable, poison: set[int]) -> None:
     texts = [f"p{i}" if i in poison else f"t{i}" for i in range(200)]
-    found = apart(texts, lambda part: "crash" if any(text[0] == "p" for text in part) else None)
-    assert found == [(None, "crash") if i in poison else (text.upper(), None) for i, text in enumerate(texts)]
+    result = call_rows(texts, lambda part: "crash" if any(text[0] == "p" for text in part) else None)
+    assert result == [(None, "crash") if i in poison else (text.upper(), None) for i, text in enumerate(texts)]
 
 
-def test_rows_that_crash_in_company_only_are_answered(apart: Callable) -> None:
-    found = apart(["a", "b", "c"], lambda part: "crash" if {"a", "b"} <= set(part) else None)
-    assert found == [("A", None), ("B", None), ("C", None)]
+def test_rows_that_crash_only_together_are_answered(call_rows: Callable) -> None:
+    result = call_rows(["a", "b", "c"], lambda part: "crash" if {"a", "b"} <= set(part) else None)
+    assert result == [("A", None), ("B", None), ("C", None)]
 
 
-@pytest.mark.parametrize(("reason", "tries"), [("crash", 2), ("out_of_memory", 2), ("timeout", 1)])
-def test_a_row_alone_is_dead_after_a_second_death_or_one_without_progress(
-    apart: Callable, reason: str, tries: int
+@pytest.mark.parametrize(("reason", "attempts"), [("crash", 2), ("out_of_memory", 2), ("timeout", 1)])
+def test_a_single_row_is_rejected_after_two_crashes_or_one_timeout(
+    call_rows: Callable, reason: str, attempts: int
 ) -> None:
-    for rejections in (tries, tries - 1):
-        left = iter([reason] * (1 + rejections))  # one of the part
-        found = apart(["a", "b"], lambda part, left=left: next(left, None) if "a" in part else None)
-        assert found == [(None, reason) if rejections == tries else ("A", None), ("B", None)]
+    for ends in (attempts, attempts - 1):
+        reasons = iter([reason] * (1 + ends))  # the first one is for the whole part
+        result = call_rows(["a", "b"], lambda part, reasons=reasons: next(reasons, None) if "a" in part else None)
+        assert result == [(None, reason) if ends == attempts else ("A", None), ("B", None)]
 
 
-def test_rows_that_die_one_after_another_are_not_to_blame(apart: Callable) -> None:
-    """A device that is broken, or memory that others took, kills whoever comes."""
+def test_consecutive_crashes_are_an_error(call_rows: Callable) -> None:
+    """A broken device, or memory that other processes use, ends the process for any row."""
     texts = [f"t{i}" for i in range(100)]
 
-    def broken_after(healthy: int) -> Deaths:
-        return lambda part: None if set(part) <= set(texts[:healthy]) else "crash"
+    def fail_after(count: int) -> Outcome:
+        return lambda part: None if set(part) <= set(texts[:count]) else "crash"
 
-    for healthy in (0, 70, 90):
+    for count in (0, 70, 90):
         with pytest.raises(
             SandboxError, match="predict: 10 consecutive rows each ended .* the last one: ended; check the mem"
         ):
-            apart(texts, broken_after(healthy))
-    assert [row for row, (_, reason) in enumerate(apart(texts, broken_after(91))) if reason] == list(range(91, 100))
-    allowed = apart(texts, broken_after(70), max_failed_rows=None)  # the user has said how many may die
-    assert sum(reason is not None for _, reason in allowed) == 30
+            call_rows(texts, fail_after(count))
+    assert [row for row, (_, reason) in enumerate(call_rows(texts, fail_after(91))) if reason] == list(range(91, 100))
+    unlimited = call_rows(texts, fail_after(70), max_failed_rows=None)  # the limit of the user applies instead
+    assert sum(reason is not None for _, reason in unlimited) == 30
 
 
-def test_no_time_runs_out_while_the_store_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store that stalls must not make healthy rows dead letters."""
+def test_the_deadline_does_not_cover_requests_to_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that stalls must not turn valid rows into dead letters."""
     armed: list[bool] = [False]
     monkeypatch.setattr(deadline.faulthandler, "dump_traceback_later", lambda *_, **__: armed.__setitem__(0, True))
     monkeypatch.setattr(deadline.faulthandler, "cancel_dump_traceback_later", lambda: armed.__setitem__(0, False))
-    seen: dict[str, set[bool]] = {"store": set(), "decoding": set()}
+    armed_during: dict[str, set[bool]] = {"store": set(), "decoding": set()}
 
-    def look(where: str, call: Callable, *args: object) -> object:
-        seen[where].add(armed[0])
+    def record(activity: str, call: Callable, *args: object) -> object:
+        armed_during[activity].add(armed[0])
         return call(*args)
 
     from distilray.operators import read
     from distilray.operators.objects import watched_file
 
-    monkeypatch.setattr(watched_file, "read_exactly", partial(look, "store", watched_file.read_exactly))
-    monkeypatch.setattr(read, "inputs_of", partial(look, "decoding", read.inputs_of))
+    monkeypatch.setattr(watched_file, "read_exactly", partial(record, "store", watched_file.read_exactly))
+    monkeypatch.setattr(read, "inputs_of", partial(record, "decoding", read.inputs_of))
     unit = shard(tmp_path, ["a", "b", "c"])
     assert len(reader(deadline=9)(unit)) == 3
-    assert seen == {"store": {False}, "decoding": {True}}
+    assert armed_during == {"store": {False}, "decoding": {True}}
     assert not armed[0]
 
 
@@ -122,17 +126,17 @@ def reader(**options: float) -> Read:
     return Read("text", pa.schema([]), pa.schema([]), pa.schema([]), **options)
 
 
-# processes as they are
+# tests with real processes
 
 
-def echo() -> Callable[[str], str]:
-    """A worker that does what it is told; runs in the process."""
-    said = Watchdog(1)
+def make_worker() -> Callable[[str], str]:
+    """Return a worker function for the process. It executes commands."""
+    watchdog = Watchdog(1)
 
-    def do(what: str) -> str:
-        match what:
+    def execute(command: str) -> str:
+        match command:
             case "hold the lock":
-                with said:
+                with watchdog:
                     ctypes.PyDLL(None).sleep(60)
             case "fork":
                 if os.fork() == 0:
@@ -143,45 +147,45 @@ def echo() -> Callable[[str], str]:
             case "print":
                 os.write(1, b"not an answer\n")
             case "take memory":
-                held = [bytes(2**26)]
+                blocks = [bytes(2**26)]
                 while True:
-                    held.append(b"x" * 2**26)
+                    blocks.append(b"x" * 2**26)
             case "kill":
                 os.kill(os.getpid(), signal.SIGTERM)
-        return what
+        return command
 
-    return do
+    return execute
 
 
 @pytest.mark.slow
-def test_a_process_that_hangs_in_any_way_is_noticed_and_another_answers() -> None:
-    with Sandbox("test", echo, 1) as process:
-        with pytest.raises(SandboxDiedError, match=r"no progress within compute\.deadline") as died:
+def test_a_process_that_hangs_is_replaced() -> None:
+    with Sandbox("test", make_worker, 1) as process:
+        with pytest.raises(SandboxDiedError, match=r"no progress within compute\.deadline") as ended:
             process.ask("hold the lock")
-        assert died.value.reason == "timeout"
+        assert ended.value.reason == "timeout"
         assert process.ask("hello") == "hello"
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_in_any_way_is_noticed_and_another_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_ends_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "free_memory", lambda: 0.0)
-    monkeypatch.setattr(sandbox, "_MIN_MEMORY", 2.0**28)  # this machine's memory is others', too
-    with Sandbox("test", echo, 60) as process:
+    monkeypatch.setattr(sandbox, "_MIN_MEMORY", 2.0**28)  # other processes use the memory of this machine, too
+    with Sandbox("test", make_worker, 60) as process:
         assert process.ask("print") == "print"
-        for what, reason, says in (
+        for command, reason, message in (
             ("fork", "crash", "exit code 0"),
             ("close", "crash", "exit code"),
             ("take memory", "out_of_memory", "more than half of the memory"),
             ("kill", "crash", "SIGTERM"),
         ):
-            with pytest.raises(SandboxDiedError, match=says) as died:
-                process.ask(what)
-            assert died.value.reason == reason
+            with pytest.raises(SandboxDiedError, match=message) as ended:
+                process.ask(command)
+            assert ended.value.reason == reason
             assert process.ask("hello") == "hello"
 
 
 @pytest.mark.slow
-def test_a_store_that_stalls_longer_than_the_deadline_kills_no_rows(
+def test_a_store_that_stalls_beyond_the_deadline_rejects_no_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "site/slow").mkdir(parents=True)
@@ -193,6 +197,6 @@ def test_a_store_that_stalls_longer_than_the_deadline_kills_no_rows(
     monkeypatch.setenv("DISTILRAY_CACHE", str(tmp_path))
     isolation = Isolation("run", deadline=2)
     (tmp_path / "begun/run").mkdir(parents=True)
-    (tmp_path / "begun/run/read-unit").touch()  # a reader that somebody killed
+    (tmp_path / "begun/run/read-unit").touch()  # the mark of a reader that was killed
     unit = shard(tmp_path, ["a", "b"])
-    assert read_guarded(reader(), isolation, unit)[s.DEAD_REASON].null_count == 2
+    assert read_isolated(reader(), isolation, unit)[s.DEAD_REASON].null_count == 2

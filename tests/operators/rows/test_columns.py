@@ -1,4 +1,4 @@
-"""Texts of a column, wherever in it they lie and whatever its offsets."""
+"""Texts of a column at any position and with any offsets."""
 
 import numpy as np
 import pyarrow as pa
@@ -11,14 +11,14 @@ BIG = 2**31 + 5
 
 
 def large(sizes: list[int], kind: pa.DataType) -> pa.Array:
-    """Zeros; memory that is only read is never taken."""
+    """Make texts of zero bytes. Memory that is only read takes no physical pages."""
     offsets = np.cumsum([0, *sizes]).astype(np.int64)
     data = pa.py_buffer(np.zeros(offsets[-1], dtype=np.uint8))
     return pa.Array.from_buffers(kind, len(sizes), [None, pa.py_buffer(offsets), data])
 
 
 @pytest.mark.parametrize("kind", [pa.large_string(), pa.large_binary()], ids=str)
-def test_texts_beyond_two_gib_of_their_column(kind: pa.DataType) -> None:
+def test_texts_after_two_gib_of_a_column_are_read(kind: pa.DataType) -> None:
     column = large([BIG, 3, 0, 2], kind).slice(1)
     text, (reason, _) = columns.valid_texts(pa.chunked_array([column]), "the text")
     assert text.equals(pa.array(["\0\0\0", "", "\0\0"]))
@@ -26,8 +26,8 @@ def test_texts_beyond_two_gib_of_their_column(kind: pa.DataType) -> None:
 
 
 @pytest.mark.parametrize("sizes", [[[BIG]], [[2**30, 2**30], [7]], [[2**31 - 1, 1]]], ids=str)
-def test_more_text_than_a_column_can_hold_is_refused(sizes: list[list[int]]) -> None:
-    column = pa.chunked_array([large(some, pa.large_string()) for some in sizes])
+def test_more_text_than_a_column_can_hold_is_an_error(sizes: list[list[int]]) -> None:
+    column = pa.chunked_array([large(chunk, pa.large_string()) for chunk in sizes])
     with pytest.raises(columns.ColumnSizeError, match="at most 2147483647; write the shard with smaller row groups"):
         columns.valid_texts(column, "the text")
 
@@ -42,6 +42,6 @@ def test_a_kept_column_of_large_strings_holds_more(monkeypatch: pytest.MonkeyPat
         columns.convert_kept(values, pa.field("body", pa.string()), alive)
 
 
-def test_it_is_not_taken_for_a_broken_shard() -> None:
+def test_a_column_size_error_is_not_a_corrupt_shard() -> None:
     assert not issubclass(columns.ColumnSizeError, columns.CORRUPT)
     assert issubclass(columns.ColumnSizeError, USER_ERRORS)

@@ -1,4 +1,4 @@
-"""Slices of texts in characters, without Python strings."""
+"""Ragged lists, and slices of texts by characters without Python strings."""
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +9,7 @@ from distilray.operators.rows.ragged import ragged, slice_characters
 
 
 @given(st.data())
-def test_slices_are_those_of_python(data: st.DataObject) -> None:
+def test_slices_equal_those_of_python(data: st.DataObject) -> None:
     texts = data.draw(st.lists(st.one_of(st.none(), st.text(max_size=20)), min_size=1, max_size=8))
     skipped = data.draw(st.integers(0, len(texts) - 1))
     rows = [i for i, text in enumerate(texts[skipped:]) if text]

@@ -1,4 +1,4 @@
-"""What stages note of a unit: whole, never negative, and never in a file."""
+"""The timings of the stages of a unit: they are complete and not negative, and no file contains them."""
 
 from pathlib import Path
 
@@ -29,13 +29,13 @@ def test_every_moment_before_a_unit_is_either_starved_or_held(free: float, token
     assert abs(starved + held - max(start - free, 0)) < 1e-9
 
 
-def test_who_was_late_is_who_is_blamed() -> None:
+def test_the_end_of_tokenization_divides_the_wait() -> None:
     assert waits(free=10, tokenized=13, start=14) == (3, 1)
     assert waits(free=10, tokenized=9, start=14) == (0, 4)
-    assert waits(free=10, tokenized=99, start=14) == (4, 0)  # clocks of two machines
+    assert waits(free=10, tokenized=99, start=14) == (4, 0)  # the clocks of two machines may differ
 
 
-def test_the_seconds_of_all_stages_come_with_the_commit_and_not_into_the_file(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_commit_has_the_seconds_of_all_stages_and_the_file_has_none(checkpoint: Path, tmp_path: Path) -> None:
     path = write_shard(tmp_path / "a.parquet", random_texts(20, 1))
     tasks = [TokenClassification(model=str(checkpoint))]
     predict = PredictUnit(tasks, ComputeSpec(dtype="float32"))
@@ -53,5 +53,6 @@ def test_the_seconds_of_all_stages_come_with_the_commit_and_not_into_the_file(ch
         assert min(timing.read, timing.tokenize, timing.predict, timing.write) > 0
         assert timing.predicted > timing.tokenized
     assert first.worker == second.worker != ""
-    assert first.starting > 0 == first.starved + first.held  # before a worker's first unit, and between its units
+    # starting is the time before the first unit of a worker; starved and held are the times between its units
+    assert first.starting > 0 == first.starved + first.held
     assert second.starved > 0 == second.starting

@@ -1,4 +1,4 @@
-"""Token classification brings back only what decoding looks at, and answers as if it had the logits."""
+"""Token classification transfers only the values that decoding needs, and the answers equal those of all logits."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from distilray.operators.tasks import TokenClassification
 from distilray.operators.tasks.token_classification import _best
 from distilray.operators.tokenize import TokenizeUnit, group_tokenizers
 from tests.operators.harness import rows
-from tests.operators.material import mixed_texts
+from tests.operators.reference import mixed_texts
 
 RULES = [
     *({"aggregation": aggregation} for aggregation in ("none", "simple", "first", "max")),
@@ -32,7 +32,7 @@ def test_the_best_label_is_the_first_of_equals(labels: int) -> None:
 
 
 @pytest.mark.parametrize("options", RULES, ids=str)
-def test_answers_are_those_of_the_logits(checkpoint: Path, options: dict) -> None:
+def test_answers_equal_those_of_all_logits(checkpoint: Path, options: dict) -> None:
     task = TokenClassification(model=str(checkpoint), **options)
     opened = Checkpoint(str(checkpoint))
     table = TokenizeUnit([task])(rows(mixed_texts(30)))
@@ -41,15 +41,17 @@ def test_answers_are_those_of_the_logits(checkpoint: Path, options: dict) -> Non
     count = int(request.head_request.positions.length.sum())
     logits = np.random.default_rng(0).normal(0, 2, (count, len(opened.config.labels))).astype(np.float32)
     best = tuple(tensor.numpy() for tensor in request.head_request.reduce(torch.from_numpy(logits), np.arange(count)))
-    ours, wanted = (request.answer(outputs).column.to_pylist() for outputs in (best, (logits,)))
-    assert sum(map(len, wanted)) > 500
-    for row, other in zip(ours, wanted, strict=True):
-        assert [{**span, "score": None} for span in row] == [{**span, "score": None} for span in other]
-        assert [span["score"] for span in row] == pytest.approx([span["score"] for span in other], rel=1e-6)
+    actual, expected = (request.answer(outputs).column.to_pylist() for outputs in (best, (logits,)))
+    assert sum(map(len, expected)) > 500
+    for answer, expected_answer in zip(actual, expected, strict=True):
+        assert [{**span, "score": None} for span in answer] == [{**span, "score": None} for span in expected_answer]
+        assert [span["score"] for span in answer] == pytest.approx(
+            [span["score"] for span in expected_answer], rel=1e-6
+        )
 
 
 @pytest.mark.parametrize("options", [{"aggregation": "average"}, {"viterbi": True}], ids=str)
-def test_logits_come_back_where_decoding_needs_them_all(checkpoint: Path, options: dict) -> None:
+def test_all_logits_are_kept_if_decoding_needs_them(checkpoint: Path, options: dict) -> None:
     task = TokenClassification(model=str(checkpoint), **options)
     opened = Checkpoint(str(checkpoint))
     table = TokenizeUnit([task])(rows(["Lincoln met Mary."]))

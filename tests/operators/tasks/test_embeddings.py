@@ -1,4 +1,7 @@
-"""Embeddings equal Transformers' hidden states, pooled as sentence-transformers pools them; long documents by their windows."""
+"""Embeddings equal the hidden states of Transformers, pooled as in sentence-transformers.
+
+The vectors of long documents are means over their windows.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -11,30 +14,30 @@ import torch
 import transformers
 
 from distilray.model.checkpoint.checkpoint import Checkpoint
-from distilray.model.inference.windows import split
+from distilray.model.inference.windows import split_into_windows
 from distilray.model.tokenizer.tokenizer import Tokenizer
 from distilray.operators.tasks import Embeddings
-from tests.operators.harness import answers, reasons, refused
-from tests.operators.material import corpus_vocabulary, mixed_texts, passage
+from tests.operators.harness import answers, assert_rejected, reasons
+from tests.operators.reference import corpus_vocabulary, mixed_texts, passage
 from tests.support import make_checkpoint
 
-# literal special tokens are text to us: Transformers' tokenizer reads those texts differently
+# distilray reads literal special tokens as text, but the tokenizer of Transformers does not
 TEXTS = ["", *(text for text in mixed_texts(40) if "[" not in text)]
 LAYERS = 3
 DIM = 48
-GATE = 2e-5  # of values of standard deviation 1: LayerNorms come last
+GATE = 2e-5  # the values have standard deviation 1: the last layer is a LayerNorm
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bare encoder."""
+    """A checkpoint without a head."""
     vocab = list(corpus_vocabulary())
     return make_checkpoint(tmp_path_factory.mktemp("base"), head="base", layers=LAYERS, vocab=vocab)
 
 
 @pytest.fixture(scope="module")
 def headed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cased token classifier of 40 tokens."""
+    """A cased token classifier with 40 positions."""
     return make_checkpoint(tmp_path_factory.mktemp("headed"), layers=1, lower=False, positions=40)
 
 
@@ -43,18 +46,18 @@ def embed(folder: Path, texts: list[str], **options: Any) -> pa.Table:
 
 
 def vectors(table: pa.Table) -> npt.NDArray[np.floating]:
-    """[R, dim]"""
+    """Return the vectors of the rows, [R, dim]."""
     column = table["embedding"].combine_chunks()
     return column.flatten().to_numpy().reshape(len(column), -1)
 
 
 @torch.inference_mode()
 def hf_vectors(folder: Path, texts: list[str], pooling: str = "mean", **options: Any) -> npt.NDArray[np.floating]:
-    """[layers + 1, R, dim]: hidden states of padded batches, pooled under the attention mask."""
+    """Return the hidden states of padded batches, pooled with the attention mask, [layers + 1, R, dim]."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-    found = np.zeros((model.config.n_layers + 1, len(texts), model.config.dim), dtype=np.float32)
+    pooled_states = np.zeros((model.config.n_layers + 1, len(texts), model.config.dim), dtype=np.float32)
     for first in range(0, len(texts), 32):
         rows = order[first : first + 32]
         inputs = tokenizer([texts[i] for i in rows], padding=True, return_tensors="pt", **options)
@@ -62,8 +65,8 @@ def hf_vectors(folder: Path, texts: list[str], pooling: str = "mean", **options:
         mask = inputs["attention_mask"][:, :, None].float()
         for layer, states in enumerate(hidden):
             pooled = (states * mask).sum(1) / mask.sum(1) if pooling == "mean" else states[:, 0]
-            found[layer, rows] = pooled.numpy()
-    return found
+            pooled_states[layer, rows] = pooled.numpy()
+    return pooled_states
 
 
 # against Transformers
@@ -71,21 +74,21 @@ def hf_vectors(folder: Path, texts: list[str], pooling: str = "mean", **options:
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_every_layer_equals_transformers(folder: Path, pooling: str) -> None:
-    """All in one job: one pass of the encoder serves every layer."""
+    """All tasks share one pass of the encoder."""
     assert len(TEXTS) > 200
     layers = [*range(LAYERS + 1), None]
     tasks = [Embeddings(model=str(folder), pooling=pooling, layer=n, name=f"layer_{n}") for n in layers]
     table = answers(tasks, TEXTS)
     assert reasons(table) == [None] * len(TEXTS)
-    wanted = hf_vectors(folder, TEXTS, pooling)
+    expected = hf_vectors(folder, TEXTS, pooling)
     for layer, task in zip(layers, tasks, strict=True):
-        found = vectors(table.select([task.name]).rename_columns(["embedding"]))
-        np.testing.assert_allclose(found, wanted[LAYERS if layer is None else layer], atol=GATE)
+        actual = vectors(table.select([task.name]).rename_columns(["embedding"]))
+        np.testing.assert_allclose(actual, expected[LAYERS if layer is None else layer], atol=GATE)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_the_encoder_under_a_head_equals_transformers(headed: Path, pooling: str) -> None:
-    """Long texts are cut as its tokenizer cuts them."""
+    """Long texts are truncated as by its tokenizer."""
     table = embed(headed, TEXTS, pooling=pooling, long_texts="truncate")
     np.testing.assert_allclose(vectors(table), hf_vectors(headed, TEXTS, pooling, truncation=True)[-1], atol=GATE)
     sizes = [len(ids) for ids in transformers.AutoTokenizer.from_pretrained(headed)(TEXTS, verbose=False)["input_ids"]]
@@ -94,14 +97,14 @@ def test_the_encoder_under_a_head_equals_transformers(headed: Path, pooling: str
 
 
 def test_normalised_vectors_have_length_one(folder: Path) -> None:
-    found = vectors(embed(folder, TEXTS, normalize=True))
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
-    wanted = hf_vectors(folder, TEXTS)[-1]
-    np.testing.assert_allclose(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True), atol=GATE)
+    actual = vectors(embed(folder, TEXTS, normalize=True))
+    np.testing.assert_allclose(np.linalg.norm(actual, axis=1), 1, atol=1e-6)
+    expected = hf_vectors(folder, TEXTS)[-1]
+    np.testing.assert_allclose(actual, expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=GATE)
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_half_precision_rounds_and_nothing_else(folder: Path, normalize: bool) -> None:
+def test_half_precision_only_rounds(folder: Path, normalize: bool) -> None:
     table = embed(folder, TEXTS, dtype="float16", normalize=normalize)
     assert table["embedding"].type == pa.list_(pa.float16(), DIM)
     full = embed(folder, TEXTS, normalize=normalize)
@@ -114,45 +117,45 @@ def test_half_precision_rounds_and_nothing_else(folder: Path, normalize: bool) -
 
 @torch.inference_mode()
 def windowed(folder: Path, texts: list[str], pooling: str) -> npt.NDArray[np.floating]:
-    """[R, dim]: Transformers' model on one window after the other; every token of a window counts the same."""
+    """Return the vectors of the model of Transformers, called once per window, [R, dim]. All tokens have one weight."""
     model = transformers.AutoModel.from_pretrained(folder).eval()
     tokenizer = Tokenizer(Checkpoint(str(folder)))
     cls_id, sep_id = tokenizer.specials
     capacity = tokenizer.max_length - 2
-    found = []
+    means = []
     for text in texts:
         tokens = tokenizer([text])
-        windows = split(tokens.offsets, tokens.word_ids, capacity, min(64, capacity // 4), min_windows=1)
+        windows = split_into_windows(tokens.offsets, tokens.word_ids, capacity, min(64, capacity // 4), min_windows=1)
         inputs = [tokens.input_ids[a:b].tolist() for a, b in zip(windows.start, windows.end, strict=True)]
         states = [model(torch.tensor([[cls_id, *ids, sep_id]])).last_hidden_state[0] for ids in inputs]
-        pooled = torch.cat(states) if pooling == "mean" else torch.stack([each[0] for each in states])
-        found.append(pooled.mean(0).numpy())
-    return np.array(found)
+        pooled = torch.cat(states) if pooling == "mean" else torch.stack([window[0] for window in states])
+        means.append(pooled.mean(0).numpy())
+    return np.array(means)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-def test_windows_are_pooled_as_a_loop_pools_them(headed: Path, pooling: str) -> None:
+def test_windows_are_pooled_as_in_a_loop(headed: Path, pooling: str) -> None:
     texts = ["", *TEXTS[::12], passage(3, 700), "", "washington", passage(5, 60)]
-    found = vectors(embed(headed, texts, pooling=pooling, long_texts="mean"))
-    np.testing.assert_allclose(found, windowed(headed, texts, pooling), atol=GATE)
+    actual = vectors(embed(headed, texts, pooling=pooling, long_texts="mean"))
+    np.testing.assert_allclose(actual, windowed(headed, texts, pooling), atol=GATE)
 
 
-def test_what_is_done_with_long_texts_matters_to_long_texts_only(headed: Path) -> None:
+def test_the_option_long_texts_changes_only_long_texts(headed: Path) -> None:
     table = embed(headed, TEXTS)
     assert {*reasons(table)} == {None, "text_too_long"}
-    assert "the model's 40 tokens" in next(each for each in table["_message"].to_pylist() if each)
+    assert "the model's 40 tokens" in next(message for message in table["_message"].to_pylist() if message)
     fits = np.array([reason is None for reason in reasons(table)])
-    for how in ("truncate", "mean"):
-        other = embed(headed, TEXTS, long_texts=how)
+    for rule in ("truncate", "mean"):
+        other = embed(headed, TEXTS, long_texts=rule)
         assert reasons(other) == [None] * len(TEXTS)
         np.testing.assert_allclose(vectors(other)[fits], vectors(table)[fits], atol=GATE)
 
 
-# what does not fit
+# values and options that do not fit
 
 
-def test_a_vector_that_half_precision_does_not_hold_is_a_dead_letter(tmp_path: Path) -> None:
-    """Normalised, or in float32, there is room for it."""
+def test_a_vector_beyond_half_precision_is_a_dead_letter(tmp_path: Path) -> None:
+    """The normalised vector, and the vector in float32, are valid."""
     folder = make_checkpoint(tmp_path, head="base", layers=1)
     model = transformers.AutoModel.from_pretrained(folder)
     with torch.no_grad():
@@ -162,18 +165,18 @@ def test_a_vector_that_half_precision_does_not_hold_is_a_dead_letter(tmp_path: P
     assert reasons(half) == ["embedding_overflow"] * 2
     assert "65504, the most a float16 holds; choose dtype float32, or normalize" in half["_message"][0].as_py()
     assert reasons(embed(folder, ["war", "peace"], layer=0)) == [None, None]
-    fine = embed(folder, ["war", "peace"], dtype="float16", layer=0, normalize=True)
-    assert reasons(fine) == [None, None]
-    np.testing.assert_allclose(np.linalg.norm(vectors(fine).astype(np.float32), axis=1), 1, atol=1e-3)
+    normalized = embed(folder, ["war", "peace"], dtype="float16", layer=0, normalize=True)
+    assert reasons(normalized) == [None, None]
+    np.testing.assert_allclose(np.linalg.norm(vectors(normalized).astype(np.float32), axis=1), 1, atol=1e-3)
 
 
-def test_no_rows_have_no_vectors(folder: Path) -> None:
-    for how in ("error", "truncate", "mean"):
-        table = embed(folder, [], long_texts=how)
+def test_no_rows_give_no_vectors(folder: Path) -> None:
+    for rule in ("error", "truncate", "mean"):
+        table = embed(folder, [], long_texts=rule)
         assert (len(table), table["embedding"].type) == (0, pa.list_(pa.float32(), DIM))
 
 
-def test_options_that_do_not_fit_are_refused(folder: Path) -> None:
-    refused(Embeddings(model=str(folder), layer=LAYERS + 1), "the model has layers 0 to 3, got 4")
+def test_unsuitable_options_are_an_error(folder: Path) -> None:
+    assert_rejected(Embeddings(model=str(folder), layer=LAYERS + 1), "the model has layers 0 to 3, got 4")
     with pytest.raises(ValueError, match="long_texts max has no meaning for embeddings"):
         Embeddings(model="m", long_texts="max")

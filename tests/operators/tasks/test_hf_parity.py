@@ -1,4 +1,4 @@
-"""compat hf equals the Transformers pipeline: same labels, same spans, scores to the gate."""
+"""compat hf equals the Transformers pipeline: the same labels and spans, and scores within the tolerance."""
 
 import warnings
 from pathlib import Path
@@ -18,12 +18,12 @@ SCORE_GATE = 2e-5
 
 
 def entities(folder: Path, texts: list[str], **options: object) -> list[list[dict]]:
-    """Our entities, through the operators."""
+    """Return the entities that the operators find."""
     return answers(TokenClassification(model=str(folder), compat="hf", **options), texts)["entities"].to_pylist()
 
 
 def hf_entities(folder: Path, texts: list[str], strategy: str, stride: int | None = None) -> list[list[dict]]:
-    """Transformers' entities; its "entity" or "entity_group" as label."""
+    """Return the entities of Transformers, with its "entity" or "entity_group" as label."""
     options = {} if stride is None else {"stride": stride}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -35,18 +35,19 @@ def hf_entities(folder: Path, texts: list[str], strategy: str, stride: int | Non
             device="cpu",
             **options,
         )
-        found = [ner(text) for text in texts]
+        outputs = [ner(text) for text in texts]
     return [
-        [{**entity, "label": entity.get("entity", entity.get("entity_group"))} for entity in answer] for answer in found
+        [{**entity, "label": entity.get("entity", entity.get("entity_group"))} for entity in answer]
+        for answer in outputs
     ]
 
 
-def assert_same(ours: list[list[dict]], theirs: list[list[dict]], texts: list[str]) -> None:
-    for text, mine, wanted in zip(texts, ours, theirs, strict=True):
-        spans = [(e["start"], e["end"], e["label"]) for e in mine]
-        assert spans == [(e["start"], e["end"], e["label"]) for e in wanted], text
-        assert [e["score"] for e in mine] == pytest.approx([e["score"] for e in wanted], abs=SCORE_GATE)
-        assert [e["text"] for e in mine] == [text[start:end] for start, end, _ in spans]
+def assert_same(actual: list[list[dict]], expected: list[list[dict]], texts: list[str]) -> None:
+    for text, row, expected_row in zip(texts, actual, expected, strict=True):
+        spans = [(e["start"], e["end"], e["label"]) for e in row]
+        assert spans == [(e["start"], e["end"], e["label"]) for e in expected_row], text
+        assert [e["score"] for e in row] == pytest.approx([e["score"] for e in expected_row], abs=SCORE_GATE)
+        assert [e["text"] for e in row] == [text[start:end] for start, end, _ in spans]
 
 
 @pytest.mark.parametrize("labels", [IOB2, BIOES, DASHES], ids=["iob2", "bioes", "dashes"])
@@ -59,7 +60,7 @@ def test_equals_the_pipeline(tmp_path: Path, strategy: str, labels: tuple[str, .
 
 @pytest.mark.parametrize("lower", [True, False], ids=["uncased", "cased"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_long_texts_are_cut_as_the_pipeline_cuts_them(tmp_path: Path, strategy: str, lower: bool) -> None:
+def test_long_texts_are_truncated_as_by_the_pipeline(tmp_path: Path, strategy: str, lower: bool) -> None:
     folder = make_checkpoint(tmp_path / "model", positions=40, lower=lower)
     texts = [*HARD_TEXTS, *random_texts(30, seed=2, words=(1, 120))]
     assert_same(entities(folder, texts, aggregation=strategy), hf_entities(folder, texts, strategy), texts)
@@ -67,8 +68,8 @@ def test_long_texts_are_cut_as_the_pipeline_cuts_them(tmp_path: Path, strategy: 
 
 @pytest.mark.parametrize("overlap", [0, 7, 30])
 @pytest.mark.parametrize("strategy", STRATEGIES[1:])
-def test_windows_merge_as_the_pipeline_merges_them(tmp_path: Path, strategy: str, overlap: int) -> None:
+def test_windows_are_merged_as_by_the_pipeline(tmp_path: Path, strategy: str, overlap: int) -> None:
     folder = make_checkpoint(tmp_path / "model", positions=40)
     texts = [*HARD_TEXTS, *random_texts(30, seed=3, words=(1, 150))]
-    ours = entities(folder, texts, aggregation=strategy, overlap=overlap)
-    assert_same(ours, hf_entities(folder, texts, strategy, stride=overlap), texts)
+    actual = entities(folder, texts, aggregation=strategy, overlap=overlap)
+    assert_same(actual, hf_entities(folder, texts, strategy, stride=overlap), texts)

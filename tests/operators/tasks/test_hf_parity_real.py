@@ -1,10 +1,10 @@
-"""compat hf equals the Transformers pipeline on real documents, with a trained model and with adversarial weights."""
+"""compat hf equals the Transformers pipeline on real documents, with a trained model and with random weights."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.operators.material import EXAMPLES, corpus_vocabulary, passage
+from tests.operators.reference import EXAMPLES, corpus_vocabulary, passage
 from tests.operators.tasks.test_hf_parity import STRATEGIES, assert_same, entities, hf_entities
 from tests.support import make_checkpoint
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def documents() -> list[str]:
-    """Passages of the example's corpus, of 1 to some 900 words, some longer than the model."""
+    """Passages of 1 to 900 words of the corpus of the examples. Some are longer than the model."""
     passages = [passage(i, 900 if i % 40 == 0 else 1 + (i * 7) % 70) for i in range(DOCUMENTS)]
     assert len({*passages}) > 300
     return passages
@@ -24,7 +24,7 @@ def documents() -> list[str]:
 
 @pytest.fixture(scope="module")
 def adversarial(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights over the trained model's vocabulary, so that real words are no [UNK]."""
+    """A model with random weights and the vocabulary of the trained model, so that real words do not become [UNK]."""
     return make_checkpoint(tmp_path_factory.mktemp("adversarial"), vocab=list(corpus_vocabulary()))
 
 
@@ -34,9 +34,9 @@ def test_equals_the_pipeline_on_real_documents(
     documents: list[str], adversarial: Path, strategy: str, trained: bool
 ) -> None:
     model = EXAMPLES / "models/ner" if trained else adversarial
-    theirs = hf_entities(model, documents, strategy)
-    assert sum(map(len, theirs)) > 200
-    assert_same(entities(model, documents, aggregation=strategy), theirs, documents)
+    expected = hf_entities(model, documents, strategy)
+    assert sum(map(len, expected)) > 200
+    assert_same(entities(model, documents, aggregation=strategy), expected, documents)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES[1:])
@@ -44,5 +44,5 @@ def test_equals_the_pipeline_with_windows_on_whole_documents(
     documents: list[str], adversarial: Path, strategy: str
 ) -> None:
     long = documents[::40]
-    ours = entities(adversarial, long, aggregation=strategy, overlap=100)
-    assert_same(ours, hf_entities(adversarial, long, strategy, stride=100), long)
+    actual = entities(adversarial, long, aggregation=strategy, overlap=100)
+    assert_same(actual, hf_entities(adversarial, long, strategy, stride=100), long)

@@ -1,4 +1,4 @@
-"""Checkpoints that say of a token what is wanted of its word: for tests of what is made of logits."""
+"""Checkpoints whose logits depend only on the word and the position of a token, for tests of decoding."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ import transformers
 from tests.support import ARCHITECTURES, SPECIAL, HeadKind, make_checkpoint
 
 
-def make_worded(
+def make_word_model(
     folder: Path,
     words: Mapping[str, Sequence[float]],
     labels: tuple[str, ...] = ("start", "end"),
@@ -19,18 +19,20 @@ def make_worded(
     places: Mapping[int, Sequence[float]] | None = None,
     positions: int = 512,
 ) -> Path:
-    """The logits of a token are those of its word, plus those of its position if `places` names it; [CLS] is position 0.
+    """Make a checkpoint with given logits for each word.
 
-    Words and positions are one-hot, a layer changes nothing, and the head reads off the hot ones.
+    words: the logits of each word. places: logits of some positions, which are added; [CLS] has position 0. The
+    embeddings of words and positions are one-hot vectors. The layer does not change them, and the head maps them to
+    logits.
     """
     places = places or {}
     vocab = list(dict.fromkeys([*SPECIAL, *words]))
-    dim = len(vocab) + 1 + len(places)  # one more for all other positions
-    sizes: dict[str, Any] = {"layers": 1, "heads": 1, "dim": dim, "hidden_dim": 2, "positions": positions}
-    make_checkpoint(folder, labels, head=head, vocab=vocab, **sizes)
+    dim = len(vocab) + 1 + len(places)  # one dimension for all other positions
+    settings: dict[str, Any] = {"layers": 1, "heads": 1, "dim": dim, "hidden_dim": 2, "positions": positions}
+    make_checkpoint(folder, labels, head=head, vocab=vocab, **settings)
     model = getattr(transformers, ARCHITECTURES[head]).from_pretrained(folder)
-    read = model.qa_outputs if head == "question-answering" else model.classifier
-    deviation = (2 / dim - 4 / dim**2) ** 0.5  # of a vector with two ones
+    head_layer = model.qa_outputs if head == "question-answering" else model.classifier
+    deviation = (2 / dim - 4 / dim**2) ** 0.5  # the standard deviation of a vector with two ones
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.fill_(float("norm.weight" in name.lower()))
@@ -39,11 +41,11 @@ def make_worded(
         embeddings.position_embeddings.weight[:, len(vocab)] = 1
         for i, (word, logits) in enumerate([*words.items(), *places.items()]):
             if isinstance(word, int):
-                hot = len(vocab) + 1 + i - len(words)
-                embeddings.position_embeddings.weight[word] = torch.eye(dim)[hot]
+                dimension = len(vocab) + 1 + i - len(words)
+                embeddings.position_embeddings.weight[word] = torch.eye(dim)[dimension]
             else:
-                hot = vocab.index(word)
-            read.weight[:, hot] = torch.tensor(logits) * deviation
-        read.bias[:] = read.weight.sum(1) * 2 / dim / deviation
+                dimension = vocab.index(word)
+            head_layer.weight[:, dimension] = torch.tensor(logits) * deviation
+        head_layer.bias[:] = head_layer.weight.sum(1) * 2 / dim / deviation
     model.save_pretrained(folder)
     return folder
