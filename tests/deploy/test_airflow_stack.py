@@ -37,7 +37,7 @@ class Stack:
     def kill(self, name: str) -> None:
         os.killpg(self.running.pop(name).pid, signal.SIGKILL)
 
-    def ask(self, method: str, path: str, **content: Any) -> Any:
+    def call_api(self, method: str, path: str, **content: Any) -> Any:
         token = requests.get(f"{self.url}/auth/token", timeout=60).json()["access_token"]
         headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
         response = requests.request(method, f"{self.url}/api/v2{path}", headers=headers, timeout=60, **content)
@@ -46,7 +46,7 @@ class Stack:
 
     def trigger(self, dag: str, folder: Path) -> None:
         places = {name: str(folder / name) for name in ("corpus", "model", "answers")}
-        self.ask("POST", f"/dags/{dag}/dagRuns", json={"dag_run_id": "it", "logical_date": None, "conf": places})
+        self.call_api("POST", f"/dags/{dag}/dagRuns", json={"dag_run_id": "it", "logical_date": None, "conf": places})
 
     def task(self, dag: str) -> tuple[str, int]:
         """Return the state of the task and the number of its attempt."""
@@ -55,7 +55,9 @@ class Stack:
 
     def log(self, dag: str, number: int) -> str:
         """Return the log of an attempt of the task."""
-        return json.dumps(self.ask("GET", f"/dags/{dag}/dagRuns/it/taskInstances/run/logs/{number}?full_content=true"))
+        return json.dumps(
+            self.call_api("GET", f"/dags/{dag}/dagRuns/it/taskInstances/run/logs/{number}?full_content=true")
+        )
 
 
 def wait(ready: Callable[[], Any], stack: Stack) -> Any:
@@ -156,5 +158,5 @@ def test_a_task_that_a_user_fails_stops_its_job(stack: Stack, cluster: Cluster, 
     wait(lambda: suspend(folder, "run"), stack)
     wait(lambda: stack.task("failed_by_hand")[0] == "deferred", stack)
     wait(lambda: stack.target.rows("SELECT id FROM trigger WHERE triggerer_id IS NOT NULL"), stack)
-    stack.ask("PATCH", "/dags/failed_by_hand/dagRuns/it/taskInstances/run", json={"new_state": "failed"})
+    stack.call_api("PATCH", "/dags/failed_by_hand/dagRuns/it/taskInstances/run", json={"new_state": "failed"})
     wait(lambda: statuses(folder, cluster) == ["STOPPED"], stack)  # Ray has killed the suspended processes

@@ -5,12 +5,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from distilray.operators.isolation.bisect import Isolation
+from distilray.operators.isolation.attempts import Isolation
 from distilray.pipeline import Compute, Job, JobError, Sink, Source, TokenClassification
 from distilray.pipeline.commands.preview import preview
 from distilray.pipeline.corpus.survey import survey
 from distilray.pipeline.planning.compute_target import find_target, isolation_of
-from distilray.pipeline.planning.planner import make_plan
+from distilray.pipeline.planning.make_plan import make_plan
 from tests.support import write_shard
 
 

@@ -13,7 +13,7 @@ from distilray.pipeline.errors import DeadLettersError, ParityError
 from distilray.pipeline.job.job import Parity
 from distilray.pipeline.planning.checked_tasks import check_tasks
 from distilray.pipeline.planning.compute_target import find_target
-from distilray.pipeline.planning.planner import make_plan
+from distilray.pipeline.planning.make_plan import make_plan
 from distilray.pipeline.sink.output import IncompleteError, open_output
 from distilray.pipeline.sink.plan_file import encode_plan, read_plan
 from tests.support import local_job, make_checkpoint, output_bytes, random_texts, read_output, write_shard

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from distilray.model.errors import BackendError
-from distilray.operators.isolation.bisect import Call, Isolation
+from distilray.operators.isolation.attempts import Isolation
+from distilray.operators.isolation.bisect import Call
 from distilray.operators.isolation.sandbox import Sandbox, SandboxDiedError
 from distilray.operators.predict import PredictUnit
 from distilray.operators.rows import schema as s

@@ -14,9 +14,9 @@ from distilray.operators.tasks import (
     ZeroShotClassification,
 )
 from distilray.operators.tasks.task import Task
+from distilray.pipeline.report.answer_summary import summarize_answers
 from distilray.pipeline.report.charts import compact
 from distilray.pipeline.report.html import _figure
-from distilray.pipeline.report.label_scores import summarize_answers
 
 CONFIG = Config(100, 64, 1, 4, 48, 80, "gelu", False, ("a", "b"), None, None)
 TASKS: list[Task] = [

@@ -12,7 +12,7 @@ import pytest
 from distilray.model.errors import StoreError
 from distilray.pipeline import Compute, IncompleteError, Job, JobError, Sink, Source, TokenClassification, run, verify
 from distilray.pipeline.report.output_page import report_page
-from distilray.pipeline.sink.dead_letters import read_dead_letters
+from distilray.pipeline.sink.dead_letter_summary import read_dead_letters
 from distilray.pipeline.sink.output import Output, open_output
 from tests.pipeline.report.pages import Page
 from tests.support import write_shard

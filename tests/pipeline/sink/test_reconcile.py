@@ -157,7 +157,7 @@ def test_a_plan_that_claims_a_million_row_groups_is_an_error_before_allocation(
 ) -> None:
     plan = folder / "out/_plan.parquet"
     metadata = thrift.footer(plan.read_bytes())
-    metadata.get(4).claims = 900_000
+    metadata.get(4).stated_count = 900_000
     plan.write_bytes(thrift.with_footer(plan.read_bytes(), metadata))
     with pytest.raises(JobError, match=r"_plan.parquet is not as distilray wrote it .*size limit"):
         execute(job(finished, folder, checkpoint))

@@ -20,7 +20,7 @@ from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification
 from distilray.pipeline.commands.run import execute
 from distilray.pipeline.corpus.survey import survey
 from distilray.pipeline.planning.compute_target import find_target
-from distilray.pipeline.planning.planner import make_plan
+from distilray.pipeline.planning.make_plan import make_plan
 from tests.support import random_texts, write_shard
 
 
