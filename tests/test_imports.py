@@ -1,6 +1,7 @@
 """The public names, and what commands that compute nothing must not import."""
 
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,13 @@ def test_every_public_name_is_there_and_is_documented() -> None:
     for name in distilray.pipeline.__all__:
         assert getattr(distilray, name) is getattr(distilray.pipeline, name) is names[name]
         assert (getattr(distilray, name).__doc__ or "").strip()
+
+
+def test_no_module_shadows_a_public_name() -> None:
+    """Python sets a submodule as an attribute of its package, in the place of a lazy name."""
+    for package in (distilray, distilray.pipeline, distilray.operators, distilray.operators.tasks):
+        modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+        assert not modules & set(dir(package)), package
 
 
 def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
