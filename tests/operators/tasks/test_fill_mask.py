@@ -232,7 +232,10 @@ def test_targets_are_copied_to_the_device_once(short: Path, monkeypatch: pytest.
 
 
 def test_a_target_outside_the_vocabulary_is_an_error(folder: Path) -> None:
-    assert_rejected(FillMask(model=str(folder), targets=["war", "xqzzz"]), "targets: not in the vocabulary: xqzzz")
+    assert_rejected(
+        FillMask(model=str(folder), targets=["war", "xqzzz"]),
+        "targets: expected tokens of the model, not in the vocabulary: xqzzz",
+    )
     assert_rejected(FillMask(model=str(folder), targets=["Treasury"]), "not in the vocabulary: Treasury")
     assert_rejected(FillMask(model=str(folder), targets=[" "], compat="hf"), "not in the vocabulary")
     assert_rejected(FillMask(model=str(folder), targets=[""], compat="hf"), "not in the vocabulary")

@@ -252,7 +252,7 @@ def test_unsuitable_models_and_options_are_an_error(folder: Path, tmp_path: Path
         ({"questions": ["a"], "question_column": "q"}, "give either questions"),
         ({"questions": ["a", " "]}, "a question must not be empty"),
         ({"questions": []}, "questions"),
-        ({"questions": ["a"], "null_threshold": 1.0}, "null_threshold: only with no_answer"),
+        ({"questions": ["a"], "null_threshold": 1.0}, "null_threshold needs no_answer"),
         (
             {"questions": ["a"], "null_threshold": 1.0, "no_answer": True, "compat": "hf"},
             "not one of Transformers' rules",
