@@ -31,30 +31,34 @@ def _add_job_commands(commands: Commands) -> None:
     _add_progress(run)
     run.add_argument(
         "--result-line", action="store_true",
-        help="end with one line of JSON that has the figures of the output and the prefix distilray-result",
+        help="end with a line that has the prefix distilray-result and the figures of the output as JSON",
     )  # fmt: skip
     preview = _add_job_command(
         commands,
         "preview",
-        "answer the first rows of a corpus in this process and show them; write nothing to the sink",
+        "answer the first rows of a corpus in this process and show the answers; write nothing to the sink",
     )
     preview.add_argument("--rows", type=int, default=20, help="number of rows (default: %(default)s)")
-    preview.add_argument("--html", metavar="FILE", help="write an HTML page to FILE instead of the terminal")
+    preview.add_argument(
+        "--html", metavar="FILE", help="write an HTML page to FILE instead of showing the answers on the terminal"
+    )
     plan = _add_job_command(
         commands,
         "plan",
-        "forecast the work, time and cost of a first run from the shards' footers, a sample of the rows and the rate "
-        "of the device; write nothing to the sink",
+        "forecast the work, time and cost of a first run, based on the footers of the shards, a sample of the rows "
+        "and the rate of the device; write nothing to the sink",
     )
     _add_json(plan)
     evaluate = _add_job_command(
-        commands, "evaluate", "compare the answers with the gold columns that the tasks name; write nothing"
+        commands,
+        "evaluate",
+        "compare the answers with the correct answers in the gold columns of the tasks; write nothing",
     )
     _add_json(evaluate)
     submit = _add_job_command(
         commands,
         "submit",
-        "run a job on a Ray cluster, or attach to the job if it already runs there; return the exit code of the run",
+        "run a job on a Ray cluster, or attach to the job if the cluster already runs it; return the exit code of the run",
     )
     _add_cluster(submit)
     submit.add_argument("--no-wait", action="store_true", help="return as soon as the job is submitted")
@@ -81,7 +85,7 @@ def _add_output_commands(commands: Commands) -> None:
     verify = _add_output_command(
         commands,
         "verify",
-        "check every object of an output against its plan; on a problem, show what to do and return exit code 1",
+        "check every object of an output against its plan; if there are problems, show what to do and return exit code 1",
         f"set a key of sink.storage_options, such as {_STORAGE}",
     )
     verify.add_argument("--quick", action="store_true", help="read only the columns shard and row")
@@ -92,7 +96,9 @@ def _add_output_commands(commands: Commands) -> None:
         "write an HTML page about an output: what ran, throughput, answers, dead letters and sample documents",
         "set a key of any storage_options, such as source.storage_options.anon=true",
     )
-    report.add_argument("--to", metavar="FILE", default="report.html", help="file to write (default: %(default)s)")
+    report.add_argument(
+        "--to", metavar="FILE", default="report.html", help="the file to write the page to (default: %(default)s)"
+    )
     report.add_argument("--rows", type=int, default=8, help="number of sample documents (default: %(default)s)")
     retry = _add_output_command(
         commands,
@@ -107,11 +113,13 @@ def _add_corpus_commands(commands: Commands) -> None:
     text = "convert JSON lines, CSV, plain text or Arrow files to the Parquet shards of a corpus"
     command = _add_command(commands, "to-parquet", text)
     command.add_argument("source", help="a folder, a glob or a file")
-    command.add_argument("out", help="the folder or URI to write to, one shard per file; existing shards are kept")
+    command.add_argument(
+        "out", help="the folder or URI to write the shards to, one for each file; existing shards are kept"
+    )
     command.add_argument(
         "--columns", nargs="+", default=[], metavar="NAME[:TYPE]",
-        help="the columns of JSON lines and CSV files, such as text year:int64 choices:list<string>; the default type "
-        "is string",
+        help="the columns to read from JSON lines and CSV files, such as text year:int64 choices:list<string>; a column "
+        "without a type is read as string",
     )  # fmt: skip
     command.add_argument("--format", choices=list(ENDINGS), help="format of the files, if their names do not show it")
     _add_set(command, "set a key of source.storage_options or sink.storage_options")
@@ -153,19 +161,19 @@ def _add_set(command: argparse.ArgumentParser, text: str) -> None:
 
 
 def _add_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _add_progress(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--progress", choices=MODES, default="auto",
-        help="how to show progress: a live view, plain lines, JSON lines without any other output, or none; auto: live "
-        "on a terminal, else lines (default: %(default)s)",
+        help="how to show progress. live: a view that is redrawn; lines: plain lines; json: JSON lines and no other output; "
+        "none: the summary only; auto: live on a terminal, else lines (default: %(default)s)",
     )  # fmt: skip
 
 
 def _add_cluster(command: argparse.ArgumentParser) -> None:
     text = "URL of the cluster's dashboard, such as http://head:8265 (default: RAY_API_SERVER_ADDRESS or RAY_ADDRESS)"
     command.add_argument("--address", metavar="URL", help=text)
-    text = "check of the certificate of an https address: true, false, or a file of certificate authorities"
+    text = "how to check the certificate of an https address: true, false, or a file of certificate authorities"
     command.add_argument("--verify", default="true", metavar="HOW", help=f"{text} (default: %(default)s)")
