@@ -9,7 +9,7 @@ from pathlib import Path
 
 from make_century.assemble import assemble
 
-from distilray.pipeline import Compute, Embeddings, Job, Sink, Source, TextClassification, TokenClassification, run
+from distilray import Compute, Embeddings, Job, Sink, Source, TextClassification, TokenClassification, run
 
 HERE = Path(__file__).resolve().parent
 

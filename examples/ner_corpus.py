@@ -4,7 +4,7 @@
 import argparse
 from pathlib import Path
 
-from distilray.pipeline import Compute, Job, Sink, Source, TokenClassification, run
+from distilray import Compute, Job, Sink, Source, TokenClassification, run
 
 HERE = Path(__file__).resolve().parent
 

@@ -5,7 +5,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from distilray.pipeline import Compute, Job, QuestionAnswering, Sink, Source, run
+from distilray import Compute, Job, QuestionAnswering, Sink, Source, run
 
 HERE = Path(__file__).resolve().parent
 
