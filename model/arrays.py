@@ -13,9 +13,9 @@ Arrays = tuple[npt.NDArray[Any], ...]
 
 
 def budget_slices(lengths: Ints, tokens_per_pack: int) -> Iterator[slice]:
-    """Cut sequences, in their order, into runs of at most `tokens_per_pack` tokens.
+    """Cut sequences, in their order, into slices of at most `tokens_per_pack` tokens.
 
-    A sequence longer than the budget gets a run of its own. Nothing is dropped.
+    A sequence longer than the budget gets a slice of its own. Nothing is dropped.
     """
     offsets, first = offsets_of(lengths), 0
     while first < len(lengths):
@@ -25,10 +25,10 @@ def budget_slices(lengths: Ints, tokens_per_pack: int) -> Iterator[slice]:
 
 
 def pack_end(offsets: Ints, first: int, tokens_per_pack: int) -> int:
-    """Return the end of the run of sequences from `first` on that fits the budget. The run has at least one if one
-    exists.
+    """Return the number of the sequence after the last one of a pack that starts with sequence `first`.
 
-    offsets: [B + 1], the first token of each sequence.
+    The pack has at most `tokens_per_pack` tokens. It has at least one sequence if `first` exists, even if that sequence
+    is longer. offsets: [B + 1], the first token of each sequence.
     """
     last = int(np.searchsorted(offsets, offsets[first] + tokens_per_pack, side="right")) - 1
     return min(max(last, first + 1), len(offsets) - 1)

@@ -40,7 +40,7 @@ class MetricError(ValueError):
 
 
 class StoreError(OSError):
-    """A store that fails on every attempt, or returns other data than its listing announces."""
+    """A store that fails on every attempt, or whose data does not match its listing."""
 
 
 class PackageError(ImportError):

@@ -1,4 +1,4 @@
-"""The description of a checkpoint with all of its problems."""
+"""The description of a checkpoint, with all of its problems."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ class WeightsReport:
 
     file: the file of the weights, or the index of shards. shards: the number of shards, 0 for one file. architecture:
     the class that the tensors fit, None if there is none. parameters: the number of values; shared ones count once.
-    size: their bytes.
+    size: the bytes of these values.
     """
 
     file: str

@@ -1,8 +1,10 @@
-"""The steps of a row as plain callables from Arrow table to Arrow table. They run in a for-loop and on Ray.
+"""The steps through which rows pass. Each step is a plain callable from Arrow table to Arrow table.
+
+A step runs in a for-loop or on Ray.
 
 >>> from distilray.operators import Predict, TokenClassification, Tokenize
 
-The flat modules are the steps in the order of a row: read, tokenize, predict, write. In an evaluation, `evaluate`
+The modules outside of the folders are the steps in the order of a run: read, tokenize, predict, write. In an evaluation, `evaluate`
 replaces predict and write. In a retry, `merge_retried` replaces write. The folders hold what the steps share.
 """
 

@@ -35,8 +35,8 @@ class PassInputs:
     """The inputs of one pass for a batch.
 
     pool: the token ids of the batch. sequences: the distinct sequences of the pass, as slices of `pool`.
-    head_requests, requests: one of each for every task of the pass. sequence_numbers: for each request, the number of
-    each of its sequences within `sequences`.
+    head_requests, requests: both requests of each task of the pass. sequence_numbers: for each request, the indices of
+    its sequences in `sequences`.
     """
 
     pool: Ints
@@ -105,7 +105,7 @@ def _passes(groups: Sequence[TokenizerGroup], encoders: Sequence[str]) -> list[E
 
 
 def _read_models(tasks: Sequence[Task], checkpoints: Sequence[Checkpoint]) -> list[Weights]:
-    """Return the weights of every task; each checkpoint is read once."""
+    """Return the weights of every task. Each checkpoint is read once."""
     distinct = {id(checkpoint): checkpoint for checkpoint in checkpoints}
     weights = {key: read_weights(checkpoint) for key, checkpoint in distinct.items()}
     for task, checkpoint in zip(tasks, checkpoints, strict=True):

@@ -14,11 +14,11 @@ class ShardError(ValueError):
 
 
 class SandboxError(RuntimeError):
-    """A process that failed for a reason that is not in the rows."""
+    """A sandbox process that failed for a reason other than the rows."""
 
 
 class UnitError(RuntimeError):
-    """A unit that cannot be committed: rows are missing or doubled, or its dead letters are too large."""
+    """A unit that cannot be committed: rows are missing or duplicated, or its dead letters are too large."""
 
 
 class TableError(ValueError):

@@ -1,4 +1,4 @@
-"""The evaluate step: a tokenized unit of a labelled corpus into the counts behind losses and metrics."""
+"""The evaluate step, which converts a tokenized unit of a labelled corpus to the counts for losses and metrics."""
 
 import json
 from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Reading of a unit whose earlier read ended its worker, one row group at a time in a sandbox process.
+"""Reading of a unit in a sandbox process, one row group at a time, if an earlier read of the unit ended its worker.
 
-Arrow aborts the process on some hostile bytes.
+Arrow aborts the process on some invalid bytes.
 """
 
 import logging
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def read_isolated(read: Read, isolation: Isolation, unit: Unit) -> pa.Table:
-    """Read a unit as `read` does. The rows of row groups that end their worker become dead letters."""
+    """Read a unit as `read` does. The rows of a row group that ends its process become dead letters."""
     with isolation.attempt("read", unit.name) as crashed:
         if not crashed or unit.error:
             return read(unit)

@@ -1,6 +1,6 @@
-"""The merge step of a retry: newly answered rows into the data object of their unit.
+"""The merge step of a retry, which adds newly answered rows to the data object of their unit.
 
-It also makes the dead letters in dead/ agree with the data object.
+The step also makes the dead letters in dead/ agree with the data object.
 """
 
 import base64
@@ -32,7 +32,7 @@ class MergeRetried(Write):
 
     One object write replaces the data object, and this write is the new commit. The new footer embeds the remaining
     dead letters, so that dead/ can be made to agree with it at any time. If an earlier attempt was interrupted after
-    that write, the merge is not repeated.
+    this commit, the merge is not repeated.
     """
 
     def commit(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
@@ -53,7 +53,7 @@ class MergeRetried(Write):
 def write_dead_letters(fs: Any, root: str, unit: str) -> None:
     """Write the dead letters that the data object of a unit embeds, or remove their object if there are none.
 
-    A data object written before version 0.4 may embed nothing; then the dead letters are left unchanged.
+    A data object written before version 0.4 may embed nothing. In that case the dead letters stay unchanged.
     """
     file = io.BytesIO(fs.cat_file(f"{root}/data/{unit}.parquet"))
     encoded = (pq.read_metadata(file).metadata or {}).get(DEAD_LETTERS_KEY)

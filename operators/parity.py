@@ -1,7 +1,7 @@
 """Comparison of sampled rows of a run with a float32 reference that uses plain attention.
 
 The comparison covers the path from tokens to logits: dtype, attention kernel and packing. It does not cover the
-tokenizer, the weights as read, and the decoding of logits, which both sides share. It does not cover the run's own
+reading of weights, the tokenizer and the decoding of logits, which both sides share. It does not cover the run's own
 forward passes either: the sampled rows go through the run's model once more, in separate packs.
 """
 
@@ -22,11 +22,11 @@ from distilray.operators.objects.stats import ParityCounts
 from distilray.operators.rows import schema as s
 from distilray.operators.tasks.task import Task, open_checkpoints
 
-_TOKENS_PER_PACK = 8192  # plain attention stores its scores: 16 times the memory of the tokens, in float32
+_TOKENS_PER_PACK = 8192  # few, because plain attention stores its scores, 16 times the memory of the tokens
 
 
 class Reference:
-    """The encoders and heads of all passes in float32, next to those of the run.
+    """The encoders and heads of all passes in float32, beside the predictors of the run.
 
     The float32 models are loaded for the first sampled row.
     """
@@ -54,10 +54,10 @@ class Reference:
     def __call__(self, table: pa.Table, dead: pa.ChunkedArray) -> dict[str, ParityCounts]:
         """Compare the sampled rows of a unit, by name of task.
 
-        table: the tokenized rows. dead: the reason of each row that has no answer, else null.
+        table: the tokenized rows. dead: the reason of each row that has no answer, or null.
         """
         rows = table.filter(pc.and_(pa.array(self._sampled(table)), pc.is_null(dead)))
-        if not rows.num_rows:  # zeros: an absent entry would mean that the unit was not compared
+        if not rows.num_rows:  # zeros, because an absent entry would mean that the unit was not compared
             return {task.name: ParityCounts(rows=0, positions=0, flips=0, difference=0.0) for task in self.tasks}
         return dict(self._compared(rows))
 

@@ -1,4 +1,7 @@
-"""The predict step: tokens into answers. Each distinct sequence is computed once; each task decodes its outputs."""
+"""The predict step, which converts tokens to answers.
+
+Each distinct sequence is computed once. Each task decodes its own outputs.
+"""
 
 import json
 import logging
@@ -38,7 +41,7 @@ log = logging.getLogger(__name__)
 class Throughput:
     """A token budget that suits every pass, and the speed of all passes with it.
 
-    measured: whether this call measured a pass instead of reading a stored calibration. device: "cpu" or the name of a
+    measured: whether at least one pass was measured, not read from a stored calibration. device: "cpu" or the name of a
     GPU.
     """
 
@@ -101,7 +104,7 @@ class PredictUnit:
         return add_timing(result, table, predict=now - start, predicted=now, worker=self.worker(), **waited)
 
     def answered(self, table: pa.Table) -> pa.Table:
-        """Answer the rows without isolation. Raises what the computation raises."""
+        """Answer the rows without isolation. Raises the errors of the computation."""
         before = self.computed_tokens
         with self._watchdog:
             answers, window_tokens = self.answers(table, {})
@@ -150,9 +153,9 @@ class PredictUnit:
         return [answers[i] for i in range(len(self.tasks))], window_tokens
 
     def find_throughput(self, table: pa.Table) -> Throughput | None:
-        """Return the throughput for some tokenized rows, from a stored calibration or else measured.
+        """Return the throughput for some tokenized rows, or None if they have no tokens to compute.
 
-        None if the rows have no tokens to compute.
+        The throughput comes from a stored calibration, or else from a measurement.
         """
         budgets, tokens, seconds, measured = [], 0, 0.0, False
         for _, inputs, predictor in self._inputs(table, {}):

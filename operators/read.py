@@ -1,4 +1,4 @@
-"""The read step: a unit of a shard into a table of rows. Rows that cannot be decoded become dead letters."""
+"""The read step, which converts a unit of a shard to a table of rows. Rows that cannot be decoded become dead letters."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ from distilray.operators.rows.unit import Unit, version
 
 _STREAM, _STREAM_ROWS = 2**22, 256  # bytes and rows of one step, for a row group of which only the first rows are read
 
-Take = Callable[[list[str], int, int, int], pa.Table]  # columns, row group, rows to skip, rows to take
+Take = Callable[[list[str], int, int, int], pa.Table]  # parameters: columns, row group, rows to skip, rows to take
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Read:
         """Read one unit of a shard into a table. Rows that cannot be decoded become dead letters.
 
         The rows are in order and have the schema `rows_schema(columns, inputs)`. Raises ShardError if the shard differs
-        from the shard in the plan, and what the store raises.
+        from the shard in the plan, and the errors of the store.
         """
         return select_rows(self._read(unit, whole=True), unit)
 
@@ -65,7 +65,7 @@ class Read:
         return self._read(replace(unit, row_groups=(first, first + 1), rows=min(rows, unit.rows)), whole=False)
 
     def _read(self, unit: Unit, *, whole: bool) -> pa.Table:
-        """Read the rows of a unit. whole: read each row group at once instead of as a stream."""
+        """Read the rows of a unit. whole: whether to read a row group at once, not as a stream."""
         if unit.error:
             return self._unit_table(unit, self._dead_rows(1, *unit.error), pa.nulls(1, pa.int64()))
         with self._open(unit, whole=whole) as (parquet, watched):
@@ -96,14 +96,18 @@ class Read:
         try:
             info = fs.info(path)
         except FileNotFoundError:
-            raise ShardError(f"{unit.uri} is gone since it was planned: expected {unit.version}") from None
+            raise ShardError(
+                f"{unit.uri} is gone since it was planned: expected version {unit.version}, got no file"
+            ) from None
         if version(info) != unit.version:
-            raise ShardError(f"{unit.uri} changed since it was planned: expected {unit.version}, got {version(info)}")
+            raise ShardError(
+                f"{unit.uri} changed since it was planned: expected version {unit.version}, got {version(info)}"
+            )
         return fs, path, info["size"]
 
     @contextmanager
     def _open(self, unit: Unit, *, whole: bool) -> Iterator[tuple[pq.ParquetFile, "WatchedFile"]]:
-        """Open the unit's shard. The block raises the errors of the store unchanged, not as Arrow wraps them."""
+        """Open the unit's shard. Errors of the store leave the block as they are, not wrapped by Arrow."""
         fs, path, size = self.locate(unit)
         # no cache: Arrow coalesces its own reads
         with fs.open(path, "rb", cache_type="none") as file, Watchdog(self.deadline) as watchdog:
@@ -193,7 +197,7 @@ def _take_at_once(parquet: pq.ParquetFile, names: list[str], group: int, skip: i
 
 
 def _take_streamed(parquet: pq.ParquetFile, names: list[str], group: int, skip: int, rows: int) -> pa.Table:
-    """Take the same rows from a stream. Rows before them are decoded and dropped; rows after them are not read."""
+    """Take rows of a row group from a stream. Skipped rows are decoded and dropped; later rows are not read."""
     taken: list[pa.RecordBatch] = []
     for batch in parquet.iter_batches(_STREAM_ROWS, row_groups=[group], columns=names):
         part = batch.slice(min(skip, len(batch)), rows)

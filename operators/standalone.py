@@ -52,8 +52,10 @@ class Tokenize:
             )
         if problem := columns_error(table.schema, self._text, self._inputs, (), "the table has"):
             raise TableError(problem)
-        if taken := [name for name in table.column_names if _is_internal(name)]:
-            raise TableError(f"rename column {', '.join(taken)}: Tokenize uses columns of such names for the tokens")
+        if conflicts := [name for name in table.column_names if _is_internal(name)]:
+            raise TableError(
+                f"expected no column named {', '.join(conflicts)}, because Tokenize adds such columns: rename it"
+            )
         values, dead = inputs_of(table, self._text, self._inputs)
         nulls = pa.nulls(table.num_rows, pa.string())
         columns = {
@@ -106,8 +108,10 @@ class Predict:
                 f"got columns {', '.join(table.column_names)}: call Tokenize first"
             )
         own = [name for name in table.column_names if not _is_internal(name)]
-        if taken := sorted({*self._answers.names, s.REASON, s.MESSAGE} & set(own)):
-            raise TableError(f"rename column {', '.join(taken)}, or the task: the answers need the name")
+        if conflicts := sorted({*self._answers.names, s.REASON, s.MESSAGE} & set(own)):
+            raise TableError(
+                f"expected no column named {', '.join(conflicts)}, because the answers have this name: rename it or the task"
+            )
         result = call_bisecting(self._predict.answered, table, "predict")
         alive = pc.is_null(one_chunk(result[s.DEAD_REASON]))
         for field in self._answers:
@@ -120,7 +124,8 @@ class Predict:
 
 def _require_list(tasks: Sequence[Task]) -> Sequence[Task]:
     if isinstance(tasks, Task) or not tasks:
-        raise TaskError("expected a list of one or more tasks")
+        actual = type(tasks).__name__ if tasks else "an empty list"
+        raise TaskError(f"expected a list of one or more tasks, got {actual}: write [task]")
     return tasks
 
 

@@ -1,4 +1,4 @@
-"""Tokenization of texts into ragged columns, once for each distinct tokenizer."""
+"""The tokenize step, which adds a column of tokens for each distinct tokenizer and column of texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from distilray.operators.tasks.task import InputKind, Task, open_checkpoints
 
 @dataclass(frozen=True)
 class TokenizerGroup:
-    """Tokenizers that give equal tokens, by number of their task, and the columns that the tasks read beside the text.
+    """A group of tokenizers that give equal tokens. They may differ in the length limit of their models.
 
-    The tokenizers of a group may differ in the length limit of their models.
+    tokenizers: the tokenizers by number of task. columns: the columns that these tasks read beside the text.
     """
 
     tokenizers: dict[int, Tokenizer]
@@ -75,7 +75,7 @@ class TokenizeUnit:
         return call_isolated(self.isolation, "tokenize", self.tokenized, make_call, table)
 
     def tokenized(self, table: pa.Table) -> pa.Table:
-        """Tokenize the rows without isolation. Raises what a tokenizer raises."""
+        """Tokenize the rows without isolation. Raises the errors of the tokenizers."""
         with self._watchdog:
             return tokenized(table, self.tokenizer_groups)
 

@@ -11,7 +11,7 @@ from distilray.operators.tasks.task import Task
 
 @dataclass(frozen=True)
 class ComputeSpec:
-    """The way in which a worker computes.
+    """The settings with which a worker computes.
 
     threads: the number of CPU threads of a forward pass. None means torch's default. parity: the share of the rows that
     is compared with a float32 reference.
@@ -26,7 +26,7 @@ class ComputeSpec:
 
 @dataclass(frozen=True)
 class WorkerConfig:
-    """Plain, picklable data. Each worker opens models, tokenizers and files from it."""
+    """The configuration of a worker, as plain, picklable data. Each worker opens models, tokenizers and files from it."""
 
     read: Read
     tasks: Sequence[Task]

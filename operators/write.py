@@ -1,6 +1,6 @@
-"""The write step: a finished unit into its objects.
+"""The write step, which writes the objects of a finished unit.
 
-It writes the dead letters first. Writing the data object commits the unit.
+The step writes the dead letters first. Writing the data object commits the unit.
 """
 
 import json
@@ -47,7 +47,7 @@ class Write:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Commit the unit of a table.
 
-        Raises UnitError and commits nothing if rows are missing or doubled, or if the dead letters are too large.
+        Raises UnitError and commits nothing if rows are missing or duplicated, or if the dead letters are too large.
         """
         unit = _whole_unit(table)
         is_dead = pc.is_valid(table[s.DEAD_REASON])
@@ -65,9 +65,8 @@ class Write:
     def commit(self, fs: Any, root: str, unit: str, data: pa.Table, dead: pa.Table, stats: Stats) -> None:
         """Write the objects of a unit.
 
-        An earlier attempt may have left an object in dead/ that this attempt does not write. It is an orphan: the
-        next run or retry removes it, see
-        pipeline/sink/reconcile.py.
+        An earlier attempt may have left an object in dead/ that this attempt does not write. Such an object
+        is an orphan, which the next run or retry removes, see pipeline/sink/reconcile.py.
         """
         metadata = footer(unit, dead, stats)
         if dead.num_rows:

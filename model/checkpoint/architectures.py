@@ -1,4 +1,4 @@
-"""Transformers' classes of DistilBERT, and the choice of the one that a checkpoint holds."""
+"""Transformers' classes of DistilBERT, and the choice of the class that a checkpoint holds."""
 
 import torch
 
@@ -22,7 +22,7 @@ HEADS: dict[str, HeadName] = {
 def architecture_by_tensors(weights: Weights) -> str | None:
     """Return the class whose head has exactly the modules that the checkpoint has beside the encoder, or None.
 
-    Multiple choice has the modules of sequence classification. A classifier with a single output is multiple choice if
+    Multiple choice has the same modules as sequence classification. A classifier with a single output is multiple choice if
     the config does not have exactly one label.
     """
     modules = {name.rpartition(".")[0] for name in weights.tensors if not is_encoder(name)}
@@ -35,18 +35,18 @@ def architecture_by_tensors(weights: Weights) -> str | None:
 
 
 def check_architecture(weights: Weights) -> str:
-    """Return the class that config.json names, or else the class that the tensors fit, and check its tensors.
+    """Return the class that config.json names, or else the class that the tensors fit. Check that its tensors exist.
 
-    Raises CheckpointError if no class matches, or with the name of every tensor that is missing, unexpected or of the
-    wrong shape.
+    Raises CheckpointError if no class matches. Raises CheckpointError with the name of every tensor that is missing,
+    unexpected or of the wrong shape.
     """
     by_tensors = architecture_by_tensors(weights)
     architecture = weights.config.architecture or by_tensors
     if architecture is None:
         others = ", ".join(sorted(name for name in weights.tensors if not is_encoder(name)))
         raise CheckpointError(
-            f"{weights.where}: config.json names no architecture, and no known one has {others}; "
-            "name one under architectures"
+            f"{weights.where}: expected a class under architectures in config.json, got none, and no known class has the tensors "
+            f"{others}; name the class of the checkpoint under architectures"
         )
     if architecture not in HEADS:
         raise CheckpointError(

@@ -14,10 +14,10 @@ from distilray.model.storage.redact import redacted
 from distilray.model.storage.store import explain, open_store
 
 WEIGHTS = "model.safetensors"
-INDEX = ".index.json"  # the end of the name of an index of shards
+INDEX = ".index.json"  # the suffix of the file that lists the shards of weights
 _WEIGHTS_FILES = (WEIGHTS, "pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
 _WEIGHTS_ENDINGS = tuple(f".{name.rpartition('.')[2]}" for name in _WEIGHTS_FILES)
-_MAX_FILE_BYTES = 2**27  # of a file without weights; a vocabulary of a million tokens has 2**25
+_MAX_FILE_BYTES = 2**27  # for a file without weights; a vocabulary of a million tokens has 2**25 bytes
 TOKENIZER = ("tokenizer_config.json", "tokenizer.json", "vocab.txt")
 _EXPECTED = (
     "expected a folder with config.json, weights, and vocab.txt or tokenizer.json (a local path is relative to the "
@@ -42,21 +42,22 @@ class Checkpoint:
 
     @cached_property
     def weights_file(self) -> str:
-        """The name of the first file that exists of model.safetensors, pytorch_model.bin, tf_model.h5 and
-        flax_model.msgpack. The index of the shards of each comes right after it.
+        """The name of the file that holds the weights, or of the index of their shards.
 
-        Raises CheckpointError if there is none.
+        It is the first file that exists in the order model.safetensors, pytorch_model.bin, tf_model.h5 and
+        flax_model.msgpack. Each of these is followed by its index, such as model.safetensors.index.json. Raises
+        CheckpointError if no such file exists.
         """
         for name in _WEIGHTS_FILES:
             for file in (name, name + INDEX):
                 if self._exists(file):
                     return file
         others = ", ".join(name for name in _WEIGHTS_FILES if name != WEIGHTS)
-        raise CheckpointError(f"no {WEIGHTS} in {self.uri}, nor {others}, nor the {INDEX} of their shards; {_EXPECTED}")
+        raise CheckpointError(f"no {WEIGHTS} in {self.uri}, no {others}, and no {INDEX} of one of these; {_EXPECTED}")
 
     @cached_property
     def shards(self) -> dict[str, tuple[str, ...]]:
-        """The tensors of each shard, by the names that the index gives to both; {} for a single file.
+        """The names of the tensors of each shard, by the name of its file. Empty if the weights are a single file.
 
         Raises CheckpointError for an index that is broken, or that names files outside its folder.
         """
@@ -68,7 +69,7 @@ class Checkpoint:
             raise CheckpointError(f"{where}: expected a weight_map from tensors to files, got {weight_map!r}")
         for shard in weight_map.values():
             if not isinstance(shard, str) or not re.fullmatch(r"\w[\w.-]*", shard, re.ASCII):
-                raise CheckpointError(f"{where}: expected the plain name of a file beside it, got {shard!r}")
+                raise CheckpointError(f"{where}: expected names of files in the same folder, got {shard!r}")
         shards: dict[str, list[str]] = {shard: [] for shard in sorted(weight_map.values())}
         for tensor, shard in weight_map.items():
             shards[shard].append(tensor)
@@ -131,7 +132,7 @@ class Checkpoint:
     def _open(self, name: str) -> Iterator[tuple[Any, str]]:
         """Yield the file system and the path of file `name`.
 
-        Inside, every error becomes CheckpointError, except FileNotFoundError and StoreError.
+        In the block, every error except FileNotFoundError and StoreError becomes CheckpointError.
         """
         try:
             fs, root = open_store(self.uri, self.storage_options)

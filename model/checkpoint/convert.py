@@ -17,7 +17,7 @@ from distilray.model.network.config import parse_json_object
 from distilray.model.storage.store import open_store
 
 _WORD_EMBEDDINGS, _PROJECTOR = "embeddings.word_embeddings.weight", "vocab_projector.weight"
-# with the files that only Transformers' tokenizers read
+# the last two are read by Transformers' tokenizers only
 _TOKENIZER_FILES = (*TOKENIZER, "special_tokens_map.json", "added_tokens.json")
 
 
@@ -25,11 +25,11 @@ def convert(checkpoint: Checkpoint, out: str, storage_options: Mapping[str, Any]
     """Write config.json, model.safetensors and the unchanged tokenizer files into the empty folder `out`.
 
     `out` is a local folder or a URL of fsspec. Tensors keep their dtype and values. A projector that equals the word
-    embeddings is omitted, as in Transformers; config.json states whether the two are tied. Computed positions are
-    stored.
+    embeddings is omitted, as in Transformers; config.json states whether the two are tied. Computed
+    position embeddings are stored, too.
 
     config.json is written last, so that an interrupted conversion leaves no complete checkpoint. Raises CheckpointError
-    for a checkpoint that is incomplete, and for a folder that is not empty.
+    if the checkpoint is incomplete, or if the folder is not empty.
     """
     weights = read_weights(checkpoint)
     architecture = check_architecture(weights)

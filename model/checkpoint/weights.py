@@ -38,7 +38,7 @@ _LAYER_PARTS = {
     "output_layer_norm": ("output_layer_norm",),
 }
 _ENCODER_PREFIXES = ("embeddings.", "transformer.")
-# heads that use the encoder only; the checkpoint's own head is then ignored
+# heads that use the encoder only; for these, the checkpoint's own head is ignored
 _ENCODER_ONLY_HEADS: tuple[HeadName, ...] = ("first-token", "mean-pooling")
 _HEAD_MODULES = ("classifier", "pre_classifier", "qa_outputs", "vocab_transform", "vocab_layer_norm", "vocab_projector")
 _POSITION_EMBEDDINGS = "embeddings.position_embeddings.weight"
@@ -55,7 +55,7 @@ class Weights:
     tensors: Mapping[str, Tensor]
 
     def encoder_digest(self) -> str:
-        """Return the sha256 of the encoder. It is equal for two checkpoints whose encoders compute the same."""
+        """Return the sha256 of the encoder. Encoders with the same tensors and settings have equal digests."""
         digest = hashlib.sha256(repr((self.config.n_heads, self.config.activation)).encode())
         for name in sorted(name for name in self.tensors if name.startswith(_ENCODER_PREFIXES)):
             tensor = self.tensors[name].contiguous()
@@ -70,7 +70,7 @@ def read_weights(checkpoint: Checkpoint) -> Weights:
     Tensors that old formats omit are added: sinusoidal positions, and the projector or the word embeddings if only one
     of the two tied tensors is stored.
     """
-    config = checkpoint.config  # read first: its errors describe best what is not a checkpoint
+    config = checkpoint.config  # read first, because its errors are the clearest if the folder is not a checkpoint
     file, stored = load_tensors(checkpoint)
     tensors = dict(stored)
     if config.sinusoidal_pos_embds and _POSITION_EMBEDDINGS not in tensors:
@@ -105,9 +105,10 @@ def check_weights(name: HeadName, weights: Weights) -> None:
     layers = {
         tensor_name.split(".")[2] for tensor_name in weights.tensors if tensor_name.startswith("transformer.layer.")
     }
-    if config.n_layers > len(layers):  # before the number in the file decides how many modules are built
+    if config.n_layers > len(layers):  # checked before so many modules are built
         raise CheckpointError(
-            f"{weights.where}: config.json has n_layers {config.n_layers}, the weights have {len(layers)}"
+            f"{weights.where}: config.json has n_layers {config.n_layers}, the weights have {len(layers)} layers; "
+            "expected equal numbers"
         )
     eager = choose_attention("eager", torch.device("cpu"), torch.float32, config.head_dim)
     with torch.device("meta"):
@@ -140,12 +141,13 @@ def check_weights(name: HeadName, weights: Weights) -> None:
 def sinusoidal_positions(config: Config) -> Tensor:
     """Compute position embeddings, float32 [positions, dim]: sin on even, cos on odd columns (Vaswani et al. 2017).
 
-    Raises CheckpointError if there are more numbers than any model has, because no weights confirm these sizes.
+    Raises CheckpointError if there are more numbers than in any known model. No tensor confirms the sizes in
+    config.json, and an untrusted file must not decide how much memory is allocated.
     """
     if config.max_position_embeddings * config.dim > _MAX_SINUSOIDS:
         raise CheckpointError(
-            f"config.json requires sinusoidal positions of {config.max_position_embeddings} x {config.dim}, which the "
-            f"weights do not contain: expected at most {_MAX_SINUSOIDS} numbers"
+            f"expected config.json to describe at most {_MAX_SINUSOIDS} numbers of sinusoidal positions, got "
+            f"{config.max_position_embeddings} x {config.dim}: save the position embeddings with the weights"
         )
     position = np.arange(config.max_position_embeddings)[:, None]
     column = np.arange(config.dim)[None]

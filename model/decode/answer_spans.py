@@ -1,4 +1,4 @@
-"""The best spans among scored starts and ends, found without a table of all spans."""
+"""The search for the best spans among scored starts and ends. It builds no table of all spans."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,11 @@ _MAX_CELLS = 1 << 20  # possible spans per step; this limits the memory if all s
 
 @dataclass(frozen=True)
 class ContextTokens:
-    """The tokens of W windows as ends of spans.
+    """The N tokens of W windows, each a possible start and a possible end of a span.
 
-    lengths: [W]. begin, finish: [N], which identify a span; both grow within a window. start_score, end_score: [N], the
-    score of a span that starts or ends at a token.
+    lengths: [W], the number of tokens of each window. begin, finish: [N], the values that identify a span which starts
+    or ends at each token; both grow within a window. start_score, end_score: [N], the score of each token as the start
+    or as the end of a span.
     """
 
     lengths: Ints
@@ -54,8 +55,8 @@ def join(parts: Sequence[AnswerSpans]) -> AnswerSpans:
 def best_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, max_answer_len: int, count: int) -> AnswerSpans:
     """Return the `count` best distinct spans of each group of windows, best first.
 
-    group: [W], sorted. score: a function that grows with both of its arguments. Spans with equal scores are in order of
-    begin and finish.
+    group: [W], the group of each window, sorted. score: the function of start score and end score; it grows with both.
+    Spans with equal scores are in order of begin and finish.
     """
     max_length = max(1, min(max_answer_len, int(tokens.lengths.max(initial=0))))
     offsets = offsets_of(tokens.lengths)
@@ -77,8 +78,8 @@ def best_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, max_answer_l
 def _candidate_spans(tokens: ContextTokens, group: Ints, score: np.ufunc, max_length: int, count: int) -> AnswerSpans:
     """Return at least the `count` best distinct spans of each group, without a search of all spans.
 
-    Spans that start at different places are distinct. If `count` of them reach a bound, the best `count` spans reach it
-    too, and few starts do.
+    Spans with different starts are distinct. If `count` such spans reach a bound, the `count` best spans reach it, too.
+    Only the few starts that reach the bound are searched.
     """
     window = np.repeat(np.arange(len(tokens.lengths)), tokens.lengths)
     tokens_left = offsets_of(tokens.lengths)[1:][window] - np.arange(len(window))
@@ -109,10 +110,10 @@ def _window_maximum(values: Floats, tokens_left: Ints, width: int) -> Floats:
 
 
 def _score_bound(best_from_start: Floats, window: Ints, tokens: ContextTokens, group: Ints, count: int) -> Floats:
-    """Return a score that the `count` best distinct spans of the window's group reach: [W].
+    """Return a score that all of the `count` best distinct spans of each window's group reach: [W].
 
-    It is the maximum, over the windows of the group, of the `count`-th best score over the places to start in the
-    window.
+    Each start in a window has a best span. The bound of a window is the `count`-th best score of these spans. The
+    result is the largest bound among the windows of the group.
     """
     is_start = word_starts(offsets_of(tokens.lengths), tokens.begin)
     starts = np.flatnonzero(is_start)
@@ -128,7 +129,7 @@ def _score_bound(best_from_start: Floats, window: Ints, tokens: ContextTokens, g
 
 
 def _first_distinct(spans: AnswerSpans, count: int) -> AnswerSpans:
-    """Return the `count` best of each group, best first. Of equal spans, keep the best."""
+    """Return the `count` best spans of each group, best first. Of spans with equal begin and finish, keep the best."""
     spans = spans.take(np.lexsort((-spans.score, spans.finish, spans.begin, spans.group)))
     same = np.zeros(len(spans.group), dtype=np.bool_)
     same[1:] = True

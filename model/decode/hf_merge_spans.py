@@ -8,10 +8,11 @@ from distilray.model.decode.token_classification import EntitySpans
 
 
 def hf_merge_windows(spans: EntitySpans, text_of_window: npt.NDArray[np.int64]) -> EntitySpans:
-    """Merge spans that were decoded window by window, as Transformers does. spans.text counts windows.
+    """Merge spans that were decoded window by window, as Transformers does. spans.text: the window of each span.
 
-    Within a text, the spans are in order of start. A span that starts inside the last kept span replaces it if it is
-    longer, or if it is as long and has a higher score. Labels do not matter. Otherwise the span is dropped.
+    The spans of a text are compared in order of start. If a span starts inside the last kept span, only one of the two
+    is kept: the longer span, or of equally long spans the one with the higher score, or else the earlier span. Labels
+    do not matter.
     """
     text = text_of_window[spans.text]
     order = np.lexsort((spans.start, text))  # stable

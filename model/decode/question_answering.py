@@ -1,6 +1,6 @@
-"""Decoding of start and end logits into answers, by our rules and by those of Transformers 4.57 (spec: docs/tasks.md).
+"""Decoding of start and end logits into answers, by the rules of distilray or of Transformers 4.57.
 
-An ask is one (row, question) pair. Its context has one or more windows. An answer is a span of context tokens within
+See docs/tasks.md for the rules. An ask is one (row, question) pair. Its context has one or more windows. An answer is a span of context tokens within
 one window (Devlin et al. 2019, arXiv:1810.04805, section 4.2), or the null answer "", whose logits are those at [CLS].
 """
 
@@ -15,7 +15,7 @@ from distilray.model.decode.answer_spans import AnswerSpans, ContextTokens, Floa
 from distilray.model.decode.scores import ragged_softmax
 from distilray.model.inference.windows import word_starts
 
-N_BEST = 20  # answers in the softmax of an ask, as in BERT's own script
+N_BEST = 20  # the number of answers in the softmax of an ask, as in BERT's own script
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class QuestionWindows:
 
     ask: int64 [W], non-decreasing. lengths: int64 [W], the number of context tokens, 0 for an empty context.
     start_logits, end_logits: float32 [N], finite. null_start, null_end: float32 [W], the logits at [CLS]. start, end:
-    [N], the characters of each token in its context. word_ids: [N], the tokenizer's words, counted in the context.
+    [N], the characters of each token in its context. word_ids: [N], the word of each token, counted in its context.
 
     Raises ValueError for arrays that do not fit together.
     """
@@ -47,14 +47,16 @@ class QuestionWindows:
         if mismatches := {
             name: len(getattr(self, name)) for name, size in sizes.items() if len(getattr(self, name)) != size
         }:
-            raise ValueError(f"{len(self.ask)} windows with {tokens} context tokens in all, but {mismatches}")
+            raise ValueError(
+                f"expected arrays for {len(self.ask)} windows with {tokens} context tokens in all, got the lengths {mismatches}"
+            )
         if np.any(np.diff(self.ask) < 0):
             raise ValueError("the windows of an ask must be neighbours: expected `ask` not to decrease")
 
 
 @dataclass(frozen=True)
 class RankedAnswers:
-    """A answers.
+    """The A answers of some asks.
 
     ask: int64 [A], sorted. start, end: int32 [A], characters of the context, both 0 for the null answer. score: float32
     [A]. Within an ask the best answer comes first, except in `hf_candidates`.
@@ -78,14 +80,14 @@ def decode(
     """Return the `top_k` best answers of each ask. Logits are compared across windows.
 
     The score of a span of at most `max_answer_len` tokens is its start logit plus its end logit. `align_to_words` then
-    widens the span to whole words. If two windows contain the same characters, they are one answer with the better
-    score.
+    widens the span to whole words. Spans of two windows with the same characters are one answer, with
+    the better of the two scores.
 
-    The score of the null answer is its minimum over the windows. In the order of answers it counts `null_threshold`
-    less, so that it comes first if it exceeds the best span by more than that. Scores are the softmax over the null
+    The score of the null answer is its minimum over the windows. The null answer comes before a span if its score is
+    more than `null_threshold` above the score of the span. The returned scores are the softmax over the null
     answer and the N_BEST (or `top_k`, if more) best spans of the ask.
 
-    An ask without context tokens gets the null answer if `handle_impossible_answer` is set, and else no answer. Raises
+    An ask without context tokens gets the null answer if `handle_impossible_answer` is set, else no answer. Raises
     ValueError for a `max_answer_len` or `top_k` below 1.
     """
     _check_positive(max_answer_len=max_answer_len, top_k=top_k)
@@ -113,9 +115,9 @@ def hf_candidates(
 ) -> tuple[RankedAnswers, RankedAnswers]:
     """Return Transformers' spans, window by window in its order, and the null answer of each ask, for `hf_merge`.
 
-    Start and end probabilities are those of the window with [CLS]. The score of a span is their product. Words are
-    complete as far as they are in the window. Spans of probability 0 are omitted. Transformers adds them if a window
-    has too few spans, and some of them end before they start.
+    Start and end probabilities are a softmax over the context tokens of a window and [CLS]. The score of a span is the
+    product of the two. A word consists of its tokens in the window only. Spans of probability 0 are omitted.
+    Transformers returns such spans if a window has too few others; some of these spans end before they start.
 
     Equal scores are in order of start, then of end; in Transformers their order depends on its sort. Raises ValueError
     for a `max_answer_len` or `top_k` below 1.
@@ -138,14 +140,14 @@ def hf_candidates(
 def hf_merge(candidates: RankedAnswers, key: Ints, nulls: RankedAnswers | None, *, top_k: int = 1) -> RankedAnswers:
     """Merge candidates into Transformers' answers.
 
-    Candidates of an ask with equal text become one, at the place of the first, with the sum of their scores. Scores may
-    exceed 1. key: [A], equal for candidates of an ask whose text is the same after Python's `str.lower`. nulls: from
+    Candidates of an ask with equal text become one answer. The answer takes the place of the first candidate. Its score
+    is the sum of their scores, which may exceed 1. key: [A], equal for candidates of an ask whose text is the same after Python's `str.lower`. nulls: from
     `hf_candidates`, or None if impossible answers are not handled.
     """
     order = np.lexsort((key, candidates.ask))  # stable: of equal texts, the first stays first
     is_first = np.ones(len(order), dtype=np.bool_)
     is_first[1:] = (np.diff(candidates.ask[order]) != 0) | (np.diff(key[order]) != 0)
-    total = np.zeros(len(order))  # float64, as Python's
+    total = np.zeros(len(order))  # float64, like the sums of Python
     total[order[is_first]] = np.bincount(np.cumsum(is_first) - 1, candidates.score[order])
     first = np.sort(order[is_first])
     ask, start, end, total = candidates.ask[first], candidates.start[first], candidates.end[first], total[first]
@@ -171,7 +173,7 @@ def _window_softmax(logits: Floats, null: Floats, lengths: Ints) -> tuple[Floats
 def _word_characters(windows: QuestionWindows, group: Ints) -> tuple[Ints, Ints]:
     """Return the start and end of the word of each token, [N] each, in characters.
 
-    A word extends as far as the windows of its group show it. group: [W], the group of each window.
+    A word consists of all of its tokens in the windows of its group. group: [W], the group of each window.
     """
     offsets = offsets_of(windows.lengths)
     first = np.flatnonzero(word_starts(offsets, windows.word_ids))
@@ -192,7 +194,7 @@ def _word_characters(windows: QuestionWindows, group: Ints) -> tuple[Ints, Ints]
 
 
 def _run_minimum(values: Floats, counts: Ints) -> Floats:
-    """Return the minimum of each run of values."""
+    """Return the minimum of each group of `counts` neighbours."""
     return np.minimum.reduceat(values, offsets_of(counts)[:-1]) if len(counts) else values
 
 

@@ -58,9 +58,10 @@ def ranked(scores: Floats, count: int | None) -> Ints:
 
 
 def ranked_ragged(scores: Floats, counts: Ints, count: int | None) -> tuple[Ints, Ints]:
-    """Return the indices of the `count` best of each group of `counts` neighbours, best first, and their numbers.
+    """Return the indices of the `count` best of each group of `counts` neighbours, best first, and the sizes.
 
-    Equal scores stay in order. A `count` of None returns all.
+    The sizes are the number of returned indices of each group. Equal scores stay in order. A `count` of None returns
+    all.
     """
     group = np.repeat(np.arange(len(counts)), counts)
     order = np.lexsort((-scores, group))
@@ -77,7 +78,8 @@ def best_in_groups(scores: Floats, counts: Ints) -> Ints:
 def label_decisions(logits: Floats, problem: ProblemType) -> Ints:
     """Return the decisions of logits [N, L].
 
-    These are the best label [N, 1], yes or no for each label [N, L], or nothing [N, 0], by type of problem.
+    With a single label, the decision is the best label: [N, 1]. With multiple labels, it is 1 or 0 for each label:
+    [N, L]. A regression, or a single output, has no decisions: [N, 0].
     """
     if problem == "multi_label_classification":
         return (logits > 0).astype(np.int64)

@@ -4,14 +4,15 @@ import re
 from collections.abc import Sequence
 
 _PREFIX = re.compile(r"([BIEMLSU])[-_](.+)", re.DOTALL)
-# the letters of IO, IOB1/IOB2, BIOES, BILOU and BMES; labels must contain one of the second letters
+# for IO with IOB1/IOB2, BIOES, BILOU and BMES: the prefixes of the scheme, and those of which one must occur
 _SCHEMES = (("IB", "IB"), ("BIES", "IB"), ("BILU", "IB"), ("BMES", "MB"))
 
 
 def split_labels(labels: Sequence[str]) -> list[tuple[str, str]]:
     """Return the prefix and the type of each label; ("", label) for O, and for all labels without a known scheme.
 
-    All labels except O must have a prefix. If there are B labels, labels without a prefix (such as X) are also allowed.
+    A scheme is recognized if all labels except O have a prefix. If there are B labels, other labels (such as X) may have
+    no prefix.
     """
     prefix_matches = [_PREFIX.fullmatch(label) for label in labels if label != "O"]
     prefixes = {match[1] for match in prefix_matches if match}

@@ -1,4 +1,4 @@
-"""Decoding of token logits into entity spans, by our rules and by those of Transformers (spec: docs/tasks.md)."""
+"""Decoding of token logits into entity spans, by the rules of distilray or of Transformers (spec: docs/tasks.md)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ class TagScheme:
     """The meaning of each of L labels for the grouping of tokens.
 
     tag, name: int64 [L]. starts, ends, outside: bool [L]. Neighbours belong to one span if they have the same tag, the
-    first does not end a span, and the second does not start one. The name of a span is names[name of its first label].
+    first does not end a span, and the second does not start one. The name of a span is
+    that of its first label: names[name[label]].
     """
 
     tag: npt.NDArray[np.int64]
@@ -59,7 +60,7 @@ class EntitySpans:
 
 
 def detect_scheme(labels: Sequence[str]) -> TagScheme:
-    """Return our scheme of a set of labels. Prefixes are removed only if all of them belong to one known scheme.
+    """Return the scheme of distilray for some labels. Prefixes are removed only if all of them belong to one known scheme.
 
     Repairs follow conlleval: B and S (U) start a span, E (L) and S (U) end one, and a change of type starts one.
     """
@@ -122,8 +123,8 @@ def decode(
     """Return the entities of R texts whose N tokens lie end to end.
 
     logits: [N, L]. offsets: [R + 1]. starts_word: [N], true at least at the first token of each text. start, end: [N],
-    in characters. rules: labels are those of the best path that the rules allow; with None, each token (or word) has
-    its most probable label. The score of a span is the mean probability of its tokens (or words).
+    in characters. rules: the allowed neighbours; the labels are those of the best path that they allow. None means
+    that each token (or word) has its most probable label. The score of a span is the mean probability of its tokens (or words).
     """
     probabilities = softmax(logits)
     if needs_only_best_label(aggregation, rules):
@@ -155,9 +156,9 @@ def decode_best(
     scheme: TagScheme,
     aggregation: Aggregation,
 ) -> EntitySpans:
-    """Decode the most probable label of each token and its probability, [N] each.
+    """Return the entities from the most probable label of each token and its probability, [N] each.
 
-    The result is that of `decode` if `needs_only_best_label`.
+    The result is that of `decode`, for parameters with which `needs_only_best_label` is true.
     """
     first = _first_tokens(starts_word, aggregation)
     representative = _representatives(score, first, aggregation)

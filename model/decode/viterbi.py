@@ -22,7 +22,7 @@ _SLACK = 1e-3  # more than rounding adds to a sum of three logarithms
 class TagRules:
     """The allowed neighbours of each of L labels, [L] each.
 
-    tag: int64, equal for labels of one type. opens: whether labels of its type may continue a label. follows: whether a
+    tag: int64, equal for labels of one type. opens: whether a label of its type may continue a label. follows: whether a
     label is allowed only after a label that `opens` its type. unfinished: whether a label is allowed only before a
     label of its type that `follows`.
     """
@@ -77,8 +77,8 @@ def tag_rules(labels: Sequence[str]) -> TagRules:
 def best_path(probabilities: Floats, text: Ints, rules: TagRules) -> npt.NDArray[np.int64]:
     """Return the labels of the allowed sequence with the largest sum of log-probabilities of each text, int64 [N].
 
-    probabilities: [N, L], of words. text: [N], the text of each word, non-decreasing. If the most probable labels of
-    the words of a text break no rule, the text gets these.
+    probabilities: [N, L], of words. text: [N], the text of each word, non-decreasing. A text whose
+    most probable labels break no rule gets these labels.
     """
     label: npt.NDArray[np.int64] = probabilities.argmax(axis=-1)
     words = np.flatnonzero(_breaks_rules(label, text, rules))
@@ -93,7 +93,10 @@ def best_path(probabilities: Floats, text: Ints, rules: TagRules) -> npt.NDArray
 
 
 def _breaks_rules(label: Ints, piece: Ints, rules: TagRules) -> Bools:
-    """Return whether the labels of each word's text, or piece of a text, break a rule: [N]."""
+    """Return for each word whether the labels of its piece break a rule: [N].
+
+    piece: [N], the number of the text, or of the piece of a text, that holds each word.
+    """
     sizes = run_lengths(piece)[1]
     if not len(sizes):
         return np.zeros(0, dtype=np.bool_)
@@ -113,9 +116,10 @@ def _pieces(logs: Floats, label: Ints, text: Ints, rules: TagRules) -> npt.NDArr
     A word whose label may be alone starts a piece if every best path has that label there. The next word starts another
     piece if that label opens nothing.
 
-    Take a path with another label at the word. Replace it with the word's label, and let the neighbours end and start
-    the spans that this breaks. The new path is allowed. It is better if the word gains more than the neighbours lose.
-    An upper bound of their loss is known without a path.
+    No search is needed to show this. Take a path with another label at the word. Replace that label with the most
+    probable label of the word, and let the neighbours end and start the spans that the new label interrupts. The new
+    path is allowed. The new path is better if the word gains more than the neighbours lose. `_max_loss` gives an upper
+    bound of what the neighbours lose on any path.
     """
     within = text[1:] == text[:-1]
     max_loss = np.full(len(text), _SLACK, dtype=np.float32)
@@ -130,12 +134,14 @@ def _pieces(logs: Floats, label: Ints, text: Ints, rules: TagRules) -> npt.NDArr
 
 
 def _max_loss(logs: Floats, constrained: Bools, keeps: Bools, rules: TagRules) -> Floats:
-    """Return an upper bound of what a word loses if a `constrained` label is replaced by one that is not constrained:
-    [N].
+    """Return an upper bound of what each word loses if an unconstrained label replaces a constrained one: [N].
 
-    A constrained label needs a certain neighbour on one side. The replacement must fit all labels that fit the other
-    side of the word. It is a label of the same type that `keeps` that side too, or else a label that may be alone.
-    logs: [L, N]. constrained, keeps: [L].
+    A constrained label needs a neighbour of its type on one side of the word. Its replacement must be allowed beside
+    every neighbour on the other side that allows the constrained label. If the constrained label may have a neighbour
+    of its type on the other side, the replacement is a label of this type for which the same holds. Otherwise it is a
+    label that may be alone.
+
+    logs: [L, N]. constrained: [L]. keeps: [L], whether a label may have a neighbour of its type on the other side.
     """
     alone = logs[rules.alone].max(axis=0)
     loss: Floats = np.zeros_like(alone)
@@ -147,7 +153,7 @@ def _max_loss(logs: Floats, constrained: Bools, keeps: Bools, rules: TagRules) -
 
 
 def _step_order(piece: Ints) -> tuple[Ints, list[slice]]:
-    """Return the words [N] in the order of the recursion, and the slice of them that each step takes.
+    """Return the words [N] in the order of the recursion, and the slice of this order that each step takes.
 
     All pieces advance together: first their first words, then their second words, and so on. The longest piece comes
     first.
@@ -162,7 +168,8 @@ def _step_order(piece: Ints) -> tuple[Ints, list[slice]]:
 def _viterbi(logs: Floats, steps: list[slice], rules: TagRules) -> npt.NDArray[np.int64]:
     """Return the labels of the best paths, int64 [N].
 
-    logs: [L, N]. steps: each has the words of the pieces that have not ended, in the order of the first step. Of equal
+    logs: [L, N]. steps: each is a slice with one word of every piece that has not ended, in the order of the
+    first step. Of equal
     paths, the result is the one with the lower index at the last label that differs.
     """
     enders, openers, source = _sources(rules)
@@ -173,7 +180,7 @@ def _viterbi(logs: Floats, steps: list[slice], rules: TagRules) -> npt.NDArray[n
         end_scores, open_scores = active.take(enders, axis=0), active.take(openers, axis=0)
         best[0, step] = end_scores.argmax(axis=0)
         best_score = np.concatenate((end_scores.max(axis=0, keepdims=True), open_scores[0]))
-        for i in range(1, len(open_scores)):  # a loop over two: argmax is slow on few rows
+        for i in range(1, len(open_scores)):  # a loop of one or two steps, because argmax is slow on few rows
             best[1:, step][open_scores[i] > best_score[1:]] = i
             np.maximum(best_score[1:], open_scores[i], out=best_score[1:])
         active[:] = best_score.take(source, axis=0) + logs[:, step]
@@ -191,9 +198,9 @@ def _viterbi(logs: Floats, steps: list[slice], rules: TagRules) -> npt.NDArray[n
 def _sources(rules: TagRules) -> tuple[Ints, Ints, Ints]:
     """Return the lists of labels that other labels may follow.
 
-    The first list is the labels that may end a span or be outside of one [E]. The second holds the labels that open
-    each continued type [openers, types]. The third is the number of the list that each label [L] follows, out of 1 +
-    types.
+    The first result is list 0: the labels that may end a span or lie outside all spans, [E]. The second result holds
+    one list for each type that can be continued: the labels that open the type, [openers, types]. The third result is
+    the number of the list that each label follows, [L].
     """
     types = np.unique(rules.tag[rules.follows])
     openers_by_type = [np.flatnonzero(rules.opens & (rules.tag == tag)) for tag in types]

@@ -1,6 +1,6 @@
 """Calibration: the measurement of the token budget that is fastest on this device with this model.
 
-It uses real sequences, and the result is stored for later runs.
+A calibration uses real sequences. Its result is stored for later runs.
 """
 
 import json
@@ -27,8 +27,8 @@ from distilray.model.storage.cache import cache_folder
 log = logging.getLogger(__name__)
 
 _MIN_BUDGET = {"cpu": 1024, "cuda": 8192}
-_PACKS_PER_CALL = {"cpu": 1, "cuda": 8}  # several where copies of one pack overlap with the next pack
-# the limit that a task with outputs over a vocabulary requests; wide outputs must not end the growth of the budget
+_PACKS_PER_CALL = {"cpu": 1, "cuda": 8}  # several on CUDA, where the copies of a pack overlap with the next pack
+# the limit of tasks with an output for each token of the vocabulary; such outputs must not fill the memory first
 _MAX_POSITIONS_AT_ONCE = 1024
 _MIN_SECONDS = 0.25  # minimum time for the measurement of one budget
 _MIN_GAIN = 1.03  # minimum speedup that justifies a budget twice as large, because smaller packs need less memory
@@ -45,13 +45,13 @@ class Calibration:
 def calibrate(predictor: Predictor, pool: Ints, sequences: Sequences, seconds: float = 10.0) -> Calibration:
     """Double the budget until throughput stops growing or memory is full. Store and return the best budget.
 
-    The measurement also stops before the budget that would exceed `seconds`. A larger budget may then be better, or the
-    device may have been busy. The result is then at least the predictor's own budget, its rate is a lower bound, and
-    nothing is stored. The smallest budget is always measured, even if it takes longer.
+    The measurement also stops before the budget that would exceed `seconds`. In that case, a larger budget may
+    be better, or the device may have been busy. The returned budget is then at least the predictor's own, the returned
+    rate is a lower bound, and nothing is stored. The smallest budget is always measured, even if it takes longer.
 
     sequences: some sequences of the corpus, slices of `pool`. They are repeated to fill the packs. The settings of the
-    predictor are restored. If the file cannot be read or written, a warning is logged. Raises ValueError without
-    sequences, CalibrationError for a file with other content.
+    predictor are restored. If the file cannot be read or written, a warning is logged. Raises ValueError
+    without sequences. Raises CalibrationError if the file holds anything but calibrations.
     """
     if not len(sequences.first):
         raise ValueError("expected some sequences to calibrate with, got none")

@@ -14,7 +14,7 @@ def choose_device() -> torch.device:
 def choose_dtype(name: DtypeName, device: torch.device) -> torch.dtype:
     """Return the torch dtype. 'auto' is float16 on CUDA, bfloat16 on a CPU with bfloat16 units, and else float32.
 
-    Raises BackendError if a dtype is named that the device does not support.
+    Raises BackendError if `name` is a dtype that the device does not support.
     """
     if name == "auto":
         if device.type == "cuda":

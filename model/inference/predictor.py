@@ -77,20 +77,20 @@ class Predictor:
         self.precision, self.attention = str(torch_dtype).removeprefix("torch."), chosen_attention.name
         # for logs and the manifest
         self.backend = f"{self.device_name}, {self.precision}, {chosen_attention.name} ({chosen_attention.reason})"
-        self.computed_tokens = 0  # counts the real input of the model, padding included; a retried pack counts once
+        self.computed_tokens = 0  # the tokens given to the model, padding included; a retried pack counts once
 
     @torch.inference_mode()
     def __call__(self, pool: Ints, sequences: Sequences, requests: Sequence[HeadRequest]) -> list[Arrays]:
-        """Compute what each head's request asks for. Outputs are in the order of the request's positions.
+        """Compute the outputs of each head for its request. Outputs are in the order of the request's positions.
 
         pool: [N] token ids; the sequences are slices of it.
 
         If a pack of `tokens_per_pack` does not fit in the device's memory, the budget of this call is halved. The next
-        call starts with the full budget again, because the cut into packs decides the last bits of outputs, and these
-        must not depend on earlier calls.
+        call starts with the full budget again. The division into packs decides the last bits of outputs, and these must
+        not depend on earlier calls.
 
         Raises NotFiniteError at the end for outputs that are not finite, and DeviceMemoryError if a single sequence
-        does not fit. The latter is no fault of the text.
+        does not fit. A DeviceMemoryError is not caused by the text.
         """
         self.budget = self.tokens_per_pack
         order = np.argsort(sequences.lengths, kind="stable")
@@ -107,14 +107,14 @@ class Predictor:
             self.on_pack()
             launched = self._launch(make_pack(ids[tokens], lengths[first:last]), tokens, buffers)
             if launched is None:
-                continue  # with a smaller budget
+                continue  # repeat with a smaller budget
             if in_flight is not None:
                 self._collect(in_flight)  # the previous pack, while the device computes this one
             first, in_flight = last, launched
         self._collect(in_flight)
         outputs = [buffer.result() for buffer in buffers]
         if not_finite := [
-            request.positions.sequence[buffer.runs_not_finite()]
+            request.positions.sequence[buffer.ranges_not_finite()]
             for buffer, request in zip(buffers, requests, strict=True)
             if buffer.not_finite
         ]:
@@ -122,7 +122,7 @@ class Predictor:
         return outputs
 
     def _launch(self, pack: Pack, tokens: slice, buffers: Sequence["_OutputBuffer"]) -> "_LaunchedPack | None":
-        """Start one forward pass, which the device may still compute on return.
+        """Start one forward pass. The device may still compute it when this method returns.
 
         tokens: the slice of all tokens that the pack holds. If the device's memory is full, reduce the budget and
         return None. Raises DeviceMemoryError if the pack is a single sequence.
@@ -186,20 +186,23 @@ class _OutputBuffer:
     """The outputs of one request, filled pack by pack. The packs hold the sequences in order of length."""
 
     def __init__(self, sequence_starts: Ints, request: HeadRequest) -> None:
-        """Plan the buffer. sequence_starts: the first token of each sequence, counted in order of length."""
-        runs = request.positions
-        starts = sequence_starts[runs.sequence] + runs.start
+        """Create the buffer. sequence_starts: the first token of each sequence, counted in order of length."""
+        ranges = request.positions
+        starts = sequence_starts[ranges.sequence] + ranges.start
         self.reduce = request.reduce
-        self._at_once = request.at_once or max(1, int(runs.length.sum()))
+        self._at_once = request.at_once or max(1, int(ranges.length.sum()))
         order = np.argsort(starts, kind="stable")
-        self._tokens = ragged_ranges(starts[order], runs.length[order])
-        self._numbers = ragged_ranges(offsets_of(runs.length)[:-1][order], runs.length[order])
+        self._tokens = ragged_ranges(starts[order], ranges.length[order])
+        self._numbers = ragged_ranges(offsets_of(ranges.length)[:-1][order], ranges.length[order])
         self._arrays: Arrays | None = None
-        self._ends = np.cumsum(runs.length)
+        self._ends = np.cumsum(ranges.length)
         self.not_finite: list[Ints] = []  # numbers of positions with outputs that are not finite, of each pack with any
 
     def within(self, tokens: slice) -> Iterator[tuple[Ints, Ints]]:
-        """Yield the positions inside these tokens, counted from the first of them, and their numbers in the request."""
+        """Yield the positions of the request in a slice of tokens, and their numbers in the request.
+
+        Positions are counted from the start of the slice. Each part has at most `at_once` positions.
+        """
         a, b = np.searchsorted(self._tokens, (tokens.start, tokens.stop))
         for i in range(a, max(b, a + 1), self._at_once):
             part = slice(i, min(i + self._at_once, b))
@@ -207,12 +210,14 @@ class _OutputBuffer:
 
     def write(self, numbers: Ints, outputs: Arrays) -> None:
         if self._arrays is None:
-            self._arrays = tuple(np.empty((len(self._tokens), *each.shape[1:]), dtype=each.dtype) for each in outputs)
+            self._arrays = tuple(
+                np.empty((len(self._tokens), *output.shape[1:]), dtype=output.dtype) for output in outputs
+            )
         for array, output in zip(self._arrays, outputs, strict=True):
             array[numbers] = output
 
-    def runs_not_finite(self) -> Ints:
-        """Return the runs with positions that are not finite."""
+    def ranges_not_finite(self) -> Ints:
+        """Return the numbers of the ranges whose outputs are not finite."""
         return np.searchsorted(self._ends, np.concatenate(self.not_finite), "right")
 
     def result(self) -> Arrays:

@@ -1,4 +1,4 @@
-"""Which positions of a sequence a head reads, and what is brought back from them."""
+"""The positions of sequences that a head reads, and the outputs that come back from the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ Reduce = Callable[["Tensor", Ints], tuple["Tensor", ...]]
 
 @dataclass(frozen=True)
 class OutputPositions:
-    """R runs of consecutive positions. The runs may have any order and may overlap.
+    """R ranges of consecutive positions. The ranges may have any order and may overlap.
 
-    sequence: the sequence of each run; start: the first position in that sequence; length: number of positions. All are
-    int64 [R].
+    sequence: the sequence of each range. start: its first position in that sequence. length: its number of positions.
+    All are int64 [R].
     """
 
     sequence: Ints
@@ -37,10 +37,12 @@ def first_positions(count: int) -> OutputPositions:
 class HeadRequest:
     """The positions that a head reads, and the function that is applied to its outputs.
 
-    reduce: runs on the device and returns less data than the logits; None returns the logits. It gets float32 outputs
-    [P, ...] and the numbers of the P positions in the order of `positions`. It must not wait for the device, except
-    where it compares with gold. at_once: the maximum number of positions that are computed together. It limits memory
-    where outputs are wide, as those over a vocabulary.
+    reduce: a function that runs on the device and returns less data than the logits. None means that the logits are
+    returned. The function gets float32 outputs [P, ...] and the numbers of the P positions in the order of `positions`.
+    It must not wait for the device, except to compare with gold.
+
+    at_once: the maximum number of positions that are computed together. This limits the memory of wide outputs, such as
+    those over a vocabulary.
     """
 
     positions: OutputPositions

@@ -63,7 +63,7 @@ def join(parts: Sequence[Sequences]) -> Sequences:
 
 
 def union(parts: Sequence[Sequences]) -> tuple[Sequences, list[Ints]]:
-    """Return each distinct sequence of the parts once, and for each part the indices of its sequences among them."""
+    """Return each distinct sequence of the parts once, and for each part the indices of its sequences in this union."""
     if len(parts) == 1:  # nothing to share
         return parts[0], [np.arange(len(parts[0].first))]
     joined = join(parts)

@@ -1,7 +1,7 @@
-"""Transfers between host and device. A pack is copied at once, and outputs are copied while the next pack is computed.
+"""Transfers between host and device. A pack is one copy. Outputs are copied while the next pack is computed.
 
-With CUDA, copies are asynchronous and use pinned memory, which torch's allocator keeps until they are complete. They
-queue with the kernels. The 8 bytes per token of a pack cost little compared with its computation.
+With CUDA, copies are asynchronous and use pinned memory, which torch's allocator keeps until they are complete. Copies
+and kernels are in one queue. The 8 bytes per token of a pack cost little compared with its computation.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class PendingOutputs:
         self._copied = None
         if any(tensor.is_cuda for tensor in tensors):
             tensors = [_pinned_like(tensor).copy_(tensor, non_blocking=True) for tensor in tensors]
-            # blocking: a wait does not use the core
+            # blocking: a thread that waits uses no core
             self._copied = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._copied.record()
         self._tensors = tensors

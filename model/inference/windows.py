@@ -42,9 +42,9 @@ def split_into_windows(
     capacity, overlap: one value for all texts, or one per text [R]. min_windows: the number of windows of a text
     without tokens, 0 or 1.
 
-    A text that fits gets one window. The last window of a text is moved back to full length, so that it has all
-    available context. No window starts or ends inside a word of up to overlap // 3 tokens. A longer word may be split.
-    The windows cover all tokens in any case.
+    A text that fits gets one window. The last window of a longer text starts early enough to have full
+    length, so that it has all available context. No window starts or ends inside a word of up to overlap // 3 tokens. A longer word may be split.
+    The windows always cover all tokens.
 
     Raises WindowError for an overlap of more than half a window.
     """
@@ -98,8 +98,8 @@ def split_into_hf_windows(
 def best_context_ranges(windows: Windows) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return the half-open range of tokens that each window decides, as starts and ends. One window decides each token.
 
-    That is the window with most context around the token: min(tokens to the left, tokens to the right) within the
-    window. The edges of the text do not limit context. The windows of a text must cover it, in order, with growing
+    The window that decides a token has the most context around it: min(tokens to the left, tokens to the right) within
+    the window. The edges of the text do not limit context. The windows of a text must cover it, in order, with growing
     starts and ends.
     """
     later = np.flatnonzero(windows.text[1:] == windows.text[:-1]) + 1

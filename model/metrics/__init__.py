@@ -1,5 +1,5 @@
 """Losses and metrics of a labelled corpus, one module per kind of head.
 
-Each such module has `count` and `figures`, see `counts`. Other folders import from these modules, `counts` and
+Each module of a kind of head has the functions `count` and `figures`, see `counts`. Other folders import from these modules, `counts` and
 `labelled`.
 """

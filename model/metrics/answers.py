@@ -3,8 +3,8 @@
 The words of an answer are those that remain after lower-casing, removal of ASCII punctuation, and removal of the words
 a, an and the. Exact match means the same words in the same order. F1 is that of the two bags of words.
 
-Each answer counts with its best gold. Golds without words are omitted, and a question without any other gold has the
-gold "". If either side has no words, F1 is equality.
+The scores of an answer are those against its best gold. Golds without words are omitted. A question without any gold
+that has words has the gold "". If the answer or the gold has no words, F1 is 1 if both have none, and else 0.
 
 The rules of SQuAD 1.1 give the same metrics if every gold has a word. Version 1.1 keeps a gold without words ("The",
 "..."), and gives an answer without words exact match 1, but F1 0.
@@ -99,7 +99,7 @@ def row_scores(gold: pa.Array, predicted: pa.Array) -> tuple[npt.NDArray[np.bool
 
 
 def _words(texts: pa.Array) -> tuple[Ints, Ints, Ints]:
-    """Return a number for each word of all texts, end to end, the first word of each text, and its number of words."""
+    """Return a number for each word of all texts, end to end, and the first word and the number of words of each text."""
     words = pc.split_pattern(texts, " ")
     sizes = np.where(pc.equal(texts, "").to_numpy(zero_copy_only=False), 0, pc.list_value_length(words).to_numpy())
     all_words = words.flatten()
@@ -112,7 +112,7 @@ def _f1(word: Ints, starts: Ints, sizes: Ints, a: Ints, b: Ints) -> Floats:
     word_count = int(word.max(initial=0)) + 1
 
     def bags(texts: Ints) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return each pair's distinct words, as one number each, and how often each occurs."""
+        """Return one number for each distinct word of each pair, and the number of its occurrences."""
         pair = np.repeat(np.arange(len(texts)), sizes[texts])
         indices = ragged_ranges(starts[texts], sizes[texts])
         return np.unique(pair * word_count + word[indices], return_counts=True)

@@ -1,6 +1,6 @@
 """Addition of counts, from which the metrics of a labelled corpus are computed.
 
-Each module of metrics works in two steps. `count` converts one batch to plain numbers. `merge` adds counts of batches
+Each module of metrics works in three steps. `count` converts one batch to plain numbers. `merge` adds counts of batches
 from any worker. `figures` converts the sum to the reported values, in plain JSON.
 
 Counts are integers (see exact.py), so the metrics are the same to the last bit for every division of the corpus into

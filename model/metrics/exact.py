@@ -55,9 +55,9 @@ def _to_integers(values: Floats) -> tuple[_Ints, _Ints]:
     not_finite = np.flatnonzero(~np.isfinite(flat))
     if len(not_finite):
         raise MetricError(
-            f"{len(not_finite)} of {len(flat)} values are not finite (the first: value {not_finite[0]} is "
-            f"{flat[not_finite[0]]}); "
-            "are the logits or the gold values NaN, or out of float16's range?"
+            f"expected finite values, {len(not_finite)} of {len(flat)} values are not finite (the first: value "
+            f"{not_finite[0]} is {flat[not_finite[0]]}): correct the gold, or choose dtype float32 if the logits "
+            "are out of float16's range"
         )
     mantissa, exponent = np.frexp(flat)
     return np.ldexp(mantissa, 53).astype(np.int64), exponent.astype(np.int64) - 53

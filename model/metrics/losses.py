@@ -22,8 +22,8 @@ Terms = npt.NDArray[np.float64]
 def cross_entropy(logits: Floats, gold: Ints) -> Terms:
     """Return -log softmax(logits)[gold] of the rows whose gold is not -100: float64 [rows with gold].
 
-    This is the loss of single labels, of tokens (word labels), and of masked tokens. logits: [N, L]. gold: [N]. It
-    takes 12 bytes per logit. Counts can be added, so a large batch can be processed in slices. Raises MetricError for
+    This is the loss of single labels, of tokens (word labels), and of masked tokens. logits: [N, L]. gold: [N]. The
+    computation takes 12 bytes per logit. A large batch can be processed in slices, because counts can be added. Raises MetricError for
     gold outside 0 to L - 1.
     """
     rows, width = logits.shape
@@ -33,7 +33,7 @@ def cross_entropy(logits: Floats, gold: Ints) -> Terms:
 def ragged_cross_entropy(logits: Floats, offsets: Ints, gold: Ints) -> Terms:
     """Return the cross entropy of rows with any number (at least one) of choices.
 
-    logits: [sum of choices]. offsets: [N + 1]. gold: [N]. The result is that of `cross_entropy`.
+    logits: [sum of choices]. offsets: [N + 1]. gold: [N]. The terms are as in `cross_entropy`.
     """
     lengths = np.diff(offsets)
     rows = labelled(gold, lengths)
@@ -101,7 +101,7 @@ def count(**parts: Terms) -> dict[str, Any]:
 
 
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
-    """Return {"loss": the mean of the means of the parts}. It is None if a part has no terms, or beyond float64."""
+    """Return {"loss": the mean of the means of the parts}. None if a part has no terms or it overflows."""
     if not counts or not all(part["count"] for part in counts.values()):
         return {"loss": None}
     means = [exact_value(part["sum"]) / part["count"] for part in counts.values()]

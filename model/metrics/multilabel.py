@@ -18,7 +18,7 @@ def count(gold: _Bools, predicted: _Bools, names: Sequence[str]) -> dict[str, An
     """Return {rows, exact, samples: sums over rows, labels: {label: {hits, found, gold}}}.
 
     gold, predicted: bool [R, L], whether each row has each label. names: L distinct names. Raises MetricError
-    otherwise.
+    for other shapes or equal names.
     """
     check_columns(gold, predicted, names)
     both = gold & predicted
@@ -35,7 +35,8 @@ def figures(counts: dict[str, Any]) -> dict[str, Any]:
     """Return {rows, subset_accuracy, samples: {precision, recall, f1}, micro, macro, weighted, labels}.
 
     Averages are over all labels of the model, also those that never occur, as in scikit-learn. Subset accuracy is the
-    share of rows with exactly the gold labels. Samples are means over rows. Without rows, both are None.
+    share of rows with exactly the gold labels. The values in `samples` are means over rows. Without rows, these
+    means and the subset accuracy are None.
     """
     rows = counts.get("rows", 0)
     return {

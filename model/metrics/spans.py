@@ -1,6 +1,7 @@
-"""Metrics of token classification: entity spans, which are correct if text, start, end and label are.
+"""Metrics of token classification over entity spans.
 
-The metrics are those of seqeval (default mode, which is conlleval's) for the same spans as tags.
+A predicted span is correct if its text, start, end and label are those of a gold span. The metrics equal those of
+seqeval for the same spans written as tags, in its default mode, which is that of conlleval.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Entities:
 
 
 def count(gold: Entities, predicted: Entities) -> dict[str, Any]:
-    """Return {label: {hits, found, gold}} for each label that occurs. A span that is given twice counts once.
+    """Return {label: {hits, found, gold}} for each label that occurs. A repeated span counts once.
 
     Labels are compared by name, so the two sides may have different numbers for them. All spans of a text must be in
     one batch. Raises MetricError for a label without a name.
@@ -66,7 +67,8 @@ def _rows(entities: Entities, names: npt.NDArray[np.object_]) -> _Rows:
     invalid = np.flatnonzero((entities.label < 0) | (entities.label >= len(entities.names)))
     if len(invalid):
         raise MetricError(
-            f"span {invalid[0]} has label {entities.label[invalid[0]]}, but there are {len(entities.names)} names"
+            f"expected labels from 0 to {len(entities.names) - 1}, one for each name, got "
+            f"{entities.label[invalid[0]]} in span {invalid[0]}"
         )
     name_index = np.searchsorted(names, np.array(entities.names, dtype=object)).astype(np.int64)
     return np.stack([entities.text, entities.start, entities.end, name_index[entities.label]], axis=1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Metrics of fill-mask: perplexity, and how often the gold token is the first, or one of the first five answers."""
+"""Metrics of fill-mask: perplexity, and the shares of gold tokens that are the first, or among the first five, answers."""
 
 import math
 from typing import Any
@@ -40,7 +40,7 @@ def count(nll: losses.Terms, rank: Ints) -> dict[str, Any]:
 def figures(counts: dict[str, Any]) -> dict[str, Any]:
     """Return {tokens, loss, perplexity, top1, top5}. Perplexity is exp(loss); top1 and top5 are shares of the tokens.
 
-    Without tokens, all but their number are None. A perplexity beyond float64 is None too; its loss is given.
+    Without tokens, all values except `tokens` are None. A perplexity beyond float64 is None; the loss is then a number.
     """
     tokens = counts.get("nll", {}).get("count", 0)
     loss = losses.figures({"nll": counts["nll"]})["loss"] if tokens else None

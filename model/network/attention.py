@@ -35,7 +35,7 @@ class Attention:
 def choose_attention(name: AttentionName, device: torch.device, dtype: torch.dtype, head_dim: int) -> Attention:
     """Return the kernel for `name`; 'auto' is the fastest that the device and the installed packages allow.
 
-    Raises BackendError if a kernel is named that cannot run here.
+    Raises BackendError if `name` is a kernel that cannot run here.
     """
     if name == "auto" and device.type != "cuda":
         return Attention("sdpa", f"the packed kernel for a {device.type}", _sdpa)

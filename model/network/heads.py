@@ -79,7 +79,7 @@ class MeanPooling(nn.Module):
     def forward(self, hidden: Tensor, positions: Tensor, pack: Pack) -> Tensor:
         if not len(positions):
             return hidden[positions]
-        # unsafe: the checks would wait for the device, and differences of cu_seqlens always sum to T
+        # unsafe: the checks wait for the device, and never fail, because differences of cu_seqlens sum to T
         mean = torch.segment_reduce(hidden.float(), "mean", lengths=pack.cu_seqlens.diff(), axis=0, unsafe=True)
         sequence = torch.searchsorted(pack.cu_seqlens, positions, right=True) - 1
         return mean[sequence]

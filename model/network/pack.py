@@ -14,8 +14,8 @@ class Pack:
     """T tokens of B sequences, laid end to end, with the sequences in order of length.
 
     input_ids, position_ids: int32 [T]. cu_seqlens: int32 [B + 1], the start of each sequence. max_seqlen: the length of
-    the longest sequence. groups: (first token, number of sequences, their length) of each run of sequences of equal
-    length.
+    the longest sequence. groups: (first token, number of sequences, their length) of each group of sequences of
+    equal length.
     """
 
     input_ids: Tensor

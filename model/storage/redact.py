@@ -14,7 +14,7 @@ _NETLOC = re.compile(r"://([^/?#]*)(.*)", re.DOTALL)
 def redacted(text: str) -> str:
     """Return the text with `***` in place of users and passwords in URLs, and of tokens and signatures in queries.
 
-    A password may contain any character except a space. Everything before a later `@` may therefore belong to it.
+    A password may contain any character except a space. All text before a later `@` may therefore be part of the password.
     """
     return _SECRET_PARAMETER.sub(r"\1***", _ADDRESS.sub(_redact_user, text))
 

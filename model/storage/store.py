@@ -38,12 +38,12 @@ _PERMANENT_ERRORS = (
 )  # fmt: skip
 _PERMANENT_ERROR_NAMES = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "ParamValidationError"}
 _PERMANENT_ERRNOS = {errno.EINVAL, errno.ENOSYS, errno.ENAMETOOLONG, errno.ENOSPC, errno.EROFS}
-# s3fs raises EINVAL for these, but the transfer is at fault
+# s3 error codes of damaged transfers; a retry may succeed, although s3fs raises EINVAL for them
 _DAMAGED_TRANSFER_CODES = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
 
 
 def open_store(uri: str, storage_options: Mapping[str, Any]) -> tuple[Any, str]:
-    """Open the file system of `uri`. Return it and the path on it, without a slash at the end.
+    """Return the file system of `uri` and the path on it, without a slash at the end.
 
     Every call of a file system other than the local disk is retried as `call_with_retries` does. The client of S3 has
     its own retries with jitter and its own timeouts, unless `storage_options` or the environment set others. Raises
@@ -69,7 +69,7 @@ def _client_options(uri: str, storage_options: Mapping[str, Any]) -> dict[str, A
 class RetryingFileSystem:
     """A file system of fsspec that retries all calls. A read returns the whole file or raises an error.
 
-    Files that it opens do not retry; `read_exactly` reads from them.
+    Open files do not retry their reads; `read_exactly` reads from them with retries.
     """
 
     def __init__(self, fs: Any) -> None:
@@ -96,7 +96,7 @@ class RetryingFileSystem:
             raise IsADirectoryError(f"expected a file, got a folder: {path}")
         if "s3" not in self._fs.protocol:
             return call_with_retries(path, self._read_whole, path, info["size"])
-        starts = range(0, info["size"], _REQUEST_BYTES)  # s3fs alone fills a truncated piece of a long file with zeros
+        starts = range(0, info["size"], _REQUEST_BYTES)  # a long read of s3fs fills a truncated piece with zeros
         ends = [min(start + _REQUEST_BYTES, info["size"]) for start in starts]
         pieces = self.cat_ranges([path] * len(starts), list(starts), ends)
         for piece in pieces:
@@ -128,7 +128,8 @@ class RetryingFileSystem:
 def call_with_retries(where: str, call: Callable[..., Result], *args: Any, **options: Any) -> Result:
     """Return the result of a call. Retry it, after a pause of random length, while its error is transient.
 
-    Raises StoreError, which names `where`, if the last attempt fails. Raises an error that no retry can fix at once.
+    Raises StoreError, which names `where`, if the last attempt fails. An error that no retry can fix is raised without a
+    retry.
     """
     last_error: Exception = StoreError()
     for _ in _attempts():

@@ -53,8 +53,8 @@ STAND_ALONE = {
 class Chunks:
     """The C chunks of R texts.
 
-    distinct: the distinct chunks, without white space at their ends. which: [C], the number of each chunk among them.
-    start: [C], the start of each chunk, in characters from the first text on. rows: [R + 1], the first chunk of each
+    distinct: the distinct chunks, without white space at their ends. which: [C], the index of each chunk in
+    `distinct`. start: [C], the start of each chunk, in characters from the start of the first text. rows: [R + 1], the first chunk of each
     text.
     """
 

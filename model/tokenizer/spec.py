@@ -27,7 +27,7 @@ _DEFAULT_FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "norma
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """The content of a tokenizer.json, and what is known of its tokens.
+    """The content of a tokenizer.json, and the properties of its tokens.
 
     description: the content. ids: the ids of all tokens. special: the token of each role, such as "cls_token".
     max_length: the maximum number of tokens of a sequence.
@@ -57,7 +57,8 @@ def read_spec(checkpoint: Checkpoint, special_tokens: SpecialTokens) -> Tokenize
         name for name in added_ids.keys() & vocabulary.keys() if added_ids[name] != vocabulary[name]
     ):
         raise CheckpointError(
-            f"{checkpoint.uri}: {', '.join(conflicting)} has another id among added tokens than in the vocabulary"
+            f"{checkpoint.uri}: expected one id for each token, {', '.join(conflicting)} has another id among "
+            "added tokens than in the vocabulary"
         )
     ids = {**vocabulary, **added_ids}
     special = {role: _token_text(token) for role, default in _ROLES.items() if (token := config.get(role, default))}
@@ -105,7 +106,7 @@ def _read_vocab(checkpoint: Checkpoint) -> dict[str, int]:
     """Read vocab.txt, where the number of a line is an id."""
     data = checkpoint.read("vocab.txt")
     if data is None:
-        raise CheckpointError(f"neither tokenizer.json nor vocab.txt in {checkpoint.uri}")
+        raise CheckpointError(f"expected a tokenizer, got neither tokenizer.json nor vocab.txt in {checkpoint.uri}")
     try:
         lines = data.decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -136,7 +137,7 @@ def _wordpiece_description(vocab: dict[str, int], unk_token: str, config: Mappin
 
 
 def _added_tokens(description: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the added tokens by their text. Slow tokenizers save theirs in tokenizer_config.json only."""
+    """Return the added tokens by their text. Slow tokenizers save them in tokenizer_config.json only."""
     stored = {token["content"]: _DEFAULT_FLAGS | token for token in description["added_tokens"]}
     from_config = {
         token["content"]: {name: token.get(name, default) for name, default in _DEFAULT_FLAGS.items()}
@@ -155,9 +156,9 @@ def _token_text(token: Any) -> str:
 
 
 def _hide_tokens(vocab: Mapping[str, int], hidden: set[str]) -> dict[str, int]:
-    """Return a vocabulary in which no text can match the hidden tokens. Untrusted text could inject them otherwise.
+    """Return a vocabulary in which no text can match the hidden tokens. Otherwise untrusted text could inject them.
 
-    They are renamed, not removed, because the library numbers added tokens by the size of the vocabulary.
+    Hidden tokens are renamed, not removed, because the library numbers added tokens by the size of the vocabulary.
     """
     return {f" {token} " if token in hidden else token: i for token, i in vocab.items()}
 

@@ -23,7 +23,7 @@ __all__ = ["Tokenizer", "Tokens"]
 
 Texts: TypeAlias = pa.Array | pa.ChunkedArray | Sequence[str]
 
-_SLICE_BYTES = 4_000_000  # of texts per step, which bounds temporary memory (the library takes about 300 bytes a token)
+_SLICE_BYTES = 4_000_000  # per step; this bounds temporary memory (the library takes about 300 bytes per token)
 _MAX_TEXT_BYTES = 2**31 - 1 - _SLICE_BYTES  # of one text; its offsets are int32
 _BERT_PARTS = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenizer", "model": "WordPiece"}
 
@@ -31,8 +31,8 @@ _BERT_PARTS = {"normalizer": "BertNormalizer", "pre_tokenizer": "BertPreTokenize
 class Tokenizer:
     """The tokenizer of a checkpoint. `special_tokens` states how it treats a literal "[SEP]" in a text.
 
-    It finds words in a cache of at most `cache_bytes`, and the library tokenizes new words. The library gets whole
-    texts where a cache of words would not be exact; `library_only` gives the reason.
+    It finds words in a cache of at most `cache_bytes`, and the library tokenizes new words. If a cache of
+    words would not be exact, the library gets whole texts, and `library_only` gives the reason.
     """
 
     def __init__(

@@ -14,21 +14,25 @@ from distilray.model.tokenizer.tokens import Tokens, encode
 _MAX_CHUNK_CHARS = 128  # longer chunks, such as base64, rarely occur again
 # new chunks are joined into texts for the library, which is slow on very short and on very long texts
 _CHUNKS_PER_TEXT = 100
-_CHUNK_BYTES, _CHAR_BYTES, _TOKEN_BYTES = 200, 4, 16  # upper bounds of what the dictionary and the arrays take
+_CHUNK_BYTES, _CHAR_BYTES, _TOKEN_BYTES = (
+    200,
+    4,
+    16,
+)  # upper bounds of the memory per chunk, per character and per token
 
 
 class WordCache:
     """The numbers of chunks, and the tokens of chunks as ragged arrays.
 
-    By estimate, at most `limit` bytes are kept between calls. When they are used up, the next call starts with an empty
-    cache. One cache must not be used by several threads at once.
+    The cache keeps at most about `limit` bytes between calls. When these are used up, the next call starts with an
+    empty cache. One cache must not be used by several threads at once.
     """
 
     def __init__(self, tokenizer: tokenizers.Tokenizer, limit: int, *, chinese: bool) -> None:
         """Create an empty cache. chinese: whether the tokenizer separates Chinese characters."""
         self._tokenizer, self._limit, self._chinese = tokenizer, limit, chinese
         self._numbers: dict[str, int]
-        self._free_bytes: int  # below 0: used up
+        self._free_bytes: int  # below 0 if the limit is used up
         self._size: int  # number of cached tokens
         self._entries: list[Int32s]  # of each chunk: first token, number of tokens, number of words
         self._tokens: list[Int32s]  # of each token: input_ids, and word_ids, start and end within the chunk
@@ -54,7 +58,7 @@ class WordCache:
     def _look_up(self, chunks: pa.StringArray) -> Int32s:
         """Return the number of each of these distinct chunks.
 
-        The arrays hold the tokens of all of them until the next call.
+        The arrays hold the tokens of all these chunks until the next call.
         """
         if self._free_bytes < 0:
             self._clear()
@@ -69,7 +73,7 @@ class WordCache:
         return numbers
 
     def _add(self, chunks: list[str], lengths: Int32s) -> None:
-        """Tokenize chunks with these numbers of characters. Keep the short ones that fit in the free bytes."""
+        """Tokenize chunks, and keep the short ones that fit in the free bytes. lengths: the characters of each chunk."""
         counts, words, *columns = tokenize_chunks(self._tokenizer, chunks, lengths)
         chunk_count, token_count = len(self._numbers), self._size
         first = token_count + offsets_of(counts)
@@ -93,10 +97,10 @@ class WordCache:
 
 
 def tokenize_chunks(tokenizer: tokenizers.Tokenizer, chunks: list[str], lengths: Ints) -> tuple[Ints, ...]:
-    """Tokenize chunks with these numbers of characters.
+    """Tokenize chunks. lengths: the number of characters of each chunk.
 
-    Returns the number of tokens and of words of each chunk, and of each token input_ids, and word_ids, start and end
-    within its chunk.
+    Return six arrays. The first two are the number of tokens and the number of words of each chunk. The others are
+    input_ids, word_ids, start and end of each token; the last three are counted within the chunk.
     """
     texts = [" ".join(chunks[i : i + _CHUNKS_PER_TEXT]) for i in range(0, len(chunks), _CHUNKS_PER_TEXT)]
     tokens = encode(tokenizer, texts)
@@ -119,9 +123,9 @@ def tokenize_chunks(tokenizer: tokenizers.Tokenizer, chunks: list[str], lengths:
 
 
 def _relative_to_text(values: Int32s, rows: Int64s) -> Int32s:
-    """Make counts relative to the text of each chunk: [C].
+    """Convert counts from the first text on to counts within the text of each chunk: [C].
 
-    values: [C] or [C + 1], counts from the first text on. rows: [R + 1], the first chunk of each text.
+    values: [C] or [C + 1], the counts from the first text on. rows: [R + 1], the first chunk of each text.
     """
     chunks = np.diff(rows)
     has_chunks = chunks > 0

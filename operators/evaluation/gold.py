@@ -20,7 +20,7 @@ from distilray.operators.rows.ragged import ragged
 class Gold:
     """The gold of R rows.
 
-    name: the name of the column. rows: bool [R], the rows that count; a row that is dead or has no gold does not count.
+    name: the name of the column. rows: bool [R], the rows that count. A dead row, or a row without gold, does not count.
     characters: int64 [R], the length of each text. All methods raise MetricError if the column is not what they expect.
     """
 
@@ -119,9 +119,9 @@ class Gold:
         index = pc.index_in(names, pa.array(labels, pa.string()), skip_nulls=True)
         unknown = pc.unique(names.filter(pc.and_(pc.is_null(index), pc.is_valid(names)))).to_pylist()
         if unknown:
-            shown, known = ", ".join(map(str, unknown[:5])), ", ".join(labels[:20])
+            examples, known = ", ".join(map(str, unknown[:5])), ", ".join(labels[:20])
             more = f" and {len(labels) - 20:,} more" if len(labels) > 20 else ""
-            raise MetricError(f"gold column {self.name} has {shown}; the model knows {known}{more}")
+            raise MetricError(f"gold column {self.name} has {examples}; expected one of the model's {known}{more}")
         positions = pc.fill_null(index, -1).to_numpy()
         return np.where(positions < 0, IGNORED, np.asarray(ids)[positions])
 
@@ -142,7 +142,7 @@ class Gold:
         return self._lists(expected, pc.struct_field(self.column, name))
 
     def _field(self, lists: pa.ListArray, name: str, kind: pa.DataType | None, expected: str) -> pa.Array:
-        """A field of the structs in lists, end to end."""
+        """Return a field of the structs in lists, end to end."""
         values = lists.flatten()
         if not pa.types.is_struct(values.type) or values.type.get_field_index(name) < 0:
             raise self._error(expected)

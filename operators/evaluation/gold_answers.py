@@ -17,7 +17,7 @@ from distilray.operators.rows.ragged import one_chunk
 def count_answers(
     gold: Gold, predicted: pa.ListArray, tokens: Tokens, windows: Windows, context: Ints, logits: Floats, offsets: Ints
 ) -> dict[str, Any]:
-    """Count the answers and losses of the rows that count.
+    """Return the counts for losses and metrics over the rows of `gold`.
 
     predicted: list<ANSWER> [R], the best first. logits: [T, 2], of the sequences of all windows end to end. offsets:
     [W+1], of the sequences in logits. context: [W], the position of the text in each sequence. As in Transformers'
@@ -28,7 +28,7 @@ def count_answers(
     start, end = _positions(tokens, texts, first)
     row = windows.text
     inside = (start[row] >= windows.start) & (end[row] < windows.end)
-    starts, ends = (np.where(inside, context + at[row] - windows.start, 0) for at in (start, end))
+    starts, ends = (np.where(inside, context + token[row] - windows.start, 0) for token in (start, end))
     kept = gold.rows[row]
     table = logits[np.repeat(kept, np.diff(offsets))]
     cu = np.append(0, np.cumsum(np.diff(offsets)[kept]))
@@ -42,17 +42,19 @@ def count_answers(
 
 def _positions(tokens: Tokens, texts: pa.ListArray, first: Ints) -> tuple[Ints, Ints]:
     """Return the first and last token of each row's first gold answer, counted within its text; -1 if there is none."""
-    has = first >= 0
+    has_gold = first >= 0
     length = np.zeros(len(first), dtype=np.int64)
-    length[has] = pc.utf8_length(pc.list_element(texts.filter(pa.array(has)), 0)).to_numpy()
+    length[has_gold] = pc.utf8_length(pc.list_element(texts.filter(pa.array(has_gold)), 0)).to_numpy()
     row = np.repeat(np.arange(len(first)), np.diff(tokens.offsets))
     width = int(max(tokens.end.max(initial=0), (first + length).max(initial=0))) + 1
-    at = row * width + tokens.start.astype(np.int64)
+    token_keys = row * width + tokens.start.astype(np.int64)
 
     def token_at(character: Ints) -> Ints:
         """Return the last token that begins at or before a character."""
-        token = np.searchsorted(at, np.arange(len(first)) * width + character, "right") - 1 - tokens.offsets[:-1]
-        return np.where(has, np.maximum(token, 0), -1)
+        token = (
+            np.searchsorted(token_keys, np.arange(len(first)) * width + character, "right") - 1 - tokens.offsets[:-1]
+        )
+        return np.where(has_gold, np.maximum(token, 0), -1)
 
     return token_at(first), token_at(np.maximum(first + length - 1, first))
 

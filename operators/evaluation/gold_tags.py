@@ -1,4 +1,4 @@
-"""The conversion of gold entities to a label of each word, in the tag scheme of a checkpoint."""
+"""The conversion of gold entities to one label for each word, in the tag scheme of a checkpoint."""
 
 from collections.abc import Sequence
 
@@ -23,14 +23,14 @@ _PREFIXES = {
 def gold_tags(tokens: Tokens, gold: Entities, labels: Sequence[str]) -> tuple[Ints, Ints]:
     """Return the first token of each word and the label of each word, both int64 [words].
 
-    A word belongs to an entity if it begins inside it. The label of a word outside all entities is O, or -100 if there
+    A word belongs to an entity if the word begins inside the entity. The label of a word outside all entities is O, or -100 if there
     is no label O. Raises MetricError for an entity that has no label.
     """
     first = np.flatnonzero(word_starts(tokens.offsets, tokens.word_ids))
     row = np.searchsorted(tokens.offsets, first, "right") - 1
     width = int(max(tokens.end.max(initial=0), gold.end.max(initial=0))) + 1
-    at = row * width + tokens.start[first].astype(np.int64)
-    begin, stop = (np.searchsorted(at, gold.text * width + where) for where in (gold.start, gold.end))
+    word_keys = row * width + tokens.start[first].astype(np.int64)
+    begin, stop = (np.searchsorted(word_keys, gold.text * width + edge) for edge in (gold.start, gold.end))
     has_words = stop > begin
     begin, stop, label = begin[has_words], stop[has_words], gold.label[has_words]
     ids = {position: _ids(position, gold.names, labels)[label] for position in _PREFIXES}
@@ -43,7 +43,7 @@ def gold_tags(tokens: Tokens, gold: Entities, labels: Sequence[str]) -> tuple[In
 
 
 def _ids(position: str, names: Sequence[str], labels: Sequence[str]) -> Ints:
-    """Return, for each entity name, the label of its words at a position."""
+    """Return the label of the words at a position in an entity, for each entity name."""
     known = {label.replace("_", "-", 1) if label[1:2] == "_" else label: i for i, label in enumerate(labels)}
     ids = []
     for name in names:

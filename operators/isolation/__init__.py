@@ -1,5 +1,8 @@
 """Isolation of rows that make a step fail, so that only these rows become dead letters.
 
 `bisect` finds rows that raise; `sandbox` finds rows that end their process; `watchdog` ends a process without progress.
-Import `Isolation` and `call_bisecting` from `bisect`, `guarded` and `Sandbox` from `sandbox`, and `Watchdog`.
+`attempts` marks attempts at units. `isolated_call` combines these modules for the call of a step.
+
+Import `Isolation` from `attempts`, `call_isolated` from `isolated_call`, `call_bisecting` from `bisect`, `Sandbox` from
+`sandbox`, and `Watchdog` from `watchdog`.
 """

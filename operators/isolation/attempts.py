@@ -18,7 +18,10 @@ from distilray.model.storage.cache import cache_folder
 log = logging.getLogger(__name__)
 
 MAX_FAILED_ROWS = 10  # if so many rows fail and none succeeds, the rows are not the cause
-_NO_MARK = "cannot write the mark of an attempt: a row that ends this worker will end the next worker, too: %s"
+_NO_MARK = (
+    "cannot write the mark of an attempt, so a row that ends this worker will end the next worker, too: %s; "
+    "set DISTILRAY_CACHE to a writable folder"
+)
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,8 @@ class Isolation:
     def attempt(self, stage: str, unit: str) -> Iterator[bool]:
         """Mark an attempt at a unit, and yield whether an earlier attempt on this machine never ended.
 
-        An attempt ends by success or by an exception. It does not end by the exception of a lost device, or when the
-        process ends.
+        An attempt ends with success or with an exception. A lost device, or the end of the process, does not end the
+        attempt, so that its mark remains.
         """
         mark = _mark_path(self.run, f"{stage}-{unit}")
         crashed = False
@@ -74,12 +77,12 @@ def _writer_is_gone(mark: Path) -> bool:
 
 
 def _process_identity(pid: int) -> str:
-    """Return a text that identifies a process; the system reuses its number alone. A zombie process gives ""."""
+    """Return a text that identifies a process even if the system reuses its number. Return "" for a zombie process."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return f"{pid}" if pid == os.getpid() else ""
-    return "" if state == "Z" else f"{pid} {fields[18]}"  # clock ticks at its start
+    return "" if state == "Z" else f"{pid} {fields[18]}"  # the time of its start, in clock ticks
 
 
 def _mark_path(run: str, name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""Bisection: if a step raises, it is called again on smaller and smaller parts of its batch.
+"""Bisection, which calls a step that raises again on smaller and smaller parts of its batch.
 
 The rows that raise become dead letters, and all other rows are answered.
 """
@@ -28,7 +28,7 @@ NOT_ROW_ERRORS = (
     DeviceMemoryError,
     torch.AcceleratorError,
 )
-_PARTS = 8  # into which a failed batch is split
+_PARTS = 8  # the number of parts into which a failed batch is split
 _NO_MEMORY = "allocate memory"  # torch's allocator on a CPU raises a plain RuntimeError
 
 Call = Callable[[pa.Table], pa.Table]
@@ -37,7 +37,7 @@ Call = Callable[[pa.Table], pa.Table]
 def call_bisecting(call: Call, table: pa.Table, stage: str, max_failed_rows: int | None = MAX_FAILED_ROWS) -> pa.Table:
     """Return what `call` returns for the rows. The rows for which it raises become dead letters.
 
-    Raises what `call` raises if the error is in NOT_ROW_ERRORS, or if `max_failed_rows` rows raise and no other row
+    Raises the error of `call` if it is one of NOT_ROW_ERRORS, or if `max_failed_rows` rows raise and no other row
     succeeds.
     """
     failed_rows = answered_rows = 0

@@ -1,4 +1,4 @@
-"""A call of a step on a unit that turns rows which make the step fail into dead letters.
+"""Calls of a step on a unit. Rows that make the step fail become dead letters.
 
 Rows that raise are found by bisection, see bisect.py. If a worker's process ends (a segfault, the kernel's out-of-memory
 killer, a deadline), its mark remains on the machine's disk, see attempts.py. The next attempt at the unit on that machine
@@ -27,7 +27,7 @@ from distilray.operators.rows import schema as s
 
 log = logging.getLogger(__name__)
 
-_ROWS = 64  # of a part; the rows of a part that ends the process are computed one by one
+_ROWS = 64  # the size of a part; the rows of a part that ends the process are computed one by one
 
 
 def call_isolated(
@@ -35,7 +35,8 @@ def call_isolated(
 ) -> pa.Table:
     """Return what `call` returns for the rows of a unit.
 
-    With `isolation`, rows that make `call` fail become dead letters. make_call: creates `call` in another process.
+    With `isolation`, rows that make `call` fail become dead letters. make_call: a function that creates `call`
+    in another process.
     """
     if isolation is None:
         return call(table)
@@ -57,7 +58,7 @@ def call_in_sandbox(
 ) -> pa.Table:
     """Return what `call` returns for the rows. Rows that raise or end the sandbox process become dead letters.
 
-    make_call: creates `call` in another process. Raises SandboxError if that fails, if `call` raises for all rows, or
+    make_call: a function that creates `call` in another process. Raises SandboxError if `make_call` fails, if `call` raises for all rows, or
     if `max_failed_rows` consecutive rows end their process, because then the rows are not the cause.
     """
     with Sandbox(stage, partial(_bisecting, stage, make_call, max_failed_rows), deadline) as sandbox:
@@ -65,11 +66,11 @@ def call_in_sandbox(
 
         def attempt(part: pa.Table) -> Iterator[pa.Table]:
             nonlocal failed
-            one = part.num_rows == 1
+            is_single = part.num_rows == 1
             try:
-                result = sandbox.ask_with_retry(part) if one else sandbox.ask(part)
+                result = sandbox.ask_with_retry(part) if is_single else sandbox.ask(part)
             except SandboxDiedError as error:
-                if not one:
+                if not is_single:
                     for piece in split_rows(part, 1):
                         yield from attempt(piece)
                     return

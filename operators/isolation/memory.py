@@ -17,7 +17,7 @@ def resident(pid: int) -> float:
 def free_memory() -> float:
     """Return the bytes of the machine or container that may be used before Ray's monitor kills workers.
 
-    Infinite if the system does not report its memory.
+    Return infinity if the system does not report its memory.
     """
     reserved = 1 - float(os.environ.get("RAY_memory_usage_threshold", _RAY_THRESHOLD))  # noqa: SIM112  Ray's spelling
     free = [float("inf")]
@@ -31,5 +31,5 @@ def free_memory() -> float:
         cached = int(stat["active_file"]) + int(stat["inactive_file"])  # the kernel frees it on demand
         free.append((1 - reserved) * limit - (used - cached))
     except (OSError, ValueError, KeyError):
-        pass  # "max", or no such group
+        pass  # the limit is "max", or there is no such file
     return max(min(free), 0.0)

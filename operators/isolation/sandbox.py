@@ -1,4 +1,4 @@
-"""The sandbox: a separate process that computes, in small parts, a unit whose worker's process ended.
+"""The sandbox, a separate process. It computes a unit in small parts if the process of an earlier worker ended.
 
 Rows that end the sandbox process are found one by one. The process is a plain `python -m`. It is not forked, because
 torch and CUDA do not survive a fork. It does not import the main module of the user's program, which might start a run.
@@ -25,7 +25,7 @@ from distilray.operators.isolation.memory import free_memory, resident
 from distilray.operators.isolation.watchdog import EXIT_CODE
 from distilray.operators.rows.reasons import CRASH, MEMORY, TIMEOUT
 
-_MEMORY_SHARE = 0.5  # of the memory that is free when the process starts
+_MEMORY_SHARE = 0.5  # the share of the memory free at its start that the process may use
 _MIN_MEMORY = 2.0**30  # bytes that the process may use in any case
 _EXIT_WAIT = 10  # seconds to wait for the end of a process that has closed its connection
 _POLL_INTERVAL = 0.05  # seconds between two checks of the memory of the process
@@ -42,10 +42,10 @@ class SandboxDiedError(Exception):
 
 
 class Sandbox:
-    """A process that computes for this process. It starts with the first request.
+    """A separate process that answers requests of this process. It starts with the first request.
 
-    worker: creates, in the sandbox process, the function that answers requests. That function must end the process
-    after `deadline` seconds without progress.
+    worker: a function that runs in the sandbox process and returns the function that answers requests. The returned
+    function must end the process after `deadline` seconds without progress.
     """
 
     def __init__(self, stage: str, worker: Callable[[], Callable[[Any], Any]], deadline: float | None = None) -> None:
@@ -70,7 +70,7 @@ class Sandbox:
         return self._exchange(self._process or self._start(), request)
 
     def ask_with_retry(self, request: Any) -> Any:
-        """Return the worker's answer, with one retry if the process ends, because something else may have ended it.
+        """Return the worker's answer, with one retry if the process ends for a reason that may not be the request.
 
         There is no retry if the process made no progress within the deadline.
         """
@@ -98,7 +98,7 @@ class Sandbox:
         return process
 
     def _exchange(self, process: "subprocess.Popen[bytes]", request: Any) -> Any:
-        """Send a request and return the answer. Meanwhile watch the process and its memory."""
+        """Send a request, watch the process and its memory, and return the answer."""
         over_limit, start = False, time.monotonic()
         try:
             self._connection.send(request)
@@ -129,13 +129,13 @@ class Sandbox:
 def _as_error(code: int, *, over_limit: bool, late: bool) -> SandboxDiedError:
     """Return the error for the end of a sandbox process. The messages become part of dead letters."""
     if over_limit:
-        return SandboxDiedError(MEMORY, "took more than half of the memory that was free")
+        return SandboxDiedError(MEMORY, "the process took more than half of the memory that was free")
     if code == EXIT_CODE and late:
-        return SandboxDiedError(TIMEOUT, "made no progress within compute.deadline")
+        return SandboxDiedError(TIMEOUT, "the process made no progress within compute.deadline")
     if code == _DEVICE_LOST:
         return SandboxDiedError(CRASH, "the device failed")
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-    return SandboxDiedError(CRASH, f"ended the process: {name}")
+    return SandboxDiedError(CRASH, f"the process ended: {name}")
 
 
 def _serve(connection: Connection) -> None:
@@ -163,7 +163,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _portable(error: Exception) -> Exception | str:
-    """Return errors that state what a user can do unchanged, and other errors as text."""
+    """Return an error that states what a user can do unchanged, and any other error as text."""
     return error if type(error) in (*NOT_ROW_ERRORS, ShardError, StoreError) else explain(error)
 
 

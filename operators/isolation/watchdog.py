@@ -1,6 +1,6 @@
 """A watchdog that ends the process of a worker without progress.
 
-It works for hangs in Python and below it, whether or not the hanging code holds the GIL.
+It also ends hangs in native code, whether or not that code holds the GIL.
 """
 
 import faulthandler
@@ -12,7 +12,9 @@ from threading import Lock
 from typing import Self
 
 EXIT_CODE = 1  # the exit code of faulthandler
-_PRECISION = 0.05  # of the seconds: a renewal starts a thread, and a pack may take only milliseconds
+_PRECISION = (
+    0.05  # renewals within this share of the limit are skipped: each starts a thread, and packs take milliseconds
+)
 
 
 class Watchdog:
@@ -51,7 +53,7 @@ class Watchdog:
     def renew(self) -> None:
         """Restart the time limit, because there is progress.
 
-        When the time is over, the tracebacks of all threads go to stderr and the process exits.
+        If the limit passes, the tracebacks of all threads go to stderr, and the process exits.
         """
         with self._lock:
             if self._active and self._seconds and time.monotonic() - self._renewed > self._seconds * _PRECISION:

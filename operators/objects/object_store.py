@@ -18,9 +18,9 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.ENOSYS}  # errors of disks withou
 
 
 def write_object(fs: Any, path: str, data: bytes) -> None:
-    """Write one object, whole or not at all: by a single request to a store, by a rename on a local disk.
+    """Write one object, whole or not at all.
 
-    Raises StoreError for a full disk.
+    In a store, the write is a single request. On a local disk, it is a rename. Raises StoreError for a full disk.
     """
     if isinstance(fs, LocalFileSystem):
         os.replace(_write_draft(path, data), path)
@@ -29,7 +29,7 @@ def write_object(fs: Any, path: str, data: bytes) -> None:
 
 
 def write_streamed(fs: Any, path: str, write: Callable[[BinaryIO], None]) -> None:
-    """Write the object that `write` writes to a file, of any length. Nothing is written if `write` raises.
+    """Write an object of any length, whose content `write` writes to a file. Nothing is written if `write` raises.
 
     Raises the same errors as `write_object`.
     """
@@ -91,7 +91,7 @@ def _write_draft(path: str, data: bytes) -> str:
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        _remove_draft(draft)  # it would take up space on a full disk
+        _remove_draft(draft)  # a remaining draft would take up space on a full disk
         raise
     return draft
 

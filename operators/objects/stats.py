@@ -22,7 +22,7 @@ class ParityCounts(TypedDict):
 
 
 def add_parity(a: Mapping[str, ParityCounts], b: Mapping[str, ParityCounts]) -> dict[str, ParityCounts]:
-    """Add the parity of two sets of rows, by name of task. Counts add up, and the larger difference counts."""
+    """Add the parity of two sets of rows, by name of task. Counts are added. Of two differences, the larger is kept."""
     return {name: _sum(a[name], b[name]) if name in a and name in b else {**a, **b}[name] for name in {**a, **b}}
 
 
@@ -66,6 +66,6 @@ class Stats:
         return sum(self.dead.values())
 
     def __add__(self, other: "Stats") -> "Stats":
-        # vars and not asdict: a copy is expensive with 100,000 units
+        # vars instead of asdict, because deep copies are expensive with 100,000 units
         a, b = ({**vars(stats), "parity": {}} for stats in (self, other))
         return Stats(**{**merge(a, b), "parity": add_parity(self.parity, other.parity)})

@@ -30,7 +30,7 @@ def footer(unit: str, dead: pa.Table, stats: Stats) -> dict[bytes, str]:
 
 
 def with_dead_letters(metadata: Mapping[bytes, str], dead_letters: bytes) -> dict[bytes, str]:
-    """Add the object of the dead letters to the metadata of a data object, so that it can be written again.
+    """Add the object of the dead letters to the metadata of a data object, so that dead/ can be restored.
 
     Raises UnitError if the dead letters are too large for a footer.
     """
@@ -44,13 +44,13 @@ def with_dead_letters(metadata: Mapping[bytes, str], dead_letters: bytes) -> dic
 
 
 def digest_dead_letters(dead: pa.Table) -> str:
-    """Return a digest of the dead rows and their reasons. Messages are left out: they may differ between attempts."""
+    """Return a digest of the dead rows and their reasons. Messages are omitted, because they may differ between attempts."""
     reasons = list(zip(dead[s.ROW].to_pylist(), dead[s.REASON].to_pylist(), strict=True))
     return hashlib.sha256(json.dumps(reasons).encode()).hexdigest()[:32]
 
 
 def encode_parquet(table: pa.Table, metadata: Mapping[bytes, str]) -> bytes:
-    """Encode a Parquet file with footer metadata. It holds no time and no place: equal units have equal bytes."""
+    """Encode a Parquet file with footer metadata. The file holds no time and no path, so equal units have equal bytes."""
     buffer, plain = io.BytesIO(), table.replace_schema_metadata(None)
     with pq.ParquetWriter(buffer, plain.schema, compression="zstd", write_page_checksum=True) as writer:
         writer.write_table(plain)

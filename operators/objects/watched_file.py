@@ -7,10 +7,10 @@ from distilray.operators.isolation.watchdog import Watchdog
 
 
 class WatchedFile:
-    """A file of `size` bytes that keeps its own error.
+    """A file of `size` bytes that keeps the error of its store.
 
-    Arrow reports a failing store, truncated bytes and invalid bytes alike as OSError; `error` distinguishes the first
-    two from the third. watchdog: the watchdog of the decoding code; it is suspended during a read.
+    Arrow reports a failing store, truncated bytes and invalid bytes alike as OSError. `error` is set in the first two
+    cases only. watchdog: the watchdog of the decoding code; it is suspended during a read.
     """
 
     def __init__(self, file: Any, size: int, path: str, watchdog: Watchdog | None = None) -> None:

@@ -15,7 +15,7 @@ from distilray.operators.rows.ragged import one_chunk
 
 @dataclass(frozen=True)
 class TokenColumn:
-    """The tokens of a column of texts. begin: their position in the pool. counts: [R], the texts of each row."""
+    """The tokens of a column of texts. begin: the position of the first token in the pool. counts: [R], the texts of each row."""
 
     tokens: Tokens
     begin: int
@@ -79,9 +79,9 @@ class Batch:
         return one_chunk(self.table[s.input_column(name)])
 
     def add(self, texts: list[str]) -> TokenColumn:
-        """Tokenize texts that are the same for every row, such as a question, into the pool."""
+        """Tokenize texts that are the same for every row, such as questions. Add them to the pool."""
         key = tuple(texts)
-        if key not in self.pool.constants:  # tasks with the same texts share tokens, and so sequences
+        if key not in self.pool.constants:  # tasks with the same texts share tokens, and therefore sequences
             tokens = self.tokenizer(texts)
             self.pool.constants[key] = TokenColumn(tokens, self.pool.add(tokens.input_ids), np.array([len(texts)]))
         return self.pool.constants[key]

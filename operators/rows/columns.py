@@ -34,16 +34,16 @@ def is_text(kind: pa.DataType) -> bool:
     return _is_string(plain) or pa.types.is_binary(plain) or pa.types.is_large_binary(plain) or pa.types.is_null(plain)
 
 
-def columns_error(schema: pa.Schema, text: str, inputs: pa.Schema, required: Sequence[str], has: str) -> str | None:
+def columns_error(schema: pa.Schema, text: str, inputs: pa.Schema, required: Sequence[str], subject: str) -> str | None:
     """Return why rows of this schema cannot be answered, or None.
 
-    required: other columns that must exist. has: the words before the list of columns, such as "the shard has".
+    required: other columns that must exist. subject: the words before the list of columns, such as "the shard has".
     """
     names = list(dict.fromkeys([text, *inputs.names, *required]))
     if missing := [name for name in names if name not in schema.names]:
-        return f"column {', '.join(missing)} is missing; {has} {', '.join(schema.names)}"
+        return f"column {', '.join(missing)} is missing; {subject} {', '.join(schema.names)}"
     if duplicates := [name for name in names if schema.names.count(name) > 1]:
-        return f"column {', '.join(duplicates)} is there more than once"
+        return f"expected columns of different names, got {', '.join(duplicates)} more than once"
     for column in [pa.field(text, pa.string()), *inputs]:
         kind = schema.field(column.name).type
         if pa.types.is_string(column.type) and not is_text(kind):
@@ -103,7 +103,7 @@ def _dead(null: pa.BooleanArray, bad: pa.BooleanArray, subject: str) -> Dead:
 
 
 def first_reasons(dead: Dead, also: Dead) -> Dead:
-    """Return the first reason of each row; rows that are dead in neither stay null."""
+    """Return the first reason of each row; null for rows that are dead in neither."""
     return pc.coalesce(dead[0], also[0]), pc.coalesce(dead[1], also[1])
 
 

@@ -17,12 +17,12 @@ def best_labels(scores: Floats, labels: Sequence[str]) -> pa.StructArray:
     return _labels(best[:, 0], np.take_along_axis(scores, best, axis=1)[:, 0], labels)
 
 
-def ranked_labels(scores: Floats, labels: Sequence[str], most: int | None, kept: Bools | None = None) -> pa.ListArray:
+def ranked_labels(scores: Floats, labels: Sequence[str], count: int | None, kept: Bools | None = None) -> pa.ListArray:
     """Return the best labels of each row as list<struct<label, score>>, best first.
 
-    most: the number of labels. None means all. kept: [R, L], the labels that may occur. None means all.
+    count: the number of labels. None means all. kept: [R, L], the labels that may occur. None means all.
     """
-    order = ranked(scores, most)
+    order = ranked(scores, count)
     selected = np.ones(order.shape, dtype=np.bool_) if kept is None else np.take_along_axis(kept, order, axis=1)
     values = np.take_along_axis(scores, order, axis=1)
     return ragged(selected.sum(axis=1), _labels(order[selected], values[selected], labels))

@@ -72,12 +72,12 @@ DEAD = pa.schema(
 
 
 def input_column(name: str) -> str:
-    """Return the name under which a column that a task reads travels. The text itself travels as TEXT."""
+    """Return the internal name of a column that a task reads. TEXT is the internal name of the text."""
     return f"{INPUT_PREFIX}{name}"
 
 
 def tokens_column(tokenizer: int, name: str) -> str:
-    """Return the name under which the tokens of a column travel. tokenizer: the number of the tokenizer group."""
+    """Return the name of the column with the tokens of a column. tokenizer: the number of the tokenizer group."""
     return f"{TOKENS_PREFIX}{tokenizer}.{name}"
 
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 _KEY = b"distilray.timing"
 
 Operator = TypeVar("Operator")
-Given = TypeVar("Given")
+Input = TypeVar("Input")
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Seconds:
     """The seconds of one unit, or the sum over many units.
 
     read, tokenize, predict, write: the computing time of each stage. starved: the time in which the predict worker was
-    free and the tokens were not ready. held: the time in which the tokens were ready, but the last unit was not handed
-    over or this unit not yet dispatched. starting: both waiting times before the worker's first unit.
+    free and the tokens were not ready. held: the time in which the tokens were ready, but the worker's last unit was not
+    yet handed over, or this unit was not yet dispatched. starting: both waiting times before the worker's first unit.
     """
 
     read: float = 0.0
@@ -48,26 +48,26 @@ class Timing(Seconds):
     worker: str = ""
 
 
-def timed(stage: str) -> Callable[[Callable[[Operator, Given], pa.Table]], Callable[[Operator, Given], pa.Table]]:
+def timed(stage: str) -> Callable[[Callable[[Operator, Input], pa.Table]], Callable[[Operator, Input], pa.Table]]:
     """Decorate the call of an operator, so that it adds its seconds to the timing that its input table carries."""
 
-    def decorate(call: Callable[[Operator, Given], pa.Table]) -> Callable[[Operator, Given], pa.Table]:
+    def decorate(call: Callable[[Operator, Input], pa.Table]) -> Callable[[Operator, Input], pa.Table]:
         @wraps(call)
-        def measured(operator: Operator, given: Given) -> pa.Table:
+        def measured(operator: Operator, source: Input) -> pa.Table:
             start = time.time()
-            table = call(operator, given)
+            table = call(operator, source)
             end = time.time()
             ended = {"tokenized": end} if stage == "tokenize" else {}
-            return add_timing(table, given, **{stage: end - start}, **ended)
+            return add_timing(table, source, **{stage: end - start}, **ended)
 
         return measured
 
     return decorate
 
 
-def add_timing(table: pa.Table, given: Any, **more: Any) -> pa.Table:
-    """Return the table with the timing of `given`, if that is a table, and with the values in `more`."""
-    timing = asdict(timing_of(given)) if isinstance(given, pa.Table) else {}
+def add_timing(table: pa.Table, source: Any, **more: Any) -> pa.Table:
+    """Return the table with the timing of `source`, if that is a table, and with the values in `more`."""
+    timing = asdict(timing_of(source)) if isinstance(source, pa.Table) else {}
     return table.replace_schema_metadata({_KEY: json.dumps(timing | more)})
 
 
@@ -77,9 +77,10 @@ def timing_of(table: pa.Table) -> Timing:
 
 
 def waits(free: float, tokenized: float, start: float) -> tuple[float, float]:
-    """Return the seconds for which a worker, free since `free`, was starved and was held before `start`.
+    """Return the seconds for which a worker was starved and the seconds for which it was held.
 
-    tokenized: the time at which the tokens were ready. No result is negative, although the clocks of two machines may
+    free: the time at which the worker became free. tokenized: the time at which the tokens were ready. start: the time
+    at which the worker began the unit. No result is negative, although the clocks of two machines may
     differ.
     """
     gap = max(start - free, 0.0)

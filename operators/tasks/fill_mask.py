@@ -51,7 +51,7 @@ class FillMask(CompatTask):
     """The best tokens for every mask in a text, by a masked language model. Each mask is predicted independently.
 
     A text longer than the model is read in windows, and only windows with a mask are computed. With compat "hf",
-    "[SEP]" in a text is the separator, a target that is not a token means its first piece, and a long text becomes a
+    "[SEP]" in a text is the separator. A target that is not a token stands for its first piece. A long text becomes a
     dead letter.
     """
 
@@ -61,8 +61,8 @@ class FillMask(CompatTask):
     targets: Annotated[
         Annotated[list[str], Field(min_length=1)] | None,
         Field(
-            description="The tokens to choose from; null means the whole vocabulary. Their probabilities are "
-            "always those over the whole vocabulary."
+            description="The tokens to choose from; null means the whole vocabulary. Probabilities are "
+            "always over the whole vocabulary."
         ),
     ] = None
 
@@ -74,7 +74,7 @@ class FillMask(CompatTask):
 
     def check(self, config: Config, tokenizer: Tokenizer) -> None:
         if tokenizer.mask_id is None:
-            raise TaskError("the tokenizer has no mask token")
+            raise TaskError("the tokenizer has no mask token: choose a masked language model")
         self._target_ids(tokenizer)
 
     def answer_type(self, config: Config) -> pa.DataType:
@@ -132,8 +132,8 @@ class FillMask(CompatTask):
 
     def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
         best = first_of_each(answer, "mask")
-        spans = [Span(each["start"], each["end"], each["token"], each["score"]) for each in best]
-        return Rendering(spans, [Line(f"mask {each['mask'] + 1}", each["token"], each["score"]) for each in answer])
+        spans = [Span(entry["start"], entry["end"], entry["token"], entry["score"]) for entry in best]
+        return Rendering(spans, [Line(f"mask {entry['mask'] + 1}", entry["token"], entry["score"]) for entry in answer])
 
     def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
         return "the score of each token", pc.struct_field(answers.flatten(), "score")
@@ -152,18 +152,18 @@ class FillMask(CompatTask):
         if unknown := [target for target in self.targets if target not in known]:
             pieces = tokenizer(unknown)
             if self.compat != "hf" or not np.diff(pieces.offsets).all():
-                raise TaskError(f"targets: not in the vocabulary: {', '.join(unknown)}")
+                raise TaskError(f"targets: expected tokens of the model, not in the vocabulary: {', '.join(unknown)}")
             known |= dict(zip(unknown, pieces.input_ids[pieces.offsets[:-1]].tolist(), strict=True))
         return np.unique([known[target] for target in self.targets])
 
 
 def _loss_and_rank(logits: "Tensor", gold: Ints) -> tuple["Tensor", "Tensor"]:
-    """Return the loss and the rank of the gold token at each position, 0 if there is none."""
+    """Return the loss and the rank of the gold token at each position; 0 without gold."""
     import torch  # noqa: PLC0415  only where a model runs
 
-    has, table = gold != IGNORED, logits.cpu().numpy()
+    has_gold, table = gold != IGNORED, logits.cpu().numpy()
     loss, rank = np.zeros(len(gold)), np.zeros(len(gold), dtype=np.int64)
-    loss[has], rank[has] = losses.cross_entropy(table, gold), metrics.ranks(table, gold)
+    loss[has_gold], rank[has_gold] = losses.cross_entropy(table, gold), metrics.ranks(table, gold)
     return torch.from_numpy(loss), torch.from_numpy(rank)
 
 

@@ -18,7 +18,7 @@ TOO_LONG = "text_too_long"
 
 
 def least_room(limit: int) -> int:
-    """Return the least number of tokens for the text in a window with a second text, if the text needs several windows.
+    """Return the least number of tokens that a second text must leave for the text in each of several windows.
 
     With fewer tokens, one text would need very many windows: an untrusted question could make one row cost a million
     tokens.
@@ -43,11 +43,11 @@ class WindowedTexts:
         """Return a rejection of the texts that do not fit the model's `limit` tokens, if `long_texts` is error."""
         if long_texts != "error":
             return ()
-        message = f"the text does not fit the model's {limit} tokens; choose what is read of it with long_texts"
+        message = f"the text does not fit the model's {limit} tokens; set long_texts to choose what is read"
         return (Rejection(self.too_long, TOO_LONG, message),)
 
     def pooled(self, values: Floats, long_texts: LongTexts) -> Floats:
-        """Reduce values [W, ...] of the windows to one of each text, [R, ...]: the maximum or the mean."""
+        """Reduce values [W, ...] of the windows to one value of each text, [R, ...]: the maximum or the mean."""
         if long_texts == "max":
             return np.maximum.reduceat(values, self._first, axis=0) if len(values) else values
         return self.averaged(values, np.ones(len(values)))

@@ -97,8 +97,8 @@ class MultipleChoice(EvaluatedTask):
 
     def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
         choices = row[s.input_column(self.choices)]
-        about = ["chosen" if i == answer["index"] else "" for i in range(len(choices))]
-        return Rendering(lines=[Line(*line) for line in zip(about, choices, answer["scores"], strict=True)])
+        subjects = ["chosen" if i == answer["index"] else "" for i in range(len(choices))]
+        return Rendering(lines=[Line(*line) for line in zip(subjects, choices, answer["scores"], strict=True)])
 
     def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
         return "the score of each best choice", pc.struct_field(answers, "score")
@@ -116,7 +116,7 @@ class MultipleChoice(EvaluatedTask):
 
 
 def _counts(logits: Floats, counts: Ints, chosen: Ints, gold: Gold) -> dict[str, Any]:
-    """Count losses and metrics of the rows that count. logits: those of all choices, end to end."""
+    """Return the counts for losses and metrics over the rows of `gold`. logits: those of all choices, end to end."""
     gold_choices, rows = gold.label_ids(()), gold.rows
     kept = counts[rows]
     terms = losses.ragged_cross_entropy(logits[np.repeat(rows, counts)], offsets_of(kept), gold_choices[rows])
@@ -124,7 +124,7 @@ def _counts(logits: Floats, counts: Ints, chosen: Ints, gold: Gold) -> dict[str,
 
 
 def _any(flags: Bools, row: Ints, rows: int) -> Bools:
-    """Return whether the flag of any choice of a row is set. flags, row: of all choices, end to end."""
+    """Return whether any choice of each row has its flag set. flags, row: one value for each choice of all rows."""
     flagged: Bools = np.bincount(row, flags, minlength=rows) > 0
     return flagged
 
@@ -138,7 +138,7 @@ def _column(logits: Floats, counts: Ints) -> pa.StructArray:
     best, best_counts = ranked_ragged(scores, counts, 1)
     index = np.full(len(counts), -1)
     top = np.zeros(len(counts), dtype=np.float32)
-    has = best_counts > 0
-    index[has], top[has] = best - offsets_of(counts)[:-1][has], scores[best]
+    has_choices = best_counts > 0
+    index[has_choices], top[has_choices] = best - offsets_of(counts)[:-1][has_choices], scores[best]
     values = [pa.array(index, pa.int32()), pa.array(top), ragged(counts, pa.array(scores, pa.float32()))]
     return pa.StructArray.from_arrays(values, fields=list(s.CHOICE))

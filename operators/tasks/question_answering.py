@@ -42,7 +42,7 @@ from distilray.operators.tasks.task import (
 
 
 class QuestionAnswering(CompatTask):
-    """Answers by a question answering checkpoint. The text is the context; all of it is read, in windows.
+    """Answers by a question answering checkpoint. The text is the context. A long text is read in windows.
 
     compat "hf" means the rules of Transformers 4.57, the last version with this pipeline.
     """
@@ -72,15 +72,15 @@ class QuestionAnswering(CompatTask):
     max_seq_len: Annotated[
         Positive | None,
         Field(
-            description="The number of tokens of a window with its question. null means the limit of the model, with "
-            "compat hf 384 at most."
+            description="The number of tokens of a window with its question. null means the limit of the model. With "
+            "compat hf, null means this limit, but at most 384."
         ),
     ] = None
     overlap: Annotated[
         Count | None,
         Field(
-            description="The number of tokens that neighbouring windows share. null means 128, or half of the "
-            "room for the text if that is less (with compat hf, half of max_seq_len)."
+            description="The number of tokens that neighbouring windows share. null means 128, but at "
+            "most half of the room for the text. With compat hf, null means 128, but at most half of max_seq_len."
         ),
     ] = None
 
@@ -93,9 +93,9 @@ class QuestionAnswering(CompatTask):
         if self.questions is not None and not all(question.strip() for question in self.questions):
             raise ValueError("a question must not be empty")
         if self.null_threshold and (self.compat == "hf" or not self.no_answer):
-            raise ValueError("null_threshold: only with no_answer, and not one of Transformers' rules")
+            raise ValueError("null_threshold needs no_answer, and is not one of Transformers' rules")
         if self.gold and len(self.questions or []) > 1:
-            raise ValueError("gold: answers to several questions cannot be told apart; give one, or question_column")
+            raise ValueError("gold has answers to one question; give one question, or question_column")
         return self
 
     @property
@@ -111,7 +111,7 @@ class QuestionAnswering(CompatTask):
         if self._too_few(tokenizer, room).any():
             raise TaskError(
                 f"windows of {self._limit(tokenizer)} tokens leave {room.min()} for the text beside the longest "
-                f"question, too few for an overlap of {self._overlap(tokenizer, room).max()}: ask a shorter one"
+                f"question, too few for an overlap of {self._overlap(tokenizer, room).max()}: shorten the question"
             )
 
     def answer_type(self, config: Config) -> pa.DataType:
@@ -154,15 +154,15 @@ class QuestionAnswering(CompatTask):
 
     def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
         best = first_of_each(answer, "question")
-        number = {each["question"]: i for i, each in enumerate(best, start=1)}
+        number = {entry["question"]: i for i, entry in enumerate(best, start=1)}
         spans = [
-            Span(each["start"], each["end"], f"answer {number[each['question']]}", each["score"])
-            for each in best
-            if each["end"] > each["start"]
+            Span(entry["start"], entry["end"], f"answer {number[entry['question']]}", entry["score"])
+            for entry in best
+            if entry["end"] > entry["start"]
         ]
         lines = [
-            Line(f"{number[each['question']]}. {each['question']}", each["text"] or "no answer", each["score"])
-            for each in answer
+            Line(f"{number[entry['question']]}. {entry['question']}", entry["text"] or "no answer", entry["score"])
+            for entry in answer
         ]
         return Rendering(spans, lines)
 
@@ -199,8 +199,8 @@ class QuestionAnswering(CompatTask):
         parts = [self._split(batch, np.asarray(tokens)) for tokens in ([room] if self.question_column else room)]
         asks = np.concatenate([part.text * per_row + number for number, part in enumerate(parts)])
         order = np.argsort(asks, kind="stable")
-        every = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("text", "start", "end"))
-        return Windows(*every), asks[order]
+        columns = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("text", "start", "end"))
+        return Windows(*columns), asks[order]
 
     def _split(self, batch: Batch, room: Ints) -> Windows:
         """Split every text into windows. room: the tokens of a window for the text, one number or one for each text."""
@@ -214,8 +214,8 @@ class QuestionAnswering(CompatTask):
     def _room(self, batch: Batch, lengths: Ints) -> tuple[Ints, tuple[Rejection, ...]]:
         """Return the tokens that questions leave for the text in a window, and a rejection of rows with too few.
 
-        Rejected rows are computed without the room for their question. Only questions of a column are rejected; `check`
-        has checked those that are asked of every text. lengths: the tokens of each question.
+        Rejected rows are computed as if they had no question. Only questions of a column are rejected; `check` has
+        checked the questions about every text. lengths: the tokens of each question.
         """
         limit = self._limit(batch.tokenizer)
         room = limit - PAIR - lengths
@@ -237,10 +237,10 @@ class QuestionAnswering(CompatTask):
         ask: the ask of each window. logits: those of the text in each window, end to end. null: those of [CLS].
         """
         tokens = batch.text.tokens
-        at = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
-        where = (tokens.start[at], tokens.end[at], tokens.word_ids[at])
+        indices = ragged_ranges(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
+        columns = (tokens.start[indices], tokens.end[indices], tokens.word_ids[indices])
         (start, end), (null_start, null_end) = logits.T, null.T
-        question_windows = QuestionWindows(ask, windows.lengths, start, end, null_start, null_end, *where)
+        question_windows = QuestionWindows(ask, windows.lengths, start, end, null_start, null_end, *columns)
         if self.compat is None:
             return decode(
                 question_windows,

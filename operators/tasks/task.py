@@ -1,4 +1,4 @@
-"""The base classes of tasks: options that travel to the workers, and the methods from a batch of texts to a column."""
+"""The base classes of tasks: the options of a task, and the methods that convert a batch to its answers."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -163,7 +163,7 @@ class Task(Frozen, ABC):
     def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
         """Return a description of the scores and their values.
 
-        If labels are counted, there is one value for each label.
+        If the task counts labels, there is one value for each counted label.
         """
 
     def labels_to_count(self, answers: pa.ChunkedArray) -> pa.ChunkedArray | None:
@@ -229,7 +229,7 @@ def inputs_schema(tasks: Sequence[Task]) -> pa.Schema:
     """
     kinds = [(name, kind) for task in tasks for name, kind in task.columns.items()]
     if clash := sorted({name for name, kind in kinds if (name, "texts") in kinds and kind == "text"}):
-        raise TaskError(f"one task reads {', '.join(clash)} as text, another as lists of texts")
+        raise TaskError(f"one task reads {', '.join(clash)} as text, another as lists of texts: name different columns")
     return pa.schema([(name, pa.string() if kind == "text" else TEXTS) for name, kind in dict(kinds).items()])
 
 
@@ -242,12 +242,12 @@ def gold_of_answered(gold: Gold, rejections: tuple[Rejection, ...]) -> Gold:
 def render_labels(answer: Any) -> Rendering:
     """Render a struct<label, score>, or a list of them."""
     labels = answer if isinstance(answer, list) else [answer]
-    return Rendering(lines=[Line("", each["label"], each["score"]) for each in labels] or [Line("", "no label")])
+    return Rendering(lines=[Line("", label["label"], label["score"]) for label in labels] or [Line("", "no label")])
 
 
 def first_of_each(answers: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
     """Return the first answer of each run of answers that share the value of `key`."""
-    return [each for i, each in enumerate(answers) if not i or answers[i - 1][key] != each[key]]
+    return [answer for i, answer in enumerate(answers) if not i or answers[i - 1][key] != answer[key]]
 
 
 def frequent_texts(column: str, key: str, data: str) -> str:

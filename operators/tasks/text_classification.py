@@ -41,7 +41,7 @@ PAIR_TOO_LONG = "text_pair_too_long"
 class TextClassification(CompatTask):
     """Labels by a sequence classification checkpoint.
 
-    With compat "hf" and truncation, the longer text of a pair that is too long is truncated.
+    With compat "hf" and long_texts "truncate", the longer text of a pair is truncated if the pair is too long.
     """
 
     task: Annotated[Literal["text-classification"], Field(description="The kind of the task.")] = "text-classification"
@@ -101,7 +101,9 @@ class TextClassification(CompatTask):
             known = ", ".join(config.labels)
             raise TaskError(f"thresholds: the model has no label {', '.join(unknown)}; it has {known}")
         if (self.thresholds or self.threshold is not None) and not self._is_multi_label(config):
-            raise TaskError(f"threshold: only for multi-label models; this one is for {config.problem}")
+            raise TaskError(
+                f"threshold is only for multi-label models; this one is for {config.problem}: leave threshold out"
+            )
 
     def answer_type(self, config: Config) -> pa.DataType:
         return pa.list_(s.LABEL) if self.top_k is not None or self._is_multi_label(config) else s.LABEL

@@ -59,14 +59,14 @@ class TokenClassification(CompatTask):
         Field(
             description="The way in which tokens are grouped into words and spans. none returns single tokens; "
             "simple groups tokens; first, average and max label each word by its first token, the "
-            "mean of its tokens or its surest token."
+            "mean of its tokens or its most probable token."
         ),
     ] = "first"
     overlap: Annotated[
         Count | None,
         Field(
-            description="The number of tokens that neighbouring windows share. null means 64, less for small "
-            "models, or, with compat hf, no windows."
+            description="The number of tokens that neighbouring windows share. null means 64, or less for "
+            "small models. With compat hf, null means no windows: a long text is truncated."
         ),
     ] = None
     viterbi: Annotated[
@@ -89,7 +89,7 @@ class TokenClassification(CompatTask):
         if self.compat == "hf" and self.aggregation == "none" and self.overlap is not None:
             raise ValueError("compat hf has no overlap with aggregation none; choose another aggregation")
         if self.viterbi and (self.compat == "hf" or self.aggregation == "none"):
-            raise ValueError("viterbi is not one of Transformers' rules, and needs an aggregation")
+            raise ValueError("viterbi needs an aggregation, and is not one of Transformers' rules: leave viterbi out")
         if self.gold and self.aggregation == "none":
             raise ValueError("gold has entities, and aggregation none gives single tokens; choose another aggregation")
         return self
@@ -142,7 +142,7 @@ class TokenClassification(CompatTask):
         return best_label(logits)
 
     def render(self, answer: Any, row: Mapping[str, Any]) -> Rendering:
-        spans = [Span(each["start"], each["end"], each["label"], each["score"]) for each in answer]
+        spans = [Span(entity["start"], entity["end"], entity["label"], entity["score"]) for entity in answer]
         return Rendering(spans, [] if spans else [Line("", "nothing found")])
 
     def scores(self, answers: pa.Array) -> tuple[str, pa.Array]:
@@ -169,7 +169,7 @@ class TokenClassification(CompatTask):
         return {"loss": losses.count(loss=terms), "spans": metrics.count(gold_entities, spans)}
 
     def _logit_positions(self, tokens: Tokens, windows: Windows) -> Ints:
-        """Return the position of each token's logits, -1 for a truncated token. The last of several windows counts."""
+        """Return the position of each token's logits, -1 for a truncated token. The last window of a token counts."""
         if self.compat is None:
             return np.arange(len(tokens.input_ids))
         positions = np.full(len(tokens.input_ids), -1)

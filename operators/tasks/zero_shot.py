@@ -27,7 +27,7 @@ from distilray.operators.tasks.task import Answer, CompatTask, Rendering, Reques
 
 
 class ZeroShotClassification(CompatTask):
-    """Any labels by an NLI checkpoint (Yin et al. 2019, arXiv:1909.00161).
+    """Classification by any labels, with an NLI checkpoint (Yin et al. 2019, arXiv:1909.00161).
 
     A score states how much a text entails the hypothesis of a label.
 
@@ -45,8 +45,8 @@ class ZeroShotClassification(CompatTask):
     multi_label: Annotated[
         bool,
         Field(
-            description="Whether each label is scored independently, against its contradiction, instead of one "
-            "label among all."
+            description="Whether a text may have several labels. If so, the score of a label compares its entailment "
+            "with its contradiction. Otherwise the scores of all labels add up to 1."
         ),
     ] = False
     long_texts: Annotated[
@@ -80,7 +80,7 @@ class ZeroShotClassification(CompatTask):
     def check(self, config: Config, tokenizer: Tokenizer) -> None:
         self._nli_outputs(config)
         if (longest := int(np.diff(tokenizer(self._hypotheses).offsets).max())) > tokenizer.max_length - PAIR - 1:
-            raise TaskError(f"labels: a hypothesis of {longest} tokens leaves no room for a text")
+            raise TaskError(f"labels: a hypothesis of {longest} tokens leaves no room for a text: shorten it")
 
     def answer_type(self, config: Config) -> pa.DataType:
         return pa.list_(s.LABEL)
@@ -134,14 +134,14 @@ class ZeroShotClassification(CompatTask):
         entails, contradicts = self._nli_outputs(config)
         if not self.multi_label and len(self.labels) > 1:
             return softmax(logits[:, :, entails])
-        against = logits[:, :, [contradicts, entails]]
-        return softmax(against.reshape(-1, 2))[:, 1].reshape(against.shape[:2])
+        nli_logits = logits[:, :, [contradicts, entails]]
+        return softmax(nli_logits.reshape(-1, 2))[:, 1].reshape(nli_logits.shape[:2])
 
     def _nli_outputs(self, config: Config) -> tuple[int, int]:
         """Return the numbers of the outputs for entailment and contradiction.
 
-        They are found by name. With compat "hf", contradiction is found by position, and so is entailment without a
-        name.
+        Both are found by the names of the labels. With compat "hf", entailment without such a name is the last output,
+        and contradiction is the first output, or the last one if entailment is the first.
         """
         names = [label.lower() for label in config.labels]
         entails = next((i for i, name in enumerate(names) if name.startswith("entail")), None)
@@ -160,6 +160,6 @@ class ZeroShotClassification(CompatTask):
 def _pairs(batch: Batch, windowed: WindowedTexts, hypotheses: TokenColumn, number: int) -> Sequences:
     """Pair every window with the hypothesis `number`."""
     windows = windowed.windows
-    like = np.ones_like(windows.text)
-    first, length = hypotheses.first[number] * like, hypotheses.lengths[number] * like
+    ones = np.ones_like(windows.text)
+    first, length = hypotheses.first[number] * ones, hypotheses.lengths[number] * ones
     return pair(batch.text.first[windows.text] + windows.start, windows.lengths, first, length)

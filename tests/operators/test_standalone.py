@@ -151,7 +151,7 @@ def test_an_unsuitable_table_is_an_error(task: TokenClassification, checkpoint: 
         "got dict: call map_batches": {"text": ["x"]},
         "column text is missing; the table has body": pa.table({"body": ["x"]}),
         "column text must be one of string.*; it is int64": pa.table({"text": [1]}),
-        "rename column _text, _stage:": pa.table({"text": ["x"], "_text": ["x"], "_stage": [1]}),
+        "expected no column named _text, _stage,": pa.table({"text": ["x"], "_text": ["x"], "_stage": [1]}),
     }
     for message, table in messages.items():
         with pytest.raises(TableError, match=message):
@@ -163,7 +163,7 @@ def test_an_unsuitable_table_is_an_error(task: TokenClassification, checkpoint: 
         ),
         "for the same tasks, got columns text, _text": other_tokens,
         "for the same tasks, got columns id": Tokenize([task, reads_more])(pa.table({"id": ["x"], "text": ["x"]})),
-        "rename column entities, reason, or the task": tokenize(
+        "expected no column named entities, reason, .* rename it or the task": tokenize(
             pa.table({"text": ["x"], "entities": [1], "reason": [1]})
         ),
     }

@@ -43,10 +43,10 @@ def read_flax(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
 
 
 def _as_array(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any] | Tensor:
-    """Return a map of names, or the array that its chunks make up."""
+    """Return the map of these pairs, or the joined array if the pairs are the chunks of an array."""
     items = dict(pairs)
     if len(items) < len(pairs):
-        raise ValueError(f"a name occurs twice among {', '.join(key for key, _ in pairs)}")
+        raise ValueError(f"expected distinct names, got {', '.join(key for key, _ in pairs)}")
     if _CHUNKED_KEY not in items:
         return items
     shape, chunks = (_list_from_map(items[part]) for part in ("shape", "chunks"))
@@ -59,14 +59,14 @@ def _list_from_map(items: dict[str, Any]) -> list[Any]:
 
 
 def _array(code: int, data: bytes) -> Tensor:
-    """Decode the tensor of an extension: shape, name of the dtype, bytes in C order."""
+    """Decode the tensor in an extension. `data` holds its shape, the name of its dtype, and its bytes in C order."""
     if code != _ARRAY_CODE:
         raise ValueError(f"expected arrays, got the extension type {code}")
     shape, dtype, buffer = msgpack.unpackb(data, raw=True, max_array_len=64)
     if dtype not in _DTYPES:
         raise ValueError(f"expected an array of 16, 32 or 64 bit floats, got {dtype!r}")
     if math.prod(shape) * _DTYPES[dtype].itemsize != len(buffer):
-        raise ValueError(f"an array of shape {shape} has {len(buffer)} bytes")
+        raise ValueError(f"expected {dtype!r} of shape {shape}, got {len(buffer)} bytes")
     return torch.frombuffer(bytearray(buffer), dtype=_DTYPES[dtype]).reshape(shape)
 
 

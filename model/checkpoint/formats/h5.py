@@ -15,7 +15,7 @@ from distilray.model.errors import CheckpointError
 def read_h5(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
     """Read the tensors of a TensorFlow file.
 
-    Keras writes a weight that two layers share once for each layer. Equal tensors of one canonical name become one.
+    Keras writes a shared weight once for each layer that uses it. Such tensors have one canonical name and become one.
     Raises CheckpointError, which names the file `where`, if the file is broken or refers to other files.
     """
     tensors: dict[str, Tensor] = {}
@@ -26,12 +26,16 @@ def read_h5(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
             for name, dataset in _datasets(file):
                 declared += _checked_size(name, dataset)
                 if declared > len(data):
-                    raise ValueError(f"{name} declares {declared} bytes in a file of {len(data)}")
+                    raise ValueError(
+                        f"expected at most the {len(data)} bytes of the file, got {declared} declared bytes up to {name}"
+                    )
                 tensor, first_name = _tensor(dataset), first_names.setdefault(canonical(name, "tf"), name)
                 if first_name == name:
                     tensors[name] = tensor
                 elif not torch.equal(tensors[first_name], tensor):
-                    raise ValueError(f"{first_name} and {name} are one weight with different values")
+                    raise ValueError(
+                        f"expected equal values in {first_name} and {name}, which are one weight: the values differ"
+                    )
     except Exception as error:  # h5py raises OSError, RuntimeError, KeyError, ... on broken bytes
         raise CheckpointError(
             f"{where}: not a complete HDF5 file of weights ({type(error).__name__}: {error})"
@@ -40,14 +44,14 @@ def read_h5(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
 
 
 def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Yield every dataset once with its path. In a broken file, groups may contain each other."""
+    """Yield every dataset with its path, once even if groups contain each other, as in a broken file."""
     groups: list[tuple[str, h5py.Group]] = [("", file)]
     visited = set()
     while groups:
         path, group = groups.pop()
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                raise ValueError(f"{path}{name} is a link")
+                raise ValueError(f"expected a dataset or a group, {path}{name} is a link")
             item = group[name]
             address = h5py.h5o.get_info(item.id).addr
             if address in visited:

@@ -32,8 +32,8 @@ _READERS: dict[str, _Reader] = {
 def load_tensors(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor]]:
     """Read the weights. Return the name of their file, and the tensors by canonical torch names without `distilbert.`.
 
-    `Checkpoint.weights_file` chooses between several files. Tensors keep their dtype. Raises CheckpointError for a file
-    that is missing, broken or holds more than float tensors, and for a shard that differs from the index.
+    `Checkpoint.weights_file` chooses between several files. Tensors keep their dtype. Raises CheckpointError if a
+    file is missing, is broken or holds anything but float tensors, or if a shard differs from the index.
     """
     file = checkpoint.weights_file
     read = next(read for suffix, read in _READERS.items() if file.removesuffix(INDEX).endswith(suffix))
@@ -45,7 +45,7 @@ def load_tensors(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor]]:
     for shard, names in checkpoint.shards.items():
         part = _read_shard(checkpoint, shard, names, read)
         if repeated := sorted(part.keys() & merged.keys()):
-            raise CheckpointError(f"{checkpoint.where(shard)}: also in another shard: {', '.join(repeated)}")
+            raise CheckpointError(f"{checkpoint.where(shard)} holds tensors of another shard: {', '.join(repeated)}")
         merged |= part
     return file, merged
 
@@ -57,8 +57,8 @@ def _read_shard(checkpoint: Checkpoint, shard: str, names: tuple[str, ...], read
     tensors = to_torch(stored, layout, where)
     indexed = {canonical(name, layout) for name in names if not is_buffer(name)}
     for problem, different in (
-        ("does not hold what the index lists for it", indexed - tensors.keys()),
-        ("holds what the index does not list for it", tensors.keys() - indexed),
+        ("does not hold tensors that the index lists for it", indexed - tensors.keys()),
+        ("holds tensors that the index does not list for it", tensors.keys() - indexed),
     ):
         if different:
             raise CheckpointError(f"{where} {problem}: {', '.join(sorted(different))}")

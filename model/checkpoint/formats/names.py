@@ -1,4 +1,4 @@
-"""Canonical names and orientation of tensors, those of the torch model, for weights of any framework."""
+"""The conversion of weights of any framework to the names and the orientation of the torch model."""
 
 import re
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def to_torch(tensors: Mapping[str, Tensor], layout: Layout, where: str) -> dict[
     """Return the tensors by canonical names.
 
     Kernels [in, out] are transposed to weights [out, in]; buffers are dropped. Raises CheckpointError, which names the
-    file `where`, for two names that become one, and for a tensor that has no floats.
+    file `where`, if two names have the same canonical name, or if a tensor does not hold floats.
     """
     named: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -44,7 +44,7 @@ def to_torch(tensors: Mapping[str, Tensor], layout: Layout, where: str) -> dict[
 
 
 def is_buffer(name: str) -> bool:
-    """Return whether a name is that of the position numbers that old versions saved beside the weights."""
+    """Return whether a name belongs to the position numbers, which old versions of Transformers saved, too."""
     return _split(name)[1] == "position_ids"
 
 
@@ -54,9 +54,9 @@ def is_encoder(name: str) -> bool:
 
 
 def canonical(name: str, layout: Layout) -> str:
-    """Return the name in a torch DistilBertModel, or of a head beside it.
+    """Return the canonical name of a tensor: its name in a torch DistilBertModel or in the head of a torch model.
 
-    It has neither `module.` nor `distilbert.` in front, and no gamma or beta.
+    The canonical name has no prefix `module.` or `distilbert.`. A layer norm has weight and bias, not gamma and beta.
     """
     module, leaf = _split(name)
     module = f"{module}.".removeprefix("module.").removeprefix("distilbert.")

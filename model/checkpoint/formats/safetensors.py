@@ -1,4 +1,4 @@
-"""The safetensors format, with the names of any framework (https://huggingface.co/docs/safetensors)."""
+"""The safetensors format. A file may have the names of any framework (https://huggingface.co/docs/safetensors)."""
 
 import json
 
@@ -10,10 +10,10 @@ from distilray.model.errors import CheckpointError
 
 
 def read_safetensors(data: bytes, where: str) -> tuple[Layout, dict[str, Tensor]]:
-    """Read the tensors of a file. Raises CheckpointError, which names the file `where`, if it is not complete."""
+    """Read the tensors of a file. Raises CheckpointError, which names the file `where`, if the file is not complete."""
     try:
         tensors = safetensors.torch.load(data)
-    except Exception as error:  # its own errors, and KeyError for an unknown element type
+    except Exception as error:  # the library's own errors, and KeyError for an unknown element type
         raise CheckpointError(f"{where}: not a complete safetensors file ({type(error).__name__}: {error})") from error
     return _layout(data, tensors), tensors
 

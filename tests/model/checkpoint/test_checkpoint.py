@@ -67,13 +67,13 @@ def test_a_tensor_in_another_shard_than_in_the_index_is_an_error(kind: str, tmp_
     other = next(shard for shard in content["weight_map"].values() if shard != first)
     index.write_text(json.dumps(content | {"weight_map": content["weight_map"] | {name: other}}))
     complaints = {
-        f"{tmp_path / first} holds what the index does not list for it: classifier.bias",
-        f"{tmp_path / other} does not hold what the index lists for it: classifier.bias",
+        f"{tmp_path / first} holds tensors that the index does not list for it: classifier.bias",
+        f"{tmp_path / other} does not hold tensors that the index lists for it: classifier.bias",
     }
     assert load_error(tmp_path) in complaints
     del content["weight_map"][name]
     index.write_text(json.dumps(content))
-    assert load_error(tmp_path) == f"{tmp_path / first} holds what the index does not list for it: classifier.bias"
+    assert load_error(tmp_path) == f"{tmp_path / first} holds tensors that the index does not list for it: classifier.bias"
 
 
 @pytest.mark.parametrize("kind", SHARDED)
@@ -82,7 +82,7 @@ def test_a_tensor_in_no_shard_is_an_error(kind: str, tmp_path: Path) -> None:
     content = json.loads(index.read_text())
     shard = max(content["weight_map"].values())
     index.write_text(json.dumps({"weight_map": content["weight_map"] | {"qa_outputs/bias": shard}}))
-    assert load_error(tmp_path) == f"{tmp_path / shard} does not hold what the index lists for it: qa_outputs.bias"
+    assert load_error(tmp_path) == f"{tmp_path / shard} does not hold tensors that the index lists for it: qa_outputs.bias"
 
 
 def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:
     save_file({"module.a.weight": torch.ones(2)}, tmp_path / "2.safetensors")
     placed = {"a.weight": "1.safetensors", "module.a.weight": "2.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
-    assert load_error(tmp_path) == f"{tmp_path}/2.safetensors: also in another shard: a.weight"
+    assert load_error(tmp_path) == f"{tmp_path}/2.safetensors holds tensors of another shard: a.weight"
 
 
 def test_a_shard_of_another_format_is_an_error(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def convert_error(folder: Path, out: Path) -> str:
         ({"architectures": ["DistilBertForMaskedLM"]}, "missing: vocab_layer_norm.bias"),
         ({"architectures": ["DistilBertModel"]}, "the tensors are those of DistilBertForTokenClassification"),
         ({"architectures": ["MyClassifier"]}, "config.json names MyClassifier, expected one of DistilBertModel"),
-        ({"n_layers": 3}, "n_layers 3, the weights have 2"),
+        ({"n_layers": 3}, "n_layers 3, the weights have 2 layers"),
     ],
 )
 def test_an_invalid_checkpoint_is_an_error_and_writes_nothing(
@@ -176,7 +176,7 @@ def test_tensors_of_no_head_are_an_error(tmp_path: Path) -> None:
     edit_config(fixture.folder, architectures=None)
     file = fixture.folder / "model.safetensors"
     save_file(load_file(file) | {"adapter.weight": torch.ones(2)}, file)
-    assert "no known one has adapter.weight, classifier.bias" in convert_error(fixture.folder, tmp_path / "out")
+    assert "no known class has the tensors adapter.weight, classifier.bias" in convert_error(fixture.folder, tmp_path / "out")
 
 
 @pytest.mark.parametrize("existing", ["model.safetensors", "notes.txt"])

@@ -61,7 +61,7 @@ def h5_soft_link(file: h5py.File) -> None:
             lambda file: [
                 file.create_dataset(f"{layer}/{WEIGHT}", data=np.full(3, i / 2)) for i, layer in enumerate("ab")
             ],
-            "are one weight with different values",
+            ", which are one weight: the values differ",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -87,7 +87,7 @@ def test_a_tensor_larger_than_the_file_is_an_error(tmp_path: Path) -> None:
     for place in places:
         data = data.replace(struct.pack("<Q", place), struct.pack("<Q", min(places)))
     data = data[: min(places) + 32000].replace(*end)
-    assert f"{WEIGHT} declares 320000 bytes in a file of {len(data)}" in load_error_of_bytes(
+    assert f"expected at most the {len(data)} bytes of the file, got 320000 declared bytes up to {WEIGHT}" in load_error_of_bytes(
         data, tmp_path / "tf_model.h5"
     )
 

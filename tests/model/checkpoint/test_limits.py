@@ -39,13 +39,13 @@ def test_a_config_with_huge_sizes_is_an_error(folder: Path, changes: dict[str, A
 def test_huge_generated_positions_are_an_error(folder: Path) -> None:
     edit_config(folder, sinusoidal_pos_embds=True, max_position_embeddings=2**16, dim=2**14)
     edit_tensors(folder, lambda tensors: tensors.pop("distilbert.embeddings.position_embeddings.weight"))
-    with pytest.raises(CheckpointError, match="sinusoidal positions of 65536 x 16384"):
+    with pytest.raises(CheckpointError, match="sinusoidal positions, got 65536 x 16384"):
         read_weights(Checkpoint(str(folder)))
 
 
 def test_a_huge_legacy_storage_is_an_error_before_torch_allocates_it(tmp_path: Path) -> None:
     (tmp_path / "pytorch_model.bin").write_bytes(legacy_file_declaring(1 << 40))
-    with pytest.raises(CheckpointError, match=f"a tensor of {1 << 40} numbers in "):
+    with pytest.raises(CheckpointError, match=f"expected at most .* bytes, got a tensor of {1 << 40}"):
         load_tensors(Checkpoint(str(tmp_path)))
 
 

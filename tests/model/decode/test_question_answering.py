@@ -213,7 +213,7 @@ def test_options_below_one_are_an_error(name: str, function: Any) -> None:
 
 def test_arrays_of_inconsistent_lengths_are_an_error() -> None:
     windows = joined([[peak(words([1] * 5), (2, 3), 3.0)], [peak(words([1] * 5), (2, 3), 3.0)]])
-    with pytest.raises(ValueError, match=r"2 windows with 10 context tokens in all, but .*'end_logits': 9"):
+    with pytest.raises(ValueError, match=r"2 windows with 10 context tokens in all, got the lengths .*'end_logits': 9"):
         replace(windows, end_logits=windows.end_logits[:-1])
     with pytest.raises(ValueError, match="expected `ask` not to decrease"):
         replace(windows, ask=np.array([1, 0]))

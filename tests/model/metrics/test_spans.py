@@ -145,5 +145,5 @@ def test_figures_of_no_spans_are_zero() -> None:
 
 @pytest.mark.parametrize("label", [4, -1])
 def test_a_label_without_a_name_is_an_error(label: int) -> None:
-    with pytest.raises(MetricError, match=f"span 1 has label {label}, but there are 4 names"):
+    with pytest.raises(MetricError, match=f"expected labels from 0 to 3, one for each name, got {label} in span 1"):
         count(entities([]), entities([(0, 0, 1, 0), (0, 2, 3, label)]))

@@ -140,12 +140,13 @@ def test_an_error_before_a_retry_starts_keeps_the_success_mark(broken_job: Path)
     shard = broken_job.parent / "in/0.parquet"
     shard.write_bytes(shard.read_bytes() + b"changed in place")
     message = (
-        r"1 of 2 shards that have dead letters: .*0\.parquet changed since it was planned: expected .*; restore it$"
+        r"1 of 2 shards with dead letters cannot be retried: .*0\.parquet changed since it was planned: expected .*; "
+        "restore the shards$"
     )
     with pytest.raises(JobError, match=message):
         retry(output_uri(broken_job))
     shard.unlink()
-    with pytest.raises(JobError, match=r"0\.parquet is gone since it was planned: .*; restore it$"):
+    with pytest.raises(JobError, match=r"0\.parquet is gone since it was planned: .*; restore the shards$"):
         retry(output_uri(broken_job))
     assert output_bytes(output_uri(broken_job)) == before
     assert (broken_job.parent / "out/_SUCCESS").exists()
@@ -185,7 +186,7 @@ def crash_at_poison(patch: pytest.MonkeyPatch) -> None:
 
     def ask(box: Sandbox, part: pa.Table) -> pa.Table:
         if is_poison(part):
-            raise SandboxDiedError("crash", "ended the process: SIGSEGV")
+            raise SandboxDiedError("crash", "the process ended: SIGSEGV")
         if box not in workers:
             workers[box] = box._worker()
         return workers[box](part)
