@@ -9,12 +9,12 @@ from distilray.deploy.jobs_api import Cluster, RayJob
 from distilray.deploy.result import read_result
 
 _LOG_RATE = 200_000  # characters per second: the API only returns whole logs, so a long log is read less often
-_PATIENCE = 3  # seconds for one request; a longer outage is waited out between two reads, which a triggerer can do
+_PATIENCE = 3  # seconds for one request; the caller waits out a longer outage between reads, without blocking a thread
 _MAX_FAILURES = 5
 
 
 class Tail:
-    """Reader of a job's log that survives broken connections: it polls the cluster and returns what is new.
+    """A reader of a job's log that survives broken connections. It polls the cluster and returns the new lines.
 
     pause: the seconds to wait before the next `read`. result: the figures that the job printed, None until then.
     patience: the seconds without an answer after which `read` raises UnreachableError.
@@ -48,7 +48,7 @@ class Tail:
             return "", None
         try:
             log = self._cluster.logs(self._id)
-        except UnreachableError as error:  # such as for half a character at the end of a growing log
+        except UnreachableError as error:  # such as for a growing log that ends inside a character
             self._failures += 1
             give_up = job.ended and self._failures >= _MAX_FAILURES
             return (f"the rest of the log cannot be read: {error}\n", job) if give_up else ("", None)

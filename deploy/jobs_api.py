@@ -25,8 +25,9 @@ _log = logging.getLogger(__name__)
 class RayJob:
     """A job as its cluster reports it.
 
-    status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. driver_exit_code: the exit code of its command, None while
-    it runs and if the command was stopped or never started. start_time, end_time: milliseconds since 1970.
+    status: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. driver_exit_code: the exit code of the job's command. It is
+    None while the command runs, and if the command was stopped or never started. start_time, end_time: milliseconds
+    since 1970.
     """
 
     id: str
@@ -40,7 +41,7 @@ class RayJob:
 
     @property
     def ended(self) -> bool:
-        """Whether the job has ended, in whatever state."""
+        """Whether the job has ended, with or without success."""
         return self.status in _ENDED
 
     @property
@@ -54,7 +55,7 @@ class RayJob:
 
 
 class _BearerAuth(requests.auth.AuthBase):
-    """The token as an Authorization header. As the auth of requests it takes precedence over a .netrc file."""
+    """The token as an Authorization header. Passed to requests as `auth`, it takes precedence over a .netrc file."""
 
     def __init__(self, token: str):
         self.token = token
@@ -68,9 +69,9 @@ class _BearerAuth(requests.auth.AuthBase):
 class Cluster:
     """The dashboard of a Ray cluster.
 
-    verify: whether the certificate is checked, or a file of certificate authorities. patience: the seconds for which
-    errors of the connection and of the server are retried. Each method raises UnreachableError if the patience is
-    exhausted, and SubmitError for every other error.
+    verify: whether the certificate is checked, or a file of certificate authorities. patience: the seconds for which a
+    request is retried after errors of the connection and of the server. Each method raises UnreachableError if these
+    errors last longer, and SubmitError for every other error.
     """
 
     address: str
@@ -87,7 +88,8 @@ class Cluster:
             object.__setattr__(self, "token", self.token.strip())  # a file or a secret may end with a line feed
             if not re.fullmatch("[!-~]+", self.token):
                 raise SubmitError(
-                    "the token is empty or has characters that an HTTP header cannot have; its text is not shown"
+                    "the token is empty or has characters that an HTTP header cannot have (its text is not shown): "
+                    "correct RAY_AUTH_TOKEN, the file of the token, or the password of the Airflow connection"
                 )
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -112,7 +114,7 @@ class Cluster:
     def stop(self, job_id: str) -> RayJob:
         """Stop a job and wait until it has ended. Ray sends SIGTERM, and SIGKILL some seconds later."""
         while not (job := self.job(job_id)).ended:
-            # in every round, because a pending job ignores the request
+            # repeated in every round, because a pending job ignores the request
             self._json("POST", f"/api/jobs/{quote(job_id, safe='')}/stop")
             time.sleep(1)
         return job
@@ -142,7 +144,8 @@ class Cluster:
             return response.json()
         except ValueError:
             raise SubmitError(
-                f"{self.address}{path}: expected Ray's Jobs API, got {response.text[:_MAX_QUOTED]!r}"
+                f"{self.address}{path}: expected JSON of Ray's Jobs API, got {response.text[:_MAX_QUOTED]!r}; give the "
+                "address of a Ray dashboard"
             ) from None
 
     def _require_ok(self, response: requests.Response) -> requests.Response:
@@ -161,8 +164,8 @@ class Cluster:
     def _request(self, method: str, path: str, **content: Any) -> requests.Response:
         """Send a request and return the response.
 
-        Errors of the connection and of the server are retried for `patience` seconds. A head that has just started
-        answers 500 "No available agent" for a while.
+        The request is retried for `patience` seconds after errors of the connection and of the server. A Ray head node
+        that has just started answers 500 "No available agent" for a while.
         """
         end, pause = time.monotonic() + self.patience, 0.5
         while True:
@@ -180,7 +183,7 @@ class Cluster:
                     return response
                 problem = f"HTTP {response.status_code}: {response.text[-_MAX_QUOTED:].strip()}"
             except requests.exceptions.SSLError as error:
-                problem = redacted(str(error))  # may be a load balancer that restarts, so it is retried
+                problem = redacted(str(error))  # retried, because a load balancer may be restarting
                 if any(final in problem for final in _FINAL_SSL_ERRORS):
                     raise SubmitError(f"{self.address}: {problem}") from None
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:

@@ -1,4 +1,4 @@
-"""Zip packages that Ray unpacks on every node. The name holds a hash of the files: it never means older code."""
+"""Zip packages that Ray unpacks on every node. The name of a package has a hash of its files and changes with them."""
 
 import hashlib
 import io
@@ -25,11 +25,12 @@ class Package:
 
     @property
     def uri(self) -> str:
+        """The URI of the package in a runtime environment of Ray."""
         return f"gcs://{self.name}"
 
 
 def make_package(files: Mapping[str, bytes]) -> Package:
-    """Zip files, given by their path in the package."""
+    """Zip files. files: the content of each file, by its path in the package."""
     buffer, digest = io.BytesIO(), hashlib.sha256()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, data in sorted(files.items()):

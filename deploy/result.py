@@ -1,4 +1,4 @@
-"""The figures of a run as one line of its log. The client reads them from there."""
+"""The figures of a run as one line of its log, from which clients read them."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ _PREFIX = "distilray-result: "
 
 
 def result_line(figures: Mapping[str, Any]) -> str:
-    """Return the figures, plain data, as one line."""
+    """Return the figures as one line. figures: plain data."""
     return _PREFIX + json.dumps(figures)
 
 

@@ -27,7 +27,7 @@ _CREDENTIALS_ADVICE = (
     "everyone with access to the cluster could read it; give the cluster's nodes their own credentials (a role, or "
     "variables such as AWS_... in their environment)"
 )
-_MAX_RACES = 20  # with other clients that submit under the same id
+_MAX_RACES = 20  # how often other clients may take the same id before this one gives up
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ class Started:
 def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_id: str | None = None) -> Submission:
     """Prepare a submission that runs a job or verifies its output.
 
-    job: the job as YAML or as plain data. Raises SubmitError if the job holds a secret or a path that is not absolute,
-    or if it is not a job at all. Everything else is checked on the cluster.
+    job: the job as YAML or as plain data. Raises SubmitError if `job` holds a secret or a path that is not absolute, or
+    if it is not a job. Everything else is checked on the cluster.
     """
     raw = _parse(job)
     sink = _check_job(raw)
@@ -72,7 +72,7 @@ def prepare(job: str | Mapping[str, Any], command: Command = "run", submission_i
         options = raw["sink"].get("storage_options") or {}
         arguments = ["verify", sink, *([f"--set=sink.storage_options={json.dumps(options)}"] if options else [])]
     entrypoint = shlex.join(["python", "-m", "distilray", *arguments])
-    # the job is written again after the check, because its comments may hold secrets
+    # the file is written from the parsed job, because comments in the original may hold secrets
     code, file = code_package(), make_package({_FILE: yaml.safe_dump(raw).encode()})
     digest = hashlib.sha256("\0".join([entrypoint, code.name, file.name]).encode()).hexdigest()
     slug = re.sub("[^a-z0-9]+", "-", sink.rstrip("/").rpartition("/")[2].lower()).strip("-")[:40]
@@ -88,10 +88,10 @@ def sink_of(job: str | Mapping[str, Any]) -> str:
 
 
 def start(cluster: Cluster, submission: Submission) -> Started:
-    """Attach to the attempt that is running, or start a new one: ID, ID-try2, ID-try3, ...
+    """Attach to the attempt that is running, or start a new one.
 
-    Clients that start a submission at the same time get the same attempt. Raises SubmitError if another job or other
-    code runs under the id.
+    Attempts have the ids ID, ID-try2, ID-try3, and so on. Clients that start a submission at the same time get the same
+    attempt. Raises SubmitError if another job or other code runs under the id.
     """
     for _ in range(_MAX_RACES):
         number, last = _last_attempt(cluster.jobs(), submission.id)
@@ -127,7 +127,7 @@ def _parse(job: str | Mapping[str, Any]) -> dict[str, Any]:
     """Return a job as plain data. Raises SubmitError if it is not valid YAML or not a mapping."""
     try:
         raw = parse_yaml(job if isinstance(job, str) else yaml.safe_dump(dict(job)))
-    except NOT_YAML as error:  # the text of the error would quote the line
+    except NOT_YAML as error:  # the text of the error may quote a secret
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "a value is not plain data"
         raise SubmitError(
@@ -156,13 +156,13 @@ def _check_job(raw: dict[str, Any]) -> str:
     for address in addresses:
         if not isinstance(address, str) or not ("://" in address or address.startswith("/")):
             raise SubmitError(
-                f"{address!r}: expected a URI or an absolute path, as the cluster has another working folder"
+                f"{address!r}: expected a URI or an absolute path, because the cluster has another working folder"
             )
     for path, value in _leaves(raw):
         if isinstance(value, str) and "://" in value and holds_secret(value):
             raise SubmitError(f"{path} has a password, a token or a signature: {_CREDENTIALS_ADVICE}")
         options = path.partition("storage_options.")[2]
-        has_user = options and isinstance(value, str) and "@" in value  # such as a proxy's
+        has_user = options and isinstance(value, str) and "@" in value  # such as the user in the URL of a proxy
         if has_user or (any(map(_SECRET.search, options.split("."))) and not _is_public(value)):
             raise SubmitError(f"{path} is a secret: {_CREDENTIALS_ADVICE}")
     return str(sink)

@@ -1,4 +1,4 @@
-"""The command line as `python -m distilray`. It also reports a Python that misses dependencies, as on a cluster."""
+"""The command line as `python -m distilray`. A missing dependency becomes one line: it is common on clusters."""
 
 import sys
 

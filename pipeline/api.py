@@ -14,9 +14,9 @@ from distilray.pipeline.terminal.summary import figures, query_hint, samples, su
 def run(job: Job, *, quiet: bool = False, progress: Mode = "auto") -> Result:
     """Answer every row of the job's corpus once, or resume an earlier run of the same job.
 
-    quiet: whether to print nothing. Otherwise it shows the progress and a summary. progress: how to show the progress.
-    auto: live on a terminal, lines elsewhere. live: a live view. lines: plain lines. json: JSON lines, which also
-    replace the summary. none: no progress. After any exception, the same call resumes the run.
+    quiet: whether to print nothing. Otherwise `run` prints the progress and a summary. progress: how to show the
+    progress. "auto": live on a terminal, lines elsewhere. "live": a live view. "lines": plain lines. "json": JSON
+    lines, which also replace the summary. "none": no progress. After any exception, the same call resumes the run.
 
     Raises JobError, TaskError, CheckpointError or BackendError before any work if the job cannot run, and
     IncompleteError if rows were lost. Raises the other errors of `execute` if a limit of the job is exceeded, or if the

@@ -1,7 +1,8 @@
-"""The errors of a run, by how the command line reports them.
+"""The errors of a run, grouped by the way in which the command line reports them.
 
-USER_ERRORS are errors that a user can fix: one line and exit code 2. STOP_ERRORS stop a run that is otherwise valid,
-and UNFINISHED_ERRORS leave an output without _SUCCESS: one line and exit code 1.
+A user can fix USER_ERRORS. The command line prints them in one line and exits with code 2. STOP_ERRORS stop a run that
+is otherwise valid. UNFINISHED_ERRORS leave an output without _SUCCESS. For both, the command line prints one line and
+exits with code 1.
 """
 
 from distilray.model.errors import (
@@ -19,11 +20,11 @@ from distilray.operators.errors import ColumnSizeError, SandboxError, ShardError
 
 
 class FencedError(RuntimeError):
-    """A newer run owns the sink."""
+    """A run that stops because a newer run owns its sink."""
 
 
 class StalledError(RuntimeError):
-    """A run without progress for too long. The message lists the stages that wait, and for which resources."""
+    """A run without progress for too long. The message lists the workers of each stage and the free resources."""
 
 
 class JobError(ValueError):
@@ -35,11 +36,11 @@ class DeadLettersError(RuntimeError):
 
 
 class IncompleteError(RuntimeError):
-    """An output whose rows or units differ from its plan, so that it gets no _SUCCESS."""
+    """An output whose rows or units differ from its plan. Such an output gets no _SUCCESS."""
 
 
 class ParityError(RuntimeError):
-    """More decisions that differ from the float32 reference than the job allows, or too few compared rows to know."""
+    """Too many decisions that differ from the float32 reference, or too few rows that were compared with it."""
 
 
 USER_ERRORS = (

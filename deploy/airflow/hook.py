@@ -12,7 +12,8 @@ class RayJobsHook(BaseHook):
     """A hook for a connection of type `http`.
 
     The connection has the host and port of Ray's dashboard, and the cluster's token as password. For TLS, its schema is
-    `https` or its host starts with it. Its extra may have `verify`: false, or a file of certificate authorities.
+    `https`, or its host starts with `https://`. Its extra field may have the key `verify`, whose value is false or a
+    file of certificate authorities.
     """
 
     conn_name_attr = "conn_id"
@@ -25,7 +26,7 @@ class RayJobsHook(BaseHook):
         self.conn_id = conn_id
 
     def get_conn(self) -> Cluster:
-        """Return the cluster. Raises SubmitError if the connection has no host or a wrong one."""
+        """Return the cluster. Raises SubmitError if the connection has no host or an invalid one."""
         return _cluster(self.get_connection(self.conn_id))
 
     async def aget_conn(self) -> Cluster:

@@ -34,12 +34,12 @@ class RayDashboardLink(BaseOperatorLink):
 class DistilrayOperator(BaseOperator):
     """An operator that runs a job on a Ray cluster, or attaches to an attempt that is running.
 
-    job: plain data, YAML, or the name of a .yaml file beside the DAG; templated. command: `run`, or `verify` to check
-    the output of the job. conn_id: an HTTP connection (see RayJobsHook). poll_interval: the seconds between two
-    requests. deferrable: whether the task waits in the triggerer, or else in the worker. `execution_timeout` stops the
-    job.
+    job: plain data, YAML, or the name of a .yaml file beside the DAG. It is a templated field. command: `run`, or
+    `verify` to check the output of the job. conn_id: an HTTP connection (see RayJobsHook). poll_interval: the seconds
+    between two requests. deferrable: whether the task waits in the triggerer. Otherwise it waits in the worker. The job
+    is stopped after the task's `execution_timeout`.
 
-    The task returns the figures of the run, or `None` for verify. It adds them to the events of its outlets, and an
+    The task returns the figures of the run, or `None` for verify. It adds them to the events of its outlets. An
     AssetAlias among the outlets gets the sink as its asset. If a user ends or clears the task, the job is stopped.
     """
 
@@ -73,7 +73,7 @@ class DistilrayOperator(BaseOperator):
         except SubmitError as error:
             raise AirflowFailException(str(error)) from None
         self._running = (cluster, started.job_id)
-        if self._killed:  # during the submission
+        if self._killed:  # a user ended the task during the submission
             self.on_kill()
             raise AirflowFailException(
                 f"{started.job_id} was stopped, because the task was ended during the submission"

@@ -1,4 +1,4 @@
-"""The call of a command's function. Its exceptions become one line on the standard error and an exit code."""
+"""The call of a command's function. Expected errors become one line on the standard error and an exit code."""
 
 import argparse
 import sys
@@ -50,6 +50,6 @@ def dispatch(arguments: argparse.Namespace) -> int:
 def _print_error(message: str) -> None:
     """Print an error message to the standard error.
 
-    The message may quote a row, a column or a file name of the corpus. Invisible characters are escaped.
+    Invisible characters are escaped, because the message may quote a row, a column or a file name of the corpus.
     """
     print(f"distilray: {escape_invisible(message)}", file=sys.stderr)

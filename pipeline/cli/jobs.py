@@ -1,7 +1,7 @@
 """The commands that take a job: run, preview, plan, evaluate, and schema.
 
-Each command reads the job first. The public functions of `pipeline` are imported when they are called, after that. An
-error in a job therefore imports neither torch nor Ray.
+Each command reads the job first, and only then imports the public function of `pipeline` that it calls. A command whose
+job has an error therefore imports neither torch nor Ray.
 """
 
 import argparse

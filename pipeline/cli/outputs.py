@@ -30,7 +30,7 @@ def report(arguments: argparse.Namespace, console: Console) -> None:
 
 
 def retry(arguments: argparse.Namespace, console: Console) -> None:
-    """Process dead letters again. The result is shown even if the number of dead letters exceeds the limit."""
+    """Retry dead letters. The result is shown even if the number of dead letters exceeds the limit."""
     results: list[Retried] = []
     try:
         with show_progress(console, arguments.progress) as progress:

@@ -1,4 +1,4 @@
-"""The account of a run: where its time went, its forecast, and what it cost."""
+"""The account of a run: the time of its stages, its forecast, and its cost."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -14,11 +14,11 @@ from distilray.pipeline.planning.plan import Plan
 def account_for(
     job: Job, plan: Plan, computed: Stats, spent: TimeSpent, target: ComputeTarget | None, seconds: float
 ) -> dict[str, Any]:
-    """Return the keys `timing` and `forecast` of the manifest, for what this run computed.
+    """Return the keys `timing` and `forecast` of the manifest, for the units that this run computed.
 
-    They hold the bottleneck, advice, and the forecast next to the actual values. computed: the sum over the units that
-    this run computed. spent: the time of its stages. target: where it computed; None if it computed nothing. seconds:
-    the time that it took to compute.
+    `timing` has the bottleneck and the advice. `forecast` has the forecast next to the actual values. computed: the sum
+    over these units. spent: the seconds of the stages. target: where the run computed; None if it computed nothing.
+    seconds: the wall-clock time of the computation.
     """
     tokenizers, writers = 0, 0
     if target and target.pools:

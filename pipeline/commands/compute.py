@@ -43,10 +43,13 @@ def compute_units(
     """Answer and commit units of a plan. Yields each commit. A run on Ray counts each commit in its Prometheus metrics.
 
     checked: the tasks of the job. units: the units to compute. fingerprint: the fingerprint of the plan.
-    committed_units: the number of units of the plan that are committed and not in `units`. write_type: the operator that commits a unit.
+    committed_units: the number of committed units of the plan that are not in `units`. write_type: the operator that
+    commits a unit.
     """
     config = worker_config(job, plan, target)
-    if any(unit.only_rows is not None for unit in units):  # a retry, whose rows all failed before
+    if any(
+        unit.only_rows is not None for unit in units
+    ):  # a retry: all of its rows failed before, so many may fail again
         config = replace(config, isolation=replace(config.isolation, max_failed_rows=None))
     sink = job.sink
     write = write_type(sink.uri, job.tasks, plan.read.columns, checked.answers, sink.dead_text, sink.storage_options)

@@ -61,5 +61,8 @@ def _count_units(job: Job, plan: Plan, target: ComputeTarget) -> Iterator[Counts
 
 def _metrics(task: EvaluatedTask, counts: dict[str, Any]) -> dict[str, Any]:
     if not counts["corpus"]["judged"]:
-        raise JobError(f"{task.name}: expected a row with gold that is not a dead letter, got {counts['corpus']}")
+        raise JobError(
+            f"{task.name}: expected a row that has gold and is not a dead letter, got {counts['corpus']}; check the "
+            "gold column"
+        )
     return {"corpus": counts["corpus"], **task.figures(counts["figures"])}

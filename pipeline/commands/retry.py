@@ -64,9 +64,9 @@ def retry(
     are dead letters to retry. on_unit: called with the retried rows of each unit. on_end: called with the result,
     before the rows are counted. A row that fails again stays a dead letter.
 
-    Raises JobError, TaskError, CheckpointError or BackendError before anything is changed. The workers check what needs
-    a GPU, so that this BackendError comes later. Raises IncompleteError if units are missing, FencedError if another
-    run has taken over, and the other errors of `execute`.
+    Raises JobError, TaskError, CheckpointError or BackendError before anything is changed. A GPU is checked later, by
+    the workers, which also raise BackendError. Raises IncompleteError if units are missing, FencedError if another run
+    has taken over, and the other errors of `execute`.
     """
     output = open_output(parse_sink(uri, overrides))
     stored = output.require_stored_plan()

@@ -55,7 +55,7 @@ class Result:
     """A finished run.
 
     manifest: the manifest of the output, as in the sink. computed: the sum over the units that this run computed.
-    seconds: the time that this run took. account: where the time of this run went, and its forecast. The manifest
+    seconds: the time that this run took. account: the times of this run by stage, and its forecast. The manifest
     contains the account of the run that finished the output.
     """
 
@@ -70,11 +70,12 @@ class Result:
 def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_unit: OnCommit | None = None) -> Result:
     """Answer every row of the job's corpus once, or resume an earlier run of the same job.
 
-    on_start: called once if units are missing. on_unit: called with each commit. Before any work starts it raises
-    JobError, TaskError, CheckpointError or BackendError if the job cannot run. Later it raises IncompleteError if rows
-    were lost, DeadLettersError if the job has too many dead letters, ParityError if the answers differ too much from
-    their reference, FencedError if a newer run owns the sink, and StoreError or StalledError if the store or the
-    cluster fails for too long.
+    on_start: called once if units are missing. on_unit: called with each commit.
+
+    Raises JobError, TaskError, CheckpointError or BackendError before any work if the job cannot run. Raises
+    IncompleteError if rows were lost, DeadLettersError if there are too many dead letters, ParityError if the answers
+    differ too much from their reference, and FencedError if a newer run owns the sink. Raises StoreError or
+    StalledError if the store or the cluster fails for too long.
     """
     started = time.monotonic()
 
@@ -93,7 +94,7 @@ def execute(job: Job, on_start: Callable[[RunStart], None] | None = None, on_uni
 
     # take over the sink, and find what is missing
     fence = take_over(output.fs, output.root)
-    sizes = output.committed_sizes()  # listed after the takeover, so that the last commits of an older run are in it
+    sizes = output.committed_sizes()  # listed after the takeover, so that it has the last commits of an older run
     missing = [unit for unit in plan.units if unit.name not in sizes]
     if missing:
         output.remove_success()
@@ -156,7 +157,7 @@ def _check_partitions(job: Job, read: Read) -> None:
     """Raise JobError if a hive key of the corpus has the name of a column of the output."""
     if taken := {*RESERVED, *job.answer_columns} & set(read.partitions.names):
         raise JobError(
-            "source: the paths of the shards have keys with names of the output's own columns: "
+            "source: the paths of the shards have hive keys with the names of output columns: "
             f"{', '.join(sorted(taken))}; rename the keys, or the columns of the tasks"
         )
 

@@ -53,8 +53,11 @@ def _addresses_in_environment() -> Iterator[str]:
 
 
 def _token() -> str | None:
-    """Return the token from the places that Ray's own clients read. Ray writes a token that it makes to the last
-    place."""
+    """Return the token for the cluster, or None if there is none.
+
+    The places are those of Ray's own clients: RAY_AUTH_TOKEN, the file RAY_AUTH_TOKEN_PATH, and ~/.ray/auth_token. If
+    Ray generates a token, it writes the token to the last place.
+    """
     if token := os.environ.get("RAY_AUTH_TOKEN"):
         return token
     configured, default = os.environ.get("RAY_AUTH_TOKEN_PATH"), Path.home() / ".ray/auth_token"

@@ -27,7 +27,7 @@ from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Sink, Source
 from distilray.pipeline.sink.output import open_output
 
-_ORIGIN = b"distilray.converted"  # the key in a shard's footer that names the file it was made from
+_ORIGIN = b"distilray.converted"  # the footer key whose value describes the file that a shard was made from
 _GROUP_BYTES, _GROUP_ROWS = 2**25, 2**16  # about the size of a row group
 _READAHEAD_BYTES = 2**24
 _SHARDS_SHOWN = 5  # in an error
@@ -56,19 +56,21 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
     """Convert each file NAME of the source to the shard NAME.parquet in the sink, in the same folders.
 
     A shard that already exists is kept. columns: the columns of JSON lines and CSV to convert, as NAME or NAME:TYPE;
-    others are left out. kind: jsonl, csv, text or arrow; None: the format that the names of the files end in.
+    others are left out. kind: jsonl, csv, text or arrow; None: the format is inferred from the endings of the files.
 
-    Raises JobError for a file that cannot be converted (with the number of the last row before the bad line), for a
-    shard that was made from another file or in another way, for a shard without a file in the source, for a sink that
-    cannot be written, and for a column without any value. Raises StoreError if the store fails.
+    Raises JobError if a file cannot be converted; the message has the number of the last row before the bad line. Also
+    raises JobError if a shard was made from another file or in another way, if a shard has no file in the source, if
+    the sink cannot be written, or if a column has no value in any row. Raises StoreError if the store fails.
     """
     fs, base, files = _list_source(source, kind)
     kind = kind or _format_of(files)
     if (kind in DECLARED) != bool(columns):
-        advice = (
-            "name them (--columns text year:int64)" if kind in DECLARED else "name none, because the files have them"
+        problem = (
+            "expected the columns to convert, such as --columns text year:int64, got none"
+            if kind in DECLARED
+            else f"expected no columns, because the files declare them, got {', '.join(columns)}"
         )
-        raise JobError(f"the columns of {kind}: {advice}")
+        raise JobError(f"{kind}: {problem}")
     schema = parse_columns(columns)
     out = open_output(sink)
     targets = {path: f"{out.root}/{path.removeprefix(base).lstrip('/')}.parquet" for path in files}
@@ -89,7 +91,7 @@ def to_parquet(source: Source, sink: Sink, columns: Sequence[str] = (), kind: st
                 write_streamed(out.fs, target, partial(_write, batches, origin, shards))
         except (JobError, StoreError):
             raise
-        except Exception as error:  # every store has its own exceptions, and Parquet does not have all of Arrow's types
+        except Exception as error:  # stores raise many types, and Parquet cannot hold all types of Arrow
             raise JobError(f"cannot convert {file.uri} to {target}: {explain(error)}") from error
         return shards[0]
 
@@ -109,19 +111,24 @@ def _map_in_threads(convert: Callable[[str], _ConvertedShard], paths: Sequence[s
 
 
 def _list_source(source: Source, kind: str | None) -> tuple[Any, str, dict[str, Shard]]:
-    """Return the file system, the folder that the names of shards are relative to, and the files by path."""
+    """Return the file system, the folder to which the names of shards are relative, and the files by path."""
     if not isinstance(source.uri, str):
         raise JobError("expected one folder, glob or file, got several: convert each to its own folder")
     if kind is not None and kind not in ENDINGS:
         raise JobError(f"expected one of the formats {', '.join(ENDINGS)}, got {kind}")
     plain = ENDINGS[kind] if kind else tuple(ending for endings in ENDINGS.values() for ending in endings)
-    ((fs, files),) = list_files(source, (*plain, *(f"{ending}{packed}" for ending in plain for packed in COMPRESSED)))
+    ((fs, files),) = list_files(
+        source, (*plain, *(f"{ending}{compression}" for ending in plain for compression in COMPRESSED))
+    )
     path = open_store(source.uri, source.storage_options)[1]
     if path in files:
         return fs, os.path.dirname(path), files
     files = _without_other_files_of_datasets(fs, files)
     if not files:
-        raise JobError(f"no files that end in {', '.join(plain)} in {source.uri}")
+        raise JobError(
+            f"no files that end in {', '.join(plain)} in {source.uri}: correct the source, or give one file "
+            "and its format"
+        )
     return fs, fixed_part(path) if any(mark in path for mark in "*?[") else path, files
 
 
@@ -159,19 +166,22 @@ def _read_origins(fs: Any, root: str) -> dict[str, dict[str, Any]]:
     return origins
 
 
-def _check_all_have_files(others: Collection[str], source: Source, sink: Sink) -> None:
-    """Raise JobError if there are `others`: shards without a file in the source. A job would read them too."""
-    if others:
-        more = f" and {len(others) - _SHARDS_SHOWN:,} more" if len(others) > _SHARDS_SHOWN else ""
+def _check_all_have_files(without_file: Collection[str], source: Source, sink: Sink) -> None:
+    """Raise JobError if the sink has shards without a file in the source, because a job would read them, too.
+
+    without_file: the paths of these shards.
+    """
+    if without_file:
+        more = f" and {len(without_file) - _SHARDS_SHOWN:,} more" if len(without_file) > _SHARDS_SHOWN else ""
         raise JobError(
             f"{sink.uri} has shards of files that are not in {source.uri}: "
-            f"{', '.join(sorted(others)[:_SHARDS_SHOWN])}{more}: "
+            f"{', '.join(sorted(without_file)[:_SHARDS_SHOWN])}{more}; "
             "remove these shards if their files are gone, or choose another folder"
         )
 
 
 def _read(watched: WatchedFile, file: Shard, kind: str, schema: pa.Schema) -> Batches:
-    """Read a file in batches. Raises JobError for a file that is not valid, with the rows before the error."""
+    """Read a file in batches. Raises JobError for an invalid file, with the number of rows before the error."""
     rows = 0
     try:
         for batch in read_batches(watched, file.uri, kind, schema):
@@ -197,7 +207,7 @@ def _write(batches: Batches, origin: Mapping[str, Any], shards: list[_ConvertedS
 
 
 def _row_groups(first: pa.RecordBatch, batches: Batches) -> Iterator[pa.Table]:
-    """Join batches to tables of about the bytes of a row group. A larger batch makes a larger table."""
+    """Join batches to tables of about `_GROUP_BYTES`. A batch that is larger makes a larger table."""
     pending, size = [first], first.nbytes
     for batch in batches:
         pending.append(batch)
@@ -210,13 +220,12 @@ def _row_groups(first: pa.RecordBatch, batches: Batches) -> Iterator[pa.Table]:
 
 
 def _format_of(paths: Iterable[str]) -> str:
-    """Return the format that the names of the files end in. Raises JobError if they have no known ending, or
-    several."""
+    """Infer the format from the endings of the files. Raises JobError if an ending is unknown or there are several."""
     examples: dict[str | None, str] = {}  # format -> a path
     for path in paths:
         name = path
-        for packed in COMPRESSED:
-            name = name.removesuffix(packed)
+        for compression in COMPRESSED:
+            name = name.removesuffix(compression)
         examples.setdefault(next((kind for kind, endings in ENDINGS.items() if name.endswith(endings)), None), path)
     kind, *others = examples
     if kind is None or others:

@@ -1,6 +1,6 @@
 """The command `distilray verify`: a check of an output against its plan.
 
-It needs only the output. It reads every object, and checks the address of every row.
+The check needs only the output. It reads every object, and compares the address of every row with the plan.
 """
 
 import io
@@ -140,7 +140,7 @@ def _object_problems(
     root = output.root.rstrip("/") + "/"
     for path in sorted(output.fs.find(output.root)):
         name = path.removeprefix(root)
-        # the console of S3 creates an object for a folder, whose name ends in a slash
+        # the console of S3 creates an object for each folder; the name of this object ends in a slash
         if name and not name.endswith("/") and not _FILES.fullmatch(name):
             is_draft = name.rsplit("/", 1)[-1].startswith(".")
             kind = "a draft of an unfinished object write" if is_draft else "not a file of an output"

@@ -16,8 +16,8 @@ _PROBLEMS_SHOWN = 5
 def kept_schema(shards: Sequence[Shard], source: Source, inputs: pa.Schema, partitions: pa.Schema) -> pa.Schema:
     """Return the kept columns, each with its common type.
 
-    The common type is the type that most shards have. It is widened to hold the types of the other shards, where widening
-    changes no value.
+    The common type is the type that most shards have. It is widened to hold the types of the other shards, where
+    widening changes no value.
 
     Raises JobError if no shard has all columns of the job.
     """
@@ -28,7 +28,11 @@ def kept_schema(shards: Sequence[Shard], source: Source, inputs: pa.Schema, part
     if not usable:
         shown = shards[:_PROBLEMS_SHOWN]
         lines = [f"{shard.uri}: {shard.error[1] if shard.error else problems[shard.schema]}" for shard in shown]
-        raise JobError("\n  ".join([f"none of {len(shards)} shards can be used", *lines]))
+        raise JobError(
+            "\n  ".join(
+                [f"none of {len(shards)} shards can be used; correct the columns in the job, or the shards", *lines]
+            )
+        )
     types: dict[str, Counter[pa.DataType]] = {name: Counter() for name in kept}
     for schema, count in usable.items():
         for name in kept:
@@ -58,12 +62,15 @@ def _widened(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 
 def columns_problem(schema: pa.Schema, source: Source, inputs: pa.Schema, kept: Sequence[str]) -> str | None:
-    """Return what keeps rows of this schema from being answered, or None. kept: the kept columns."""
+    """Return why rows of this schema cannot be answered, or None. kept: the names of the kept columns."""
     return columns_error(schema, source.text, inputs, kept, "the shard has")
 
 
 def type_problem(schema: pa.Schema, kept: pa.Schema) -> str | None:
-    """Return which kept column cannot be widened to its common type, or None. kept: the schema of the kept columns."""
+    """Return the problem of the first column that cannot be widened to its common type, or None.
+
+    kept: the schema of the kept columns.
+    """
     for field in kept:
         shard_type = schema.field(field.name).type
         if _widened(plain_type(shard_type), field.type) != field.type:

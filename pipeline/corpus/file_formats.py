@@ -14,8 +14,8 @@ from distilray.pipeline.errors import JobError
 
 Batches = Iterator[pa.RecordBatch]
 
-_BLOCK = 2**26  # bytes that are parsed at a time, and so the limit of a line
-_PIECE = 2**22  # bytes of plain text at a time; the array of their line ends is up to eight times as large
+_BLOCK = 2**26  # bytes that are parsed at a time; a line cannot be longer
+_PIECE = 2**22  # bytes of plain text that are read at a time; the array of line ends may be eight times as large
 _HEADER = 2**20  # bytes that must hold the header of a CSV file
 _MAGIC = b"ARROW1"
 _LINE_FEED, _RETURN = 10, 13
@@ -25,7 +25,8 @@ def read_batches(file: Any, name: str, kind: str, columns: pa.Schema) -> Batches
     """Read an open file in record batches, in order. The first batch has no rows, only the schema.
 
     name: its name, whose ending decides whether it is decompressed. kind: its format. columns: the schema of JSON lines
-    or CSV; other formats ignore it. Raises what Arrow raises for a line that does not fit the format or the columns.
+    or CSV; other formats ignore it. Raises an exception of Arrow for a line that does not fit the format or the
+    columns.
     """
     codec = next((codec for ending, codec in COMPRESSED.items() if name.endswith(ending)), None)
     plain = pa.PythonFile(file, mode="r")
@@ -85,7 +86,7 @@ def _header(begin: bytes) -> list[str]:
 
 def _check_unique(names: Sequence[str], required: Sequence[str]) -> None:
     if repeated := [name for name in dict.fromkeys(required) if names.count(name) > 1]:
-        raise pa.ArrowInvalid(f"column {', '.join(repeated)} occurs more than once")
+        raise pa.ArrowInvalid(f"column {', '.join(repeated)} occurs more than once: column names must differ")
 
 
 def _text(file: pa.NativeFile, _: pa.Schema) -> Batches:
@@ -95,7 +96,7 @@ def _text(file: pa.NativeFile, _: pa.Schema) -> Batches:
     while piece := file.read(_PIECE):
         lines, end, rest = (rest + piece).rpartition(b"\n")
         if len(rest) > _BLOCK:
-            raise pa.ArrowInvalid(f"a line is longer than {_BLOCK} bytes")
+            raise pa.ArrowInvalid(f"a line is longer than the limit of {_BLOCK} bytes: split it")
         yield _lines(lines + end)
     yield _lines(rest + b"\n" if rest else b"")
 
@@ -116,7 +117,7 @@ def _lines(data: bytes) -> pa.RecordBatch:
 class _Stream:
     """A file that records whether it was read to its end.
 
-    Arrow accepts the end of a file in place of the end-of-stream marker, and `ended` shows which of them came.
+    Arrow accepts the end of a file in place of the end-of-stream marker. `ended` shows whether the file ended.
     """
 
     def __init__(self, file: pa.NativeFile) -> None:
@@ -150,7 +151,7 @@ def _arrow(file: pa.NativeFile, _: pa.Schema) -> Batches:
             "complete file"
         )
     if stream and file.read(1):
-        raise pa.ArrowInvalid("there are bytes after the end of the stream: expected one stream per file")
+        raise pa.ArrowInvalid("there are bytes after the end of the stream: put each stream into a file of its own")
 
 
 def _has_footer(file: pa.NativeFile) -> bool:
@@ -170,7 +171,7 @@ _READERS: Mapping[str, Callable[[pa.NativeFile, pa.Schema], Batches]] = {
 
 
 def parse_columns(columns: Sequence[str]) -> pa.Schema:
-    """Parse columns such as ["text", "year:int64", "tags:list<string>"] to a schema. The default type is string.
+    """Parse columns such as ["text", "year:int64", "tags:list<string>"] into a schema. The default type is string.
 
     Raises JobError if a type is unknown, or if names are empty or equal.
     """

@@ -1,8 +1,8 @@
-"""The process that parses untrusted footers. A hostile footer may end it from inside Arrow, where no `except` helps.
+"""The process that parses untrusted footers. A hostile footer may end it inside Arrow's C++ code, past any `except`.
 
-`footer_pool` runs this file as a script. It imports no other part of distilray, so that it starts in a tenth of a
-second. A request has many footers, and each gets one reply. Requests and replies are msgpack messages, each after its
-length.
+`footer_pool` runs this file as a script. The script imports no other part of distilray, so that it starts in a tenth of
+a second. A request has many footers, and each footer gets one reply. Requests and replies are msgpack messages. The
+length of a message, in 8 bytes, precedes it.
 """
 
 import resource
@@ -18,7 +18,7 @@ import msgpack
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_MEMORY = 2**31  # bytes of address space, because a footer may claim any number of anything
+_MEMORY = 2**31  # bytes of address space: a footer may claim counts and lengths of any size
 _SECONDS = 60.0  # CPU seconds for a request
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver handles Ctrl-C, and closes the pipe
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    send(sys.stdout.buffer, {})  # this process has started
+    send(sys.stdout.buffer, {})  # reports that this process has started
     while (request := receive(sys.stdin.buffer)) is not None:
         signal.setitimer(signal.ITIMER_PROF, _SECONDS)
         schemas: dict[pa.Schema, int] = {}
@@ -53,10 +53,10 @@ def receive(pipe: BinaryIO) -> dict[str, Any] | None:
 
 
 def _answer(footer: bytes, texts: Collection[str], schemas: dict[pa.Schema, int]) -> dict[str, Any]:
-    """Return the reply for a footer: what is wrong with it, or its row groups and the number of its schema.
+    """Return the reply for a footer: its problem, or its row groups and the number of its schema.
 
-    texts: the columns whose bytes count. schemas: the numbers of the schemas of this request so far. A new schema is
-    added, and is serialised into the reply.
+    texts: the columns whose bytes are summed. schemas: the schemas of this request so far, each with its number. A new
+    schema is added to them and serialized into the reply.
     """
     try:
         metadata = pq.read_metadata(pa.BufferReader(footer))

@@ -1,4 +1,4 @@
-"""Parsing of untrusted footers in separate processes. A hostile footer may end one of these processes, and no other."""
+"""Parsing of untrusted footers in separate processes. A hostile footer may end one of these processes, but no other."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ import pyarrow as pa
 from distilray.pipeline.corpus import footer_parser
 from distilray.pipeline.corpus.footer_parser import receive, send
 
-_BATCH, _BATCH_BYTES = 512, 2**24  # footers of a request, and about how many bytes of them
+_BATCH, _BATCH_BYTES = 512, 2**24  # the most footers of a request, and about the most bytes of them
 _PROCESSES = 8  # at most; one process keeps up with a fast store
 
 
@@ -31,10 +31,10 @@ class Footer:
 
 
 def parse_footers(tails: Iterable[bytes], texts: Collection[str]) -> Iterator[Footer | str]:
-    """Parse the last bytes of each file to its footer, or to the problem of the footer.
+    """Parse the last bytes of each file. Yields the footer of the file, or the problem of the footer.
 
-    texts: the columns whose bytes count. The first process starts at once, and others when they are needed. A process
-    that a footer has ended is replaced. Raises RuntimeError if a process cannot be started.
+    texts: the columns whose bytes are summed. The first process starts at once, and others when they are needed. A
+    process that a footer has ended is replaced. Raises RuntimeError if a process cannot be started.
     """
     thread, parsers = threading.local(), list[_Parser]()
 
@@ -93,7 +93,7 @@ class _Parser:
             except _ProcessEndedError as error:
                 self._start()
                 if last_ended == len(results):
-                    results.append(f"reading it ends the process: {error}")
+                    results.append(f"parsing its footer ends the process: {error}")
                 last_ended = len(results)
         return results
 

@@ -1,6 +1,7 @@
 """The footers of many Parquet files.
 
-Each is read with one ranged request, and the requests of a store that supports it overlap.
+Each footer is read with one ranged request, or with two if it is long. Requests overlap if the file system is
+asynchronous.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,14 +19,14 @@ from distilray.model.storage.store import explain
 _TAIL = 2**15  # bytes: the footers of all but very wide or very long files fit
 _END = 8  # bytes: the length of the footer, and "PAR1"
 _FILES_PER_REQUEST = 512
-_MAX_BYTES = 2**27  # of the footers in memory at one time, and of a single one, because Arrow reads no longer ones
+_MAX_BYTES = 2**27  # the most bytes of footers in memory at one time, and of one footer: Arrow reads no longer ones
 
 
 def read_footers(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[pq.FileMetaData | Exception]:
-    """Read the footer of each file, or the exception of Arrow for a file without a valid footer.
+    """Read the footer of each file. A file without a valid footer yields Arrow's exception.
 
-    files: (path, size in bytes) of files that distilray wrote. A footer of an untrusted file may end the process, so
-    `footer_pool` reads those. Raises StoreError if the store fails.
+    files: (path, size in bytes) of files that distilray wrote. A footer of an untrusted file may end the process that
+    parses it, so `footer_pool` parses those footers. Raises StoreError if the store fails.
     """
     return map(_parse, read_tails(fs, files))
 
@@ -52,13 +53,16 @@ def read_tails(fs: Any, files: Sequence[tuple[str, int]]) -> Iterator[bytes]:
 
 
 def _footer_length(tail: bytes, size: int) -> int:
-    """Return the bytes of the footer that the end of a file declares, or 0 if it declares none that fits the file."""
+    """Return the length of the footer in bytes, as the end of a file declares it.
+
+    Returns 0 if the end declares no length, or a length that does not fit the file.
+    """
     length = int.from_bytes(tail[-_END:-4], "little") + _END
     return length if tail.endswith(b"PAR1") and length <= min(size, _MAX_BYTES) else 0
 
 
 def _read_ends(fs: Any, files: Sequence[tuple[str, int]], lengths: Sequence[int]) -> list[bytes]:
-    """Read the last bytes of each file. lengths: how many."""
+    """Read the last bytes of each file. lengths: the number of bytes to read, by file."""
     starts = [size - length for (_, size), length in zip(files, lengths, strict=True)]
     tails = fs.cat_ranges([path for path, _ in files], starts, [size for _, size in files], on_error="return")
     for (path, size), length, tail in zip(files, lengths, tails, strict=True):
@@ -67,7 +71,10 @@ def _read_ends(fs: Any, files: Sequence[tuple[str, int]], lengths: Sequence[int]
         if isinstance(tail, Exception):
             raise StoreError(f"{path}: {explain(tail)}") from tail
         if len(tail) != length:
-            raise StoreError(f"{path}: expected {length} bytes at the end of {size}, got {len(tail)}: has it changed?")
+            raise StoreError(
+                f"{path}: expected the last {length} of {size} bytes, got {len(tail)}: the file may have changed; "
+                "run again once nothing writes to it"
+            )
     return list(tails)
 
 

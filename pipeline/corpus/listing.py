@@ -28,8 +28,8 @@ _BROKEN_LINK, _LINKED_FOLDER = "broken link", "linked folder"  # the "type" of l
 class Shard:
     """A file of the corpus.
 
-    version: its ETag or size. size: in bytes. groups: (rows, uncompressed bytes of text) of each row group. error:
-    (reason, message) of the dead letter, if none of its rows can be read.
+    version: the ETag or the size of the file. size: the size in bytes. groups: (rows, uncompressed bytes of text) of
+    each row group. error: (reason, message) of the shard's dead letter if no row can be read, else None.
     """
 
     uri: str
@@ -41,58 +41,61 @@ class Shard:
 
     @property
     def rows(self) -> int:
-        """The rows of all row groups."""
+        """The number of rows in all row groups."""
         return sum(rows for rows, _ in self.groups)
 
 
 def list_shards(source: Source) -> Iterator[Shard]:
-    """List every Parquet file, without opening it, sorted within each of the source's URIs.
+    """List every Parquet file without opening it. The files of each URI of the source are sorted by path.
 
     Files and folders whose names start with "_" or "." are not part of a corpus. Raises JobError if a URI cannot be
-    listed, or if a file is listed twice, StoreError if the store fails.
+    listed or if a file is listed twice, and StoreError if the store fails.
     """
     return (shard for _, files in list_files(source) for shard in files.values())
 
 
 def list_files(source: Source, endings: tuple[str, ...] = _ENDINGS) -> Iterator[tuple[Any, dict[str, Shard]]]:
-    """Yield the file system of each of the source's URIs, and its shards by their path there, without opening them.
+    """Yield, for each URI of the source, its file system and its shards by path. No file is opened.
 
-    endings: of the files that are listed in folders. Raises JobError and StoreError as `list_shards` does.
+    endings: below a folder, only files with one of these endings are listed. Raises JobError and StoreError as
+    `list_shards` does.
     """
     listed: set[str] = set()
     roots = [os.path.abspath(uri.removeprefix("file://")) for uri in source.uris]
     for uri in source.uris:
         try:
             fs, path = open_store(uri, source.storage_options)
-            fs.invalidate_cache()  # fsspec keeps listings for as long as the process lives
+            fs.invalidate_cache()  # fsspec caches listings until the process ends
             infos = _find(fs, path, uri, endings, roots)
         except StoreError as error:
             raise StoreError(f"cannot list source {uri}: {error}") from error
-        except (
-            Exception
-        ) as error:  # each store raises its own exceptions, and all of them mean that it cannot be listed
+        except Exception as error:  # stores raise exceptions of many types
             raise JobError(f"cannot list source {uri}: {explain(error)}") from error
         files = {}
         for name in sorted(infos):
             shard = fs.unstrip_protocol(name) if "://" in uri else name
             if shard in listed:
                 raise JobError(
-                    f"{shard} is listed twice by source.uri, and its rows would be answered twice: remove one of the URIs"
+                    f"{shard} is listed twice by source.uri, and its rows would be answered twice: remove one of the "
+                    "URIs that list it"
                 )
             listed.add(shard)
             info = infos.pop(name)
             if info["size"] is None:
-                raise JobError(f"{shard}: its store does not report its size, which is needed to find the footer")
+                raise JobError(
+                    f"{shard}: its store does not report its size, which is needed to find the footer; copy the corpus "
+                    "to a store that reports sizes"
+                )
             files[name] = Shard(shard, version(info), info["size"])
         yield fs, files
 
 
 def _find(fs: Any, path: str, uri: str, endings: tuple[str, ...], roots: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """Find the files below a folder, or those that a glob matches or that are below a folder it matches, or a single
-    file.
+    """Find the files of one URI: the file itself, the files below a folder, or the files that a glob matches.
 
-    roots: the paths in the source. A linked folder among them is listed only as a root. Raises FileNotFoundError if the
-    path does not exist, OSError for a linked folder that is not followed.
+    If a glob matches a folder, the files below that folder are found. roots: the paths of all URIs. A walk skips a
+    linked folder that is one of them or that contains one of them. Raises FileNotFoundError if the path does not exist,
+    and OSError for any other linked folder below a folder.
     """
     try:
         info = fs.info(path)
@@ -117,7 +120,7 @@ def fixed_part(pattern: str) -> str:
 def _matches(fs: Any, pattern: str, fixed: str, roots: Iterable[str]) -> dict[str, Mapping[str, Any]]:
     """Return the files and folders that a glob matches. fixed: the folder before its first special character.
 
-    The glob of fsspec skips folders that it cannot list.
+    fsspec's own glob is not used, because it skips folders that it cannot list.
     """
     if "**" in pattern:
         whole = re.compile(glob_translate(pattern))
@@ -131,7 +134,7 @@ def _matches(fs: Any, pattern: str, fixed: str, roots: Iterable[str]) -> dict[st
 
 
 def _files(fs: Any, folder: str, endings: tuple[str, ...], roots: Iterable[str]) -> dict[str, Mapping[str, Any]]:
-    """Return the visible files with these endings below a folder."""
+    """Return the files below a folder that have one of these endings and are not hidden."""
     visible = ((name, info) for name, info in _walk(fs, folder, roots) if not _is_hidden(name.removeprefix(folder)))
     marked = ((name, info, info["type"] != _LINKED_FOLDER and name.endswith(endings)) for name, info in visible)
     return _check_links(_selected(marked))
@@ -140,15 +143,15 @@ def _files(fs: Any, folder: str, endings: tuple[str, ...], roots: Iterable[str])
 def _selected(marked: Iterable[tuple[str, Mapping[str, Any], bool]]) -> dict[str, Mapping[str, Any]]:
     """Return the entries that are marked as selected.
 
-    Raises OSError for a linked folder that is not selected. It may hold more shards, or shards that the corpus has
-    already, or lead back to one of its parents.
+    Raises OSError for a linked folder that is not selected. Such a folder may hold further shards. It may also hold
+    shards that are already listed, or lead back to one of its parents.
     """
     selected = {}
     for name, info, is_selected in marked:
         if is_selected:
             selected[name] = info
         elif info["type"] == _LINKED_FOLDER:
-            advice = "add it to source.uri, or use a glob that matches it, or one without ** that leaves it out"
+            advice = "add it to source.uri, or use a glob that matches it, or a glob without ** that leaves it out"
             raise OSError(f"{name} is a link to a folder: {advice}")
     return selected
 
@@ -156,14 +159,14 @@ def _selected(marked: Iterable[tuple[str, Mapping[str, Any], bool]]) -> dict[str
 def _check_links(files: dict[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """Return the entries. Raises FileNotFoundError if one is a broken link."""
     if broken := [name for name, info in files.items() if info["type"] == _BROKEN_LINK]:
-        raise FileNotFoundError(f"{broken[0]} is a broken link")
+        raise FileNotFoundError(f"{broken[0]} is a broken link: remove it, or restore its target")
     return files
 
 
 def _walk(fs: Any, folder: str, roots: Iterable[str]) -> Iterable[tuple[str, Mapping[str, Any]]]:
     """Return every file below a folder, and linked folders.
 
-    On a disk, the walk of fsspec skips folders that it cannot list.
+    On a disk, fsspec's own walk is not used, because it skips folders that it cannot list.
     """
     if isinstance(fs, LocalFileSystem):
         return _walk_disk(fs, folder, roots)
@@ -201,5 +204,5 @@ def _followed(fs: Any, info: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _is_hidden(path: str) -> bool:
-    """Return whether a part of a path below the source starts with "_" or ".": markers, drafts and folders of them."""
+    """Return whether a part of a path below the source starts with "_" or ".", as markers and drafts do."""
     return any(part.startswith(("_", ".")) for part in path.split("/"))

@@ -18,14 +18,14 @@ from distilray.pipeline.corpus.listing import Shard, list_files
 from distilray.pipeline.errors import JobError
 from distilray.pipeline.job.job import Source
 
-# per byte of a file; no writer reaches these numbers, even if all texts are equal
+# the most rows and bytes of text per byte of a file; no writer reaches them, even if all texts are equal
 _MAX_ROWS_PER_BYTE, _MAX_TEXT_PER_BYTE = 10_000, 2**17
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """The checked shards of a corpus. read: reads the rows of a unit of any of them."""
+    """The checked shards of a corpus. read: the operator that reads the rows of a unit of these shards."""
 
     read: Read
     shards: tuple[Shard, ...]
@@ -34,14 +34,17 @@ class Corpus:
 def survey(source: Source, inputs: pa.Schema, max_shards: int | None = None) -> Corpus:
     """List the shards, read their footers and check their schemas.
 
-    inputs: the columns that tasks read in addition to the text. max_shards: survey only the first shards; None: all of
-    them. Raises JobError if there are no shards, if none can be read, or if no shard has all columns of the job. A single
-    bad shard is no error, but becomes a dead letter. Raises StoreError if the store fails.
+    inputs: the columns that tasks read in addition to the text. max_shards: the number of shards to survey, from the
+    first; None: all. Raises JobError if there are no shards, if none can be read, or if no shard has all columns of the
+    job. A bad shard among good ones raises no error; it becomes a dead letter. Raises StoreError if the store fails.
     """
     names = {source.text, *inputs.names}
     shards = [shard for fs, files in _first(list_files(source), max_shards) for shard in _opened(fs, files, names)]
     if not shards:
-        raise JobError(f"no .parquet files in {', '.join(source.uris)}")
+        raise JobError(
+            f"no .parquet files in {', '.join(source.uris)}: correct source.uri, or convert files of another format "
+            "with distilray to-parquet"
+        )
     partitions = infer_partitions([partition_values(shard.uri) for shard in shards])
     kept = kept_schema(shards, source, inputs, partitions)
     read = Read(source.text, inputs, kept, partitions, source.storage_options)
@@ -85,16 +88,16 @@ def _opened(fs: Any, files: Mapping[str, Shard], texts: Collection[str]) -> Iter
 
 
 def _size_problem(groups: Collection[tuple[int, int]], size: int) -> str | None:
-    """Return the problem of a footer that claims more than any compression can hold, or None.
+    """Return the problem of a footer that claims more rows or text than its file can hold, or None.
 
-    Units would be made of these claims.
+    A plan would have units for all rows that a footer claims.
     """
-    for what, max_per_byte, claimed in (
+    for kind, max_per_byte, claimed in (
         ("rows", _MAX_ROWS_PER_BYTE, sum(rows for rows, _ in groups)),
         ("bytes of text", _MAX_TEXT_PER_BYTE, sum(text for _, text in groups)),
     ):
         if claimed > max_per_byte * size:
-            return f"its footer claims {claimed} {what} in {size} bytes"
+            return f"its footer claims {claimed} {kind} in {size} bytes"
     return None
 
 

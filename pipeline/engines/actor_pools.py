@@ -30,7 +30,7 @@ class ActorCounts:
     """The actors of a stage at one moment.
 
     busy: actors that compute a unit. running: actors that are busy or free. waiting: actors that wait for resources, or
-    that restart. units: the units that all these actors have, in work or queued.
+    that restart. units: the units that all these actors compute or have queued.
     """
 
     busy: int
@@ -63,10 +63,10 @@ def size_pools(
 ) -> ActorPools:
     """Return pools that fit `cpus` and `gpus`, with CPUs to spare for readers.
 
-    tokenizers_per_worker: the measured number of tokenizers that one predict worker keeps busy. The pool gets half as
-    many again. remaining_cpus: the CPUs of the cluster after the loss of its largest node. All actors and readers then
-    request so much less that they fit these CPUs. Raises JobError if the numbers of workers in the job do not fit the
-    cluster.
+    tokenizers_per_worker: the measured number of tokenizers that one predict worker keeps busy. The pool has 1.5 times
+    as many tokenizers. remaining_cpus: the CPUs of the cluster after the loss of its largest node. If they are given,
+    all actors and readers request fewer CPUs, so that all of them fit the remaining CPUs. Raises JobError if the
+    numbers of workers in the job do not fit the cluster.
     """
     if cpus <= 0:
         raise JobError("the cluster has no CPUs: start a node that has CPUs, or wait for one")
@@ -101,8 +101,9 @@ def size_pools(
 def _shrink_requests(pools: ActorPools, cpus: float, remaining_cpus: float) -> ActorPools:
     """Return the same actors and readers with smaller CPU requests, so that all fit `remaining_cpus` of the `cpus`.
 
-    Without this, the restarted actors of a lost node take all remaining CPUs, no reader fits, and the run is
-    deadlocked. The factor is a power of two. The free parts of the nodes then always add up to whole requests.
+    With full requests, the restarted actors of a lost node would take all remaining CPUs, no reader would fit, and the
+    run would be deadlocked. The factor is a power of two, so that the free parts of the nodes always add up to whole
+    requests.
     """
     factor = 2.0 ** floor(log2(remaining_cpus / cpus))
     tokenize, predict = (replace(pool, num_cpus=pool.num_cpus * factor) for pool in (pools.tokenize, pools.predict))

@@ -4,8 +4,8 @@ from dataclasses import dataclass, fields
 
 from distilray.operators.rows.timing import Seconds, Timing
 
-_GOOD_SHARE = 0.9  # of the predict workers' time: if they compute for so long, no change is worth its effort
-_BUSY_SHARE = 0.6  # of a stage's time: a stage that works for so long limits the other stages
+_GOOD_SHARE = 0.9  # of the predict workers' time: if they compute for this share, no change is worth its effort
+_BUSY_SHARE = 0.6  # of a stage's time: a stage that works for this share limits the other stages
 _SHOWN_SHARE = 0.005  # of the predict workers' time: a smaller share would round to 0 %
 
 
@@ -23,7 +23,7 @@ class TimeSpent(Seconds):
 
     @property
     def occupied(self) -> float:
-        """The seconds in which these workers held their devices, busy or not. The devices are paid for this time."""
+        """The seconds in which these workers held their devices, busy or not. The cost is computed from this time."""
         return self.predict + self.starting + self.starved + self.held + self.idle
 
 
@@ -70,7 +70,7 @@ def bottleneck(spent: TimeSpent) -> str:
 
 
 def advice(spent: TimeSpent, devices: int, tokenizers: int, writers: int) -> str:
-    """Return one line that says what to change to make a run faster.
+    """Return one line of advice on how to make a run faster.
 
     devices: the number of predict workers. tokenizers, writers: the numbers of the other workers. They are 0 if one
     process runs all stages in turn.
@@ -88,7 +88,9 @@ def advice(spent: TimeSpent, devices: int, tokenizers: int, writers: int) -> str
     if good:
         return "nothing to change: the device is the limit"
     if not tokenizers:
-        return "local stages run in turn: compute.engine ray reads, tokenizes and writes while it computes"
+        return (
+            "the stages of the local engine run in turn: set compute.engine to ray, whose stages run at the same time"
+        )
     seconds = spent.occupied / spent.workers
     if longest_wait == "starved":
         if spent.tokenize >= _BUSY_SHARE * tokenizers * seconds:

@@ -1,6 +1,6 @@
 """The Prometheus metrics of a run on Ray.
 
-The driver counts each commit, so that no repeated attempt of a unit counts twice.
+The driver counts commits. A unit with several attempts therefore counts once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,11 +18,11 @@ COUNTERS = {
     "distilray_tokens": ("Tokens of the texts.", JOB),
     "distilray_computed_tokens": ("Tokens that went through the model.", JOB),
     "distilray_units": ("Units committed.", JOB),
-    "distilray_seconds": ("Seconds of stages at work and of predict workers that wait, by state.", (*JOB, "state")),
+    "distilray_seconds": ("Seconds in which stages work and predict workers wait, by state.", (*JOB, "state")),
 }
 GAUGES = {
     "distilray_units_planned": ("Units of the whole job.", JOB),
-    "distilray_units_done": ("Units of it that are committed, by this run or an earlier one.", JOB),
+    "distilray_units_done": ("Units of the job that this run or an earlier one committed.", JOB),
 }
 _STATES = tuple(field.name for field in fields(Seconds))
 

@@ -42,20 +42,21 @@ from distilray.operators.write import Commit, Write, commit_of  # noqa: E402
 from distilray.pipeline.engines.actor_pools import ActorCounts, ActorPool, ActorPools  # noqa: E402
 from distilray.pipeline.errors import STOP_ERRORS, USER_ERRORS, StalledError  # noqa: E402
 
-WRITERS = 2  # tasks without a CPU: enough to overlap object writes, and few worker processes
-# Attempts at a unit after its worker's process ended. The second attempt finds a row that ends its worker, so further
-# ends have other causes.
+WRITERS = 2  # tasks that request no CPU: enough to overlap object writes, with few worker processes
+# Further attempts at a unit whose worker process ended. The second attempt finds a row that ends its worker. If the
+# process ends again, the cause is another one.
 _MAX_RETRIES = 10
-_UNITS_PER_ACTOR = 2  # one in work, and the next on its way to the actor's node
+_UNITS_PER_ACTOR = 2  # one that the actor computes, and the next on its way to the actor's node
 
 
 def connect() -> tuple[float, float, float | None]:
     """Join a Ray cluster, or start one on this machine.
 
-    It joins the cluster that RAY_ADDRESS names. Ray sets this variable in a submitted job. Returns the CPUs of the
-    cluster, its GPUs, and the CPUs that remain after the loss of its largest node (None if only one node has CPUs). An
-    address is always given, because Ray would otherwise search this machine for a cluster, and wait minutes for one
-    that has ended.
+    The environment variable RAY_ADDRESS names the cluster to join. Ray sets it in a submitted job. Returns the CPUs of
+    the cluster, its GPUs, and the CPUs that remain after the loss of its largest node (None if only one node has CPUs).
+
+    Ray always gets an address. Without one, it would search this machine for a cluster, and could wait minutes for a
+    cluster that has ended.
     """
     if not ray.is_initialized():
         with _native_stderr_closed():  # Ray's core announces RAY_BACKEND_LOG_LEVEL there
@@ -89,7 +90,7 @@ def run_units(
     """Answer and commit the units in the order in which they finish. Yields each commit.
 
     at_step: a function that is called many times a second. Raises StalledError after `stall` seconds in which no stage
-    took or gave a unit.
+    took or returned a unit.
     """
     ActorMonitor.at_step = at_step
     commits = _predicted(config, units, pools, stall, RayPredict, config.isolation, _actor_id).map_batches(
@@ -153,14 +154,14 @@ def _unwrap_ray_errors(stall: float) -> Iterator[None]:
         if error.actor_init_failed:  # the error contains the reason
             raise
         raise UnitError(
-            f"the worker of a unit ended {_MAX_RETRIES + 1} times ({type(error).__name__}). If a row ends its worker, "
-            "the folder of marks (DISTILRAY_CACHE, else ~/.cache/distilray) must be writable on every node. "
-            "Otherwise nodes were lost, or their memory was full"
+            f"the worker of a unit ended {_MAX_RETRIES + 1} times ({type(error).__name__}). Either nodes were lost or "
+            "ran out of memory: check the nodes. Or a row ends its worker: the folder of marks (DISTILRAY_CACHE, else "
+            "~/.cache/distilray) must be writable on every node"
         ) from None
 
 
 class ActorMonitor(ExecutionCallback):
-    """The state of the actors of each stage. Ray calls it at each step of an execution.
+    """A callback that records the state of the actors of each stage. Ray calls it at each step of an execution.
 
     stages: the counts of actors by stage, for stages that have actors. at_step: a function to call at each step.
     """
@@ -192,13 +193,13 @@ def _stall_message(stall: float) -> str:
         for name, actors in ActorMonitor.stages.items()
     ]
     resources = [f"{free.get(kind, 0):g} of {total.get(kind, 0):g} {kind}s free" for kind in ("CPU", "GPU")]
-    short = any(actors.waiting for actors in ActorMonitor.stages.values()) or not ActorMonitor.stages
-    todo = (
-        "stop other work on the cluster, or add nodes" if short else "if a unit may take so long, raise compute.stall"
+    waiting = any(actors.waiting for actors in ActorMonitor.stages.values()) or not ActorMonitor.stages
+    advice = (
+        "stop other work on the cluster, or add nodes" if waiting else "if a unit may take so long, raise compute.stall"
     )
     return (
         f"no stage made progress for {stall:g} s (compute.stall): {'; '.join(stages) or 'no worker was placed'}; "
-        f"the cluster has {' and '.join(resources)}; {todo}"
+        f"the cluster has {' and '.join(resources)}; {advice}"
     )
 
 
@@ -232,7 +233,7 @@ def _predicted(
     operator: type,
     *operator_arguments: Any,
 ) -> ray.data.Dataset:
-    """Return a stream of the units: read, tokenized, and passed to the operator that holds the models.
+    """Return a stream that reads and tokenizes the units and passes them to the operator that holds the models.
 
     operator_arguments: arguments of the operator after the tasks and the compute spec.
     """

@@ -1,4 +1,4 @@
-"""The fingerprint of a job: equal fingerprints mean equal answers.
+"""The fingerprint of a job. Jobs with equal fingerprints have equal answers.
 
 `check_same_job` in sink/plan_file.py compares the fingerprint of a job with that of the plan in its sink.
 """
@@ -10,9 +10,9 @@ from typing import Any
 
 
 def fingerprint_of(description: Mapping[str, Any], digests: Sequence[str]) -> str:
-    """Return the sha256 of what decides the answers of a job, in hexadecimal digits.
+    """Return the SHA-256 of the values that decide the answers of a job, in hexadecimal digits.
 
-    description: the job as plain data. digests: of the checkpoints, one for each task.
+    description: the job as plain data. digests: the digests of the checkpoints, one for each task.
     """
     values = [*answer_keys(description).values(), *digests]
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

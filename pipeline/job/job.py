@@ -64,7 +64,7 @@ class Sink(Frozen):
 class Pool(Frozen):
     """The limits on the number of workers of a stage on Ray."""
 
-    min: Positive = Field(default=1, description="The least number of workers.")
+    min: Positive = Field(default=1, description="The smallest number of workers.")
     max: Positive | None = Field(
         default=None, description="The largest number of workers. null: as many as fit the cluster."
     )
@@ -72,7 +72,7 @@ class Pool(Frozen):
     @model_validator(mode="after")
     def _min_is_at_most_max(self) -> Self:
         if self.max is not None and self.max < self.min:
-            raise ValueError(f"max {self.max} is less than min {self.min}")
+            raise ValueError(f"expected max of at least min ({self.min}), got {self.max}")
         return self
 
 
@@ -100,7 +100,7 @@ class Compute(Frozen):
     )
     gpus: Positive | None = Field(
         default=None,
-        description="The number of GPUs that the cluster has once its autoscaler has added all it can. "
+        description="The number of GPUs of the cluster after its autoscaler has added all nodes. "
         "null: the GPUs that the cluster has at the start of the run.",
     )
     tokens_per_pack: Annotated[int, Field(ge=512)] | None = Field(
@@ -135,7 +135,7 @@ class Compute(Frozen):
     )
     stall: Positive | None = Field(
         default=None,
-        description="The seconds after which a run on Ray stops if no stage took or gave a unit. "
+        description="The seconds after which a run on Ray stops if no stage took or returned a unit. "
         "null: 1800, or six times the deadline if that is more.",
     )
     price: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
@@ -177,16 +177,20 @@ class Job(Frozen):
         names = [*s.RESERVED, *self.source.keep, *self.answer_columns]
         if duplicates := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
-                f"column names must differ in the output: {', '.join(duplicates)} (reserved: {', '.join(s.RESERVED)})"
+                f"column names must differ in the output: {', '.join(duplicates)} (reserved: {', '.join(s.RESERVED)}); "
+                "set the name of a task, or leave the columns out of source.keep"
             )
         if hidden := [name for name in self.source.keep if name.startswith("_")]:
-            raise ValueError(f"kept columns must not start with an underscore: {', '.join(hidden)}")
+            raise ValueError(f"the names of kept columns must not start with an underscore: {', '.join(hidden)}")
         return self
 
     @model_validator(mode="after")
     def _sink_is_outside(self) -> Self:
         if enclosing := [uri for uri in self.source.uris if _covers(uri, f"{self.sink.uri.rstrip('/')}/data")]:
-            raise ValueError(f"the sink must not lie in the source {enclosing[0]}: the next run would read its answers")
+            raise ValueError(
+                f"the sink must not lie in the source {enclosing[0]}: the next run would read the answers as shards; "
+                "choose a sink outside"
+            )
         return self
 
     @model_validator(mode="after")
@@ -194,10 +198,11 @@ class Job(Frozen):
         gold = [task.gold for task in self.tasks if isinstance(task, EvaluatedTask) and task.gold]
         columns = [self.source.text, *self.inputs.names, *gold]
         if hidden := sorted({name for name in columns if name.startswith("_")}):
-            raise ValueError(f"columns that start with an underscore cannot be read: {', '.join(hidden)}")
+            raise ValueError(f"columns whose names start with an underscore cannot be read: {', '.join(hidden)}")
         if taken := sorted(set(gold) & set(s.RESERVED)):
             raise ValueError(
-                f"gold: columns called {', '.join(s.RESERVED)} are the output's own, got {', '.join(taken)}"
+                f"gold: the output reserves the column names {', '.join(s.RESERVED)}, got {', '.join(taken)}; "
+                "rename the column"
             )
         return self
 
@@ -219,7 +224,8 @@ class Job(Frozen):
     def fingerprint(self, digests: Sequence[str]) -> str:
         """Return a hash over the keys that decide the answers: the source, the tasks and the dtype.
 
-        Two jobs with the same fingerprint give the same answers. digests: of the checkpoints, one for each task.
+        Two jobs with the same fingerprint have the same answers. digests: the digests of the checkpoints, one for each
+        task.
         """
         return fingerprint_of(self.description(), digests)
 
@@ -230,8 +236,8 @@ _UNIT = f"{0:06d}-{0:016x}"  # an example of a unit's name
 def _covers(uri: str, folder: str) -> bool:
     """Return whether a source reads the data objects of an output.
 
-    uri: of the source. folder: the folder of the data objects. A folder covers all files below it. A glob covers the
-    files that it matches and the files below the folders that it matches.
+    uri: the URI of the source. folder: the folder of the data objects. A folder covers all files below it. A glob
+    covers the files that it matches and the files below the folders that it matches.
     """
     uri, folder = (path.removeprefix("file://").rstrip("/") for path in (uri, folder))
     ancestors = list(accumulate(f"{folder}/{_UNIT}.parquet".split("/"), "{}/{}".format))  # with the object itself
@@ -261,7 +267,10 @@ def load_job(path: str | Path, overrides: Iterable[str] = ()) -> Job:
 
 
 def parse_job(raw: dict[str, Any], where: str) -> Job:
-    """Parse a job from plain data. Raises JobError that names each wrong key, what was expected, and `where`."""
+    """Parse a job from plain data. where: the origin of the data, for messages.
+
+    Raises JobError. Its message has `where`, each wrong key, and what was expected.
+    """
     return _validate(Job, raw, where)
 
 

@@ -1,4 +1,4 @@
-"""The reader of job files. They are YAML, or JSON if their name ends in .json."""
+"""The reader of job files. A job file is YAML, or JSON if its name ends in .json."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def read_job_file(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             data = file.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            raise _RefusedError(f"expected at most {_MAX_BYTES} bytes")
+            raise _RefusedError(f"expected at most {_MAX_BYTES} bytes, got more")
         raw = (_parse_json if path.suffix == ".json" else parse_yaml)(data.decode("utf-8"))
     except _RefusedError as error:
         raise JobError(f"cannot read job {path}: {error}") from None

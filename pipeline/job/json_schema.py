@@ -8,7 +8,7 @@ from distilray.pipeline.job.job import Job
 def job_schema() -> dict[str, Any]:
     """Return the JSON schema of a job file.
 
-    It does not contain rules between keys, such as column names that must differ. Only the parser checks them.
+    The schema does not contain rules between keys, such as column names that must differ. Only the parser checks these.
     """
     schema = Job.model_json_schema()
     for definition in schema["$defs"].values():

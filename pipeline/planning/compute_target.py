@@ -22,8 +22,8 @@ _UNIT_BYTES = {"cpu": 2**20, "gpu": 2**25}
 # Seconds without progress until a worker on Ray ends its process. The local engine has no default deadline, because it
 # computes in the user's process.
 _DEADLINE = 300
-# Seconds without progress until a run on Ray stops. At least six deadlines must fit in: of a unit, of a part of it, and
-# of four rows.
+# Seconds without progress until a run on Ray stops. They must cover six deadlines at least: one of a unit, one of a
+# part of the unit, and four of single rows.
 _STALL, _DEADLINES_PER_STALL = 1800, 6
 
 
@@ -53,9 +53,9 @@ class ComputeTarget:
 def find_target(compute: Compute, forecast: Forecast | None = None, *, start: bool = True) -> ComputeTarget:
     """Find the cluster or the machine to compute on, and size its actor pools.
 
-    forecast: gives the number of tokenizers per predict worker, if it was measured on such a device. start: whether to
-    start a cluster if there is none; otherwise the resources of this machine are counted. Raises JobError if the
-    resources are too small for the job.
+    forecast: the source of the number of tokenizers per predict worker, if it was measured on the same kind of device.
+    start: whether to start a cluster if there is none; otherwise the resources of this machine are counted. Raises
+    JobError if the resources are too small for the job.
     """
     if compute.engine == "local":
         return ComputeTarget(torch.cuda.is_available(), None, on_cluster=False)
@@ -80,7 +80,7 @@ def check_backend(job: Job, target: ComputeTarget) -> None:
 
 
 def isolation_of(job: Job, target: ComputeTarget) -> Isolation:
-    """Return the settings by which the job's workers survive its rows."""
+    """Return the settings that limit the damage of rows that make a worker fail."""
     run = hashlib.sha256(job.sink.uri.encode()).hexdigest()[:16]
     max_failed_rows = MAX_FAILED_ROWS if job.max_dead is None else None  # else max_dead is the limit
     return Isolation(run, job.compute.deadline or (_DEADLINE if target.pools else None), max_failed_rows)
@@ -101,7 +101,7 @@ def compute_spec(compute: Compute, tokens_per_pack: int | None, target: ComputeT
 
 
 def import_ray_engine() -> ModuleType:
-    """Import the module of the Ray engine, only where it is used, because importing Ray takes seconds."""
+    """Import the module of the Ray engine. Call this only where Ray is used, because importing Ray takes seconds."""
     from distilray.pipeline.engines import ray_data  # noqa: PLC0415
 
     return ray_data

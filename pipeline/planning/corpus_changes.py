@@ -1,6 +1,6 @@
 """The check that a corpus has not changed since it was planned.
 
-Otherwise an output would mix rows of two states of the corpus, or have no answers for new rows.
+Without this check, an output could mix rows of two states of the corpus, or have no answers for new rows.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _CONCURRENCY = 16  # requests to a store
 def check_corpus(job: Job, plan: Plan, *, finished: bool) -> None:
     """Raise JobError if a shard changed, is missing or is new.
 
-    finished: whether the output is finished. Then only a new shard is an error, because the others are not read again.
+    finished: whether the output is finished. If it is, only a new shard is an error, because no other shard is read.
     """
     try:
         listed = {shard.uri: shard.version for shard in list_shards(job.source)}
@@ -42,8 +42,8 @@ def check_corpus(job: Job, plan: Plan, *, finished: bool) -> None:
     if changed := [uri for uri, version in planned.items() if listed.get(uri) != version]:
         current = f"has {listed[changed[0]]}" if changed[0] in listed else "is missing"
         raise JobError(
-            f"{len(changed)} of {plan.shards} shards changed since the plan in {job.sink.uri} was made: {changed[0]} had "
-            f"ETag or size {planned[changed[0]]}, now it {current}; restore it, or choose another sink"
+            f"{len(changed)} of {plan.shards} shards changed since the plan in {job.sink.uri} was made: {changed[0]} "
+            f"had ETag or size {planned[changed[0]]}, now it {current}; restore the shards, or choose another sink"
         )
 
 
@@ -56,7 +56,10 @@ def check_shards(read: Read, units: Sequence[Unit]) -> None:
     with ThreadPoolExecutor(_CONCURRENCY) as pool:
         changed = [problem for problem in pool.map(lambda unit: _change(read, unit), shards.values()) if problem]
     if changed:
-        raise JobError(f"{len(changed)} of {len(shards)} shards that have dead letters: {changed[0]}; restore it")
+        raise JobError(
+            f"{len(changed)} of {len(shards)} shards with dead letters cannot be retried: {changed[0]}; restore the "
+            "shards"
+        )
 
 
 def _change(read: Read, unit: Unit) -> str | None:
@@ -67,6 +70,6 @@ def _change(read: Read, unit: Unit) -> str | None:
         return str(error)
     except StoreError:
         raise
-    except Exception as error:  # each store raises its own exceptions, and all of them mean that it cannot be read
+    except Exception as error:  # stores raise exceptions of many types
         raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error
     return None

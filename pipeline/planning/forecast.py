@@ -10,7 +10,7 @@ HOUR = 3600.0
 class Forecast:
     """The forecast of a whole plan, or of a share of it.
 
-    sampled_rows: the rows that it is estimated from. tokens: the tokens of the texts. computed_tokens: the tokens that
+    sampled_rows: the number of rows in the sample. tokens: the tokens of the texts. computed_tokens: the tokens that
     the model computes, with [CLS], [SEP], overlaps and every question or label. padded_tokens: the tokens that batches
     of 32 would compute, in the order of the corpus and padded to the longest sequence. tokenize_rate: tokens of texts
     per CPU second. devices: predict workers, each on a GPU or on CPU threads. rate: tokens that one predict worker
@@ -44,7 +44,7 @@ class Forecast:
         return self.rate is not None and (self.device != "cpu") == on_gpu
 
     def share(self, part: float) -> "Forecast":
-        """Return the forecast of a part of the rows. part: a share of 1."""
+        """Return the forecast of a part of the rows. part: the share of the rows, from 0 to 1."""
         counts = (self.tokens, self.computed_tokens, self.padded_tokens)
         tokens, computed, padded = (round(count * part) for count in counts)
         return replace(self, tokens=tokens, computed_tokens=computed, padded_tokens=padded)

@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 
 _UNITS_PER_WORKER = 4  # at least, so that few workers are idle while others compute their last unit
 _MAX_SHRINK = 8  # units become at most this many times smaller to reach that number
-_WORTH_CALIBRATING = 64  # units of the default size: calibration takes ten seconds, and the run about an hour
+_WORTH_CALIBRATING = (
+    64  # units of the default size: calibration takes ten seconds, a run of so many units about an hour
+)
 
 
 def make_plan(job: Job, corpus: Corpus, target: ComputeTarget) -> Plan:
@@ -45,9 +47,9 @@ def _unit_bytes(target: ComputeTarget, text_bytes: int) -> int:
 
 
 def forecast_plan_safely(job: Job, plan: Plan, passes: EncoderPasses, target: ComputeTarget) -> Plan:
-    """Calibrate a plan as `calibrate_plan` does, but return it without a forecast if the sample cannot be processed.
+    """Return the plan as `forecast_plan` does, but without a forecast if the sample cannot be processed.
 
-    The causes are a row of the sample that raises an exception, or one that ended an earlier process.
+    A sample cannot be processed if one of its rows raises an exception, or if it ended an earlier process.
     """
     uncalibrated = replace(plan, tokens_per_pack=job.compute.tokens_per_pack)
     with isolation_of(job, target).attempt("plan", "sample") as ended_before:
@@ -68,20 +70,22 @@ def forecast_plan(
 ) -> tuple[Plan, Throughput | None]:
     """Return the plan with its token budget and its forecast, and the throughput of a device if it was measured.
 
-    It is measured if `calibrate` is true, or if the corpus is large and the job does not set `tokens_per_pack`.
+    The throughput is measured if `calibrate` is true, or if the corpus is large and the job does not set
+    `tokens_per_pack`.
     """
-    given = job.compute.tokens_per_pack
+    tokens_per_pack = job.compute.tokens_per_pack
     sample = take_sample(plan, passes)
     if sample is None:
-        return replace(plan, tokens_per_pack=given), None
+        return replace(plan, tokens_per_pack=tokens_per_pack), None
     large = plan.text_bytes >= _WORTH_CALIBRATING * target.unit_bytes
-    measure = calibrate or (large and given is None)
+    measure = calibrate or (large and tokens_per_pack is None)
     throughput = _measure_throughput(job, target, sample.table) if measure else None
     forecast = make_forecast(sample, passes, target.devices)
     if throughput is None:
-        return replace(plan, tokens_per_pack=given, forecast=forecast), None
+        return replace(plan, tokens_per_pack=tokens_per_pack, forecast=forecast), None
     forecast = replace(forecast, rate=throughput.tokens_per_second, device=throughput.device)
-    return replace(plan, tokens_per_pack=given or throughput.tokens_per_pack, forecast=forecast), throughput
+    tokens_per_pack = tokens_per_pack or throughput.tokens_per_pack
+    return replace(plan, tokens_per_pack=tokens_per_pack, forecast=forecast), throughput
 
 
 def drop_foreign_calibration(plan: Plan, target: ComputeTarget) -> Plan:
@@ -91,8 +95,8 @@ def drop_foreign_calibration(plan: Plan, target: ComputeTarget) -> Plan:
         return plan
     device = "a GPU" if target.on_gpu else "a CPU"
     log.warning(
-        "tokens_per_pack of the plan, %s, was measured on %s and is not used on %s, so scores may differ in the last digit; "
-        "set compute.tokens_per_pack to use another value than the default",
+        "the plan's tokens_per_pack of %s was measured on %s and is not used on %s. Scores may differ in the last "
+        "digit; to choose the value yourself, set compute.tokens_per_pack",
         plan.tokens_per_pack,
         forecast.device,
         device,

@@ -14,17 +14,18 @@ from distilray.pipeline.corpus.listing import Shard
 from distilray.pipeline.corpus.survey import Corpus, partition_values
 from distilray.pipeline.planning.forecast import Forecast
 
-_UNIT_ROWS = 2**16  # the most rows of a unit: with dictionaries, footers report few bytes for gigabytes of text
+_UNIT_ROWS = 2**16  # the most rows of a unit: with dictionaries, a footer may report few bytes for gigabytes of text
 
 
 @dataclass(frozen=True)
 class Plan:
     """The units of a corpus, and how to read and pack them.
 
-    read: reads the rows of a unit. units: in the order of the corpus. bytes: the size of all shards. text_bytes: their
-    uncompressed bytes of text. tokens_per_pack: the token budget of every run, because scores may differ in the last
-    digit with another; None: the device's default. forecast: of the whole plan. empty: URI and version of each shard
-    without rows, which has no unit.
+    read: the operator that reads the rows of a unit. units: the units, in the order of the corpus. shards: the number
+    of shards. bytes: the size of all shards. text_bytes: the uncompressed bytes of text in all shards. tokens_per_pack:
+    the token budget; None: the default of the device. All runs use the same budget, because another budget may change
+    the last digit of scores. forecast: the forecast of the whole plan. empty: the URI and version of each shard without
+    rows. Such a shard has no unit.
     """
 
     read: Read
@@ -38,7 +39,7 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """The rows to answer, without those of unreadable shards, whose number is unknown."""
+        """The number of rows to answer. Rows of unreadable shards are not included, because their number is unknown."""
         return sum(unit.rows for unit in self.units if unit.error is None)
 
     @property
@@ -65,24 +66,24 @@ def _units(shard: Shard, partitions: pa.Schema, unit_bytes: int) -> Iterator[Uni
         yield replace(unit, rows=1, error=shard.error)
         return
     rows_before = 0
-    for first, last, rows, size in _runs(shard.groups, unit_bytes):
+    for first, last, rows, size in _group_ranges(shard.groups, unit_bytes):
         pieces = min(rows, max(1, round(size / unit_bytes), -(-rows // _UNIT_ROWS))) if last - first == 1 else 1
         for start, stop in pairwise(rows * piece // pieces for piece in range(pieces + 1)):
             yield replace(unit, row_groups=(first, last), skip=start, first_row=rows_before + start, rows=stop - start)
         rows_before += rows
 
 
-def _runs(groups: Sequence[tuple[int, int]], unit_bytes: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield runs of row groups as (first group, last group + 1, rows, bytes).
+def _group_ranges(groups: Sequence[tuple[int, int]], unit_bytes: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield ranges of row groups as (first group, last group + 1, rows, bytes).
 
-    A run fits a unit, or is a single group that does not fit. The first group of a run has rows.
+    A range fits a unit, or is a single group that does not fit. The first group of a range has rows.
     """
     first, rows, size = 0, 0, 0
     for i, (group_rows, group_bytes) in enumerate(groups):
         if rows and (size + group_bytes > unit_bytes or rows + group_rows > _UNIT_ROWS):
             yield first, i, rows, size
             rows = 0
-        if not rows:  # a group without rows begins no run; some writers write one for an empty batch
+        if not rows:  # no range starts with a group without rows, which some writers write for an empty batch
             first, size = i, 0
         rows += group_rows
         size += group_bytes

@@ -37,5 +37,5 @@ def _first_rows(plan: Plan, unit: Unit, rows: int) -> pa.Table:
         return plan.read.head(unit, rows)
     except (ShardError, StoreError):
         raise
-    except Exception as error:  # each store raises its own exceptions, and all of them mean that it cannot be read
+    except Exception as error:  # stores raise exceptions of many types
         raise JobError(f"cannot read shard {unit.uri}: {explain(error)}") from error

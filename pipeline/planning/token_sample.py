@@ -1,4 +1,4 @@
-"""A tokenized sample of a corpus, and the forecast that it gives."""
+"""A tokenized sample of a corpus, and the forecast that is computed from it."""
 
 import time
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from distilray.pipeline.planning.forecast import Forecast
 from distilray.pipeline.planning.plan import Plan
 from distilray.pipeline.planning.sample_rows import sample_rows, spread_units
 
-# units, rows of each, and bytes of all texts: 500,000 tokens, which take at most a second to tokenize
+# the most units, rows of each unit, and bytes of all texts: 500,000 tokens, which take at most a second to tokenize
 _UNITS, _ROWS, _BYTES = 16, 128, 2**21
-_MAX_STANDARD_ERROR = 0.02  # of the mean length of a row, as a share of it
-_BATCH = 32  # rows of a padded batch, for comparison
+_MAX_STANDARD_ERROR = 0.02  # of the mean length of a row, as a share of this mean
+_BATCH = 32  # rows of a padded batch, with which packing is compared
 
 
 @dataclass(frozen=True)
 class Sample:
     """Tokenized rows of a corpus.
 
-    scale: how many times the tokens of the sample the corpus has. tokenize_rate: tokens per CPU second.
+    scale: the estimated tokens of the corpus divided by the tokens of the sample. tokenize_rate: tokens per CPU second.
     """
 
     table: pa.Table
@@ -44,7 +44,7 @@ def take_sample(plan: Plan, passes: EncoderPasses) -> Sample | None:
     halves = [pa.concat_tables(part) for part in (tables[::2], tables[1::2] or tables[:1])]
     cold = tokenized(halves[0], passes.tokenizer_groups)
     start = time.process_time()
-    warm = tokenized(halves[1], passes.tokenizer_groups)  # other texts, with caches that the first ones filled
+    warm = tokenized(halves[1], passes.tokenizer_groups)  # other texts, after the first half has filled the caches
     rate = _tokens(warm) / max(time.process_time() - start, 1e-6)
     table = pa.concat_tables([cold, warm][: min(len(tables), 2)])
     return Sample(table, _scale(plan, tables), rate)
@@ -63,16 +63,16 @@ def make_forecast(sample: Sample, passes: EncoderPasses, devices: int) -> Foreca
 
 
 def _first_bytes(table: pa.Table, max_bytes: int) -> pa.Table:
-    """Return the first rows, up to and including the one with which their text reaches `max_bytes`."""
+    """Return the first rows, up to the row with which the sum of their text reaches `max_bytes`."""
     return table.slice(0, int(np.searchsorted(np.cumsum(_sizes(table)), max_bytes)) + 1)
 
 
 def _scale(plan: Plan, tables: list[pa.Table]) -> float:
-    """Return how many times the tokens of the sample the corpus has, by its rows or else by its bytes.
+    """Estimate the tokens of the corpus divided by the tokens of the sample, from counts of rows or of bytes.
 
-    The scale is by rows if the mean length of a row is similar in all tables of the sample. If lengths differ, the
-    bytes of text in the footers are more exact. They are wrong where texts repeat, because a Parquet dictionary stores
-    a repeated text once, and for short texts, because each value has a length of 4 bytes.
+    Rows are used if the mean length of a row is similar in all tables of the sample. Otherwise the bytes of text in the
+    footers are more exact. These bytes are too few where texts repeat, because a Parquet dictionary stores a repeated
+    text once. They are too many for short texts, because Parquet stores a length of 4 bytes with each value.
     """
     sizes = [_sizes(table) for table in tables]
     sampled = sum(len(size) for size in sizes)
@@ -83,7 +83,6 @@ def _scale(plan: Plan, tables: list[pa.Table]) -> float:
     ):
         return by_rows
     columns = len(_text_columns(tables[0]))
-    # Parquet stores a length of 4 bytes with each value
     by_bytes: float = (plan.text_bytes - 4 * columns * plan.rows) / max(sum(int(size.sum()) for size in sizes), 1)
     return by_bytes if by_rows / 2 <= by_bytes <= by_rows * 2 else by_rows
 
@@ -112,7 +111,7 @@ def _tokens(table: pa.Table) -> int:
 
 
 def _padded(sequences: Sequences) -> int:
-    """Return the tokens of the sequences in batches, in the order of the corpus, padded to the longest of a batch."""
+    """Return the number of tokens if sequences are batched in the order of the corpus and padded to the longest one."""
     lengths = sequences.lengths[np.lexsort((sequences.pair_first, sequences.first))]
     if not len(lengths):
         return 0

@@ -1,4 +1,4 @@
-"""Answered rows for people: the text, the spans in it, and the rendered answers of each task."""
+"""Answered rows in readable form: the text, the spans in it, and the rendered answers of each task."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +22,10 @@ _ROWS_READ = 50  # of each unit, to find answered rows
 
 @dataclass(frozen=True)
 class RenderedAnswer:
-    """The answer of a task in lines of text, without its spans. truncated: whether the task did not read the whole
-    text."""
+    """The answer of a task as lines of text, without its spans.
+
+    truncated: whether the task read only a part of the text.
+    """
 
     task: str
     lines: tuple[Line, ...]
@@ -73,8 +75,8 @@ def sample_documents(
     per_unit = math.ceil(count / max(len(first_rows), 1))
     documents = [
         document
-        for answers, read in zip(first_rows.values(), texts, strict=True)
-        for document in _render_read_rows(answers, read, tasks, per_unit)
+        for answers, source_rows in zip(first_rows.values(), texts, strict=True)
+        for document in _render_first_rows(answers, source_rows, tasks, per_unit)
     ]
     return documents[:count]
 
@@ -89,17 +91,20 @@ def safe_first_rows(output: Output, units: Sequence[Unit], columns: Sequence[str
     }
 
 
-def _render_read_rows(answers: pa.Table, read: pa.Table, tasks: Sequence[Task], count: int) -> list[Document]:
-    """Render the first `count` answered rows that are also in `read`."""
-    answers = answers.filter(pc.is_in(answers[s.ROW], value_set=read[s.ROW].combine_chunks())).slice(0, count)
-    read = read.filter(pc.is_in(read[s.ROW], value_set=answers[s.ROW].combine_chunks()))
-    return list(render_documents(answers, read, tasks))
+def _render_first_rows(answers: pa.Table, source_rows: pa.Table, tasks: Sequence[Task], count: int) -> list[Document]:
+    """Render the first `count` answered rows that are also in `source_rows`."""
+    answers = answers.filter(pc.is_in(answers[s.ROW], value_set=source_rows[s.ROW].combine_chunks())).slice(0, count)
+    source_rows = source_rows.filter(pc.is_in(source_rows[s.ROW], value_set=answers[s.ROW].combine_chunks()))
+    return list(render_documents(answers, source_rows, tasks))
 
 
-def render_documents(answers: pa.Table, read: pa.Table, tasks: Sequence[Task]) -> Iterator[Document]:
-    """Render each row of `answers`. read: the same rows, with their text and the other columns that the tasks read."""
-    inputs = [name for name in read.column_names if name.startswith(s.INPUT_PREFIX)]
-    rows = read.select([s.SHARD, s.ROW, s.TEXT, *inputs]).to_pylist()
+def render_documents(answers: pa.Table, source_rows: pa.Table, tasks: Sequence[Task]) -> Iterator[Document]:
+    """Render each row of `answers`.
+
+    source_rows: the same rows, with their text and the other columns that the tasks read.
+    """
+    inputs = [name for name in source_rows.column_names if name.startswith(s.INPUT_PREFIX)]
+    rows = source_rows.select([s.SHARD, s.ROW, s.TEXT, *inputs]).to_pylist()
     for answer, row in zip(answers.to_pylist(), rows, strict=True):
         yield _render_document(answer, row, tasks)
 

@@ -27,9 +27,9 @@ class Piece:
 
 @dataclass(frozen=True)
 class Passage:
-    """A part of a text in pieces, in order. begin, end: its place in the text. length: the length of the whole text.
+    """A part of a text as pieces, in order.
 
-    All are numbers of characters.
+    begin, end: the offsets of the part in the text. length: the length of the whole text. All three count characters.
     """
 
     pieces: tuple[Piece, ...]

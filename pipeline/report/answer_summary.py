@@ -1,4 +1,4 @@
-"""Labels and scores of a task. Counts are those of all rows; scores come from a sample of the rows."""
+"""Labels and scores of a task. Counts cover all rows. Scores come from a sample of the rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class AnswerSummary:
 def summarize_answers(task: Task, counts: Mapping[str, int], column: pa.ChunkedArray) -> AnswerSummary:
     """Summarize the answers of a task.
 
-    counts: the number of answers by label, of all rows. column: the answers of the sampled rows.
+    counts: the number of answers in all rows, by label. column: the answers of the sampled rows.
     """
     about, scores = task.scores(one_chunk(column))
     values = scores.to_numpy(zero_copy_only=False).astype(np.float64)

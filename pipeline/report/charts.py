@@ -45,26 +45,26 @@ class Chart:
 
 
 def bar_chart(description: str, heights: Doubles | Ints, edges: Sequence[str], unit: str) -> Chart:
-    """Return a chart of N bars, N of at least 1.
+    """Return a chart of N bars. N is at least 1.
 
     heights: the values of the bars, [N]. edges: the labels of the N + 1 sides of the bars. unit: the unit of a height.
     """
     count = len(heights)
     top = _top(float(max(heights.max(), 1e-9)))
-    width, high = (RIGHT - LEFT) / count, BOTTOM - TOP
+    width, max_height = (RIGHT - LEFT) / count, BOTTOM - TOP
     bars = tuple(
         Bar(
             round(LEFT + i * width + _GAP / 2, 2),
-            round(BOTTOM - high * value / top, 2),
+            round(BOTTOM - max_height * value / top, 2),
             round(max(width - _GAP, 1), 2),
-            round(high * value / top, 2),
+            round(max_height * value / top, 2),
             f"{edges[i]} to {edges[i + 1]}: {compact(value)} {unit}",
         )
         for i, value in enumerate(heights.tolist())
     )
     marks = sorted({0, count // 2, count})
     x = tuple(Tick(round(LEFT + i * width, 2), edges[i]) for i in marks)
-    y = tuple(Tick(round(BOTTOM - high * part, 2), compact(top * part)) for part in (0, 0.5, 1))
+    y = tuple(Tick(round(BOTTOM - max_height * part, 2), compact(top * part)) for part in (0, 0.5, 1))
     return Chart(description, bars, x, y)
 
 
@@ -75,7 +75,7 @@ def histogram(description: str, values: Doubles, edges: Doubles, unit: str, form
 
 
 def _top(value: float) -> float:
-    """Return the next round number that is not smaller: 1, 2, 5 or 10 times a power of ten."""
+    """Round up to 1, 2, 5 or 10 times a power of ten."""
     power = 10.0 ** np.floor(np.log10(value))
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= value * (1 - 1e-9)))
 

@@ -1,4 +1,4 @@
-"""The facts about an output that its own files give: its job, its plan, its committed units and their sums."""
+"""The facts that the files of an output give: its job, its plan, its committed units and their sums."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from distilray.pipeline.planning.plan import Plan
 from distilray.pipeline.sink.output import Output, open_output
 from distilray.pipeline.sink.parity_check import parity_summary
 
-_ADVICE = "If no run and no retry is active in this output, distilray verify shows what to do with them"
+_ADVICE = "If no run and no retry is writing to this output, distilray verify shows what to do about each unit"
 _SETTABLE = r"(source|sink|tasks\.\d+)\.storage_options\b"
 
 

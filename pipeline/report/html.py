@@ -1,4 +1,4 @@
-"""Rendering of the templates. Every value is escaped, and invisible characters are shown by their numbers."""
+"""Rendering of the templates. Every value is escaped, and invisible characters are shown as their code points."""
 
 import base64
 import hashlib
@@ -64,7 +64,7 @@ def _passage(document: Document) -> Passage:
 
 
 def _figure(value: float | str | None) -> str:
-    """Format a number of any size, or a dash for None."""
+    """Format a number of any size. None becomes a dash."""
     if value is None:
         return "\u2013"
     if isinstance(value, float):

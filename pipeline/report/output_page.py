@@ -42,9 +42,9 @@ _COMPARED_KEYS = {
 def report_page(uri: str, overrides: Sequence[str] = (), rows: int = 8) -> str:
     """Return the HTML report of the output at `uri`, a folder or a URI.
 
-    It writes nothing and loads no model. overrides: keys of storage_options, as `a.b=value`. rows: the number of sample
-    documents, whose texts are read from the corpus. Raises JobError if there is no output, StoreError if its store
-    fails, and IncompleteError if an object differs from what was committed.
+    Nothing is written, and no model is loaded. overrides: keys of storage_options, as `a.b=value`. rows: the number of
+    sample documents, whose texts are read from the corpus. Raises JobError if there is no output, StoreError if its
+    store fails, and IncompleteError if an object differs from what was committed.
     """
     if rows < 0:
         raise JobError(f"--rows: expected 0 or more, got {rows}")
@@ -116,7 +116,7 @@ def _timing(timing: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _forecast(forecast: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return the title, the predicted and the actual value of each figure for which one of the two is known."""
+    """Return the title, the predicted and the actual value of each figure of which at least one value is known."""
     predicted, actual = forecast.get("predicted") or {}, forecast.get("actual") or {}
     figures = [(title, predicted.get(key), actual.get(key)) for key, title in _COMPARED_KEYS.items()]
     return [row for row in figures if row[1:] != (None, None)]

@@ -36,7 +36,7 @@ class RunRate:
 
 @dataclass(frozen=True)
 class RowRates:
-    """The rates of all runs. chart: the rate over time, None if there are too few commits for a rate."""
+    """The rates of all runs. chart: the chart of the rate over time, None if there are too few commits for a chart."""
 
     runs: tuple[RunRate, ...]
     chart: Chart | None
@@ -54,7 +54,9 @@ def row_rates(
     known = [time for time in times if time is not None]
     if not starts or not known or len(known) < len(times):
         return None
-    starts = dict(sorted(starts.items(), key=lambda item: item[1]))  # by time: clocks of two hosts may differ
+    starts = dict(
+        sorted(starts.items(), key=lambda item: item[1])
+    )  # by time, because the clocks of two hosts may differ
     written, unit_rows = np.array(known), np.array([rows[name] for name in infos], dtype=np.int64)
     order = np.argsort(written, kind="stable")
     written, unit_rows = written[order], unit_rows[order]

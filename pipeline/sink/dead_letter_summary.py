@@ -13,7 +13,11 @@ from distilray.operators.rows import schema as s
 from distilray.pipeline.sink.output import Output
 from distilray.pipeline.sink.plan_file import DEAD_ADVICE, as_job_error
 
-_MAX_OBJECTS, _MAX_EXAMPLES, _MAX_CHARACTERS = 16, 3, 300  # objects read; examples of a reason; of a text
+_MAX_OBJECTS, _MAX_EXAMPLES, _MAX_CHARACTERS = (
+    16,
+    3,
+    300,
+)  # the most objects read, examples of a reason, length of a text
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,11 @@ class DeadLetterReason:
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """The dead letters of an output. read: objects of dead/ that the examples come from. objects: objects in dead/."""
+    """The dead letters of an output.
+
+    read: the number of objects in dead/ that the examples come from. objects: the number of all objects in dead/ that
+    belong to committed units.
+    """
 
     reasons: tuple[DeadLetterReason, ...]
     read: int

@@ -64,8 +64,8 @@ class Fence:
             owner = json.loads(record)
             raise FencedError(
                 f"a newer run has taken over {self.folder.removesuffix('/_runs')}: run {newest} of process "
-                f"{owner['pid']} on {owner['host']}, started {owner['started']}; run {self.number} stops, and the newer run "
-                "does the rest"
+                f"{owner['pid']} on {owner['host']}, started {owner['started']}; run {self.number} stops, and "
+                "the newer run computes the remaining units"
             )
 
 
@@ -98,7 +98,7 @@ def _other_versions(fs: Any, folder: str, current: Mapping[str, str]) -> list[Ma
 
 
 def _read_versions(fs: Any, path: str) -> dict[str, str]:
-    """Read the versions in a record. If it is broken, warn and return none, because no answer depends on them."""
+    """Read the versions in a record. Return {} and log a warning if it is broken, because no answer depends on them."""
     try:
         return dict(json.loads(fs.cat_file(path)).get("versions") or {})
     except StoreError:

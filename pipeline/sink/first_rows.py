@@ -46,5 +46,5 @@ def read_first_rows(output: Output, unit: Unit, columns: Sequence[str], max_rows
             return FirstRows(table, read_record(parquet.metadata).stats)
     except StoreError:
         raise
-    except Exception as error:  # each store raises its own exceptions, and Arrow raises more
+    except Exception as error:  # stores and Arrow raise exceptions of many types
         raise JobError(f"cannot read data/{unit.name}.parquet of {output.uri}: {explain(error)}") from error

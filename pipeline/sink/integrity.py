@@ -39,7 +39,7 @@ def check_unit(
     rows, problems, size = [], [], 0
     for folder, expected in (("data", schema), *([("dead", _DEAD_SCHEMA)] if has_dead_letters else [])):
         name = f"{folder}/{unit.name}.parquet"
-        # outside the try, because a failing store is no problem of the output
+        # outside the try, because a failure of the store is not a problem of the output
         data = output.fs.cat_file(f"{output.root}/{name}")
         size += len(data)
         try:
@@ -76,7 +76,10 @@ def _row_numbers(
 
 
 def _rows_problem(rows: np.ndarray[tuple[int], np.dtype[np.int64]], unit: Unit) -> str | None:
-    """Return how the rows of data and dead letters differ from the planned rows, each of which must occur once."""
+    """Return how the rows of data and dead letters differ from the planned rows, or None.
+
+    Each planned row must occur once.
+    """
     planned = np.full(1, -1) if unit.error else np.arange(unit.first_row, unit.first_row + unit.rows)
     present, times = np.unique(rows, return_counts=True)
     missing, repeated = np.setdiff1d(planned, present), present[times > 1]

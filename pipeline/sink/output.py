@@ -64,24 +64,27 @@ class Output:
     def require_stored_plan(self) -> StoredPlan:
         """Read the plan of an output. Raises JobError if there is none."""
         if (stored := self.find_stored_plan()) is None:
-            raise JobError(f"{self.uri} is not an output of distilray: it has no {PLAN}")
+            raise JobError(
+                f"{self.uri} is not an output of distilray: it has no {PLAN}; give the sink of a job that ran"
+            )
         return stored
 
     def job_description(self, stored: StoredPlan) -> dict[str, Any]:
         """Return the job of an output as plain data, without secrets.
 
-        For a finished output it is the job of the run that finished it, whose `max_dead` and `parity` hold for the output.
-        For an unfinished output it is the job in the plan. Raises JobError if neither the manifest nor the plan has a job.
+        The job of a finished output is the job of the run that finished it. Its `max_dead` and `parity` apply to the
+        output. The job of an unfinished output is the job in the plan. Raises JobError if neither the manifest nor the
+        plan has a job.
         """
         description: dict[str, Any] | None = self.last_manifest().get("job") or stored.about.get("job")
         if description is None:
-            raise JobError(f"{self.uri} has no description of its job: finish it with distilray run first")
+            raise JobError(f"{self.uri} has no description of its job: finish the output with distilray run first")
         return description
 
     def load_plan(self, job: Job, fingerprint: str) -> Plan | None:
         """Read the plan of an earlier run of the same job, or return None for a new folder.
 
-        Raises JobError if the folder holds the output of another job, or something else.
+        Raises JobError if the folder holds the output of another job, or files that are not an output.
         """
         stored = self.find_stored_plan()
         if stored is None:
@@ -90,7 +93,7 @@ class Output:
         return to_plan(stored, job, f"{self.uri}/{PLAN}")
 
     def save_plan(self, plan: Plan, fingerprint: str, job: Job, schema: pa.Schema) -> bool:
-        """Write the plan, and return False if another run has written one before.
+        """Write the plan. Return False if another run has already written one.
 
         The first run writes the plan, so that all runs have the same units. schema: the schema of the data objects.
         Raises JobError if the sink cannot be written, StoreError if the store fails.
@@ -100,9 +103,7 @@ class Output:
             return write_if_absent(self.fs, f"{self.root}/{PLAN}", data)
         except StoreError as error:
             raise StoreError(f"cannot write to sink {self.uri}: {error}") from error
-        except (
-            Exception
-        ) as error:  # each store raises its own exceptions, and all of them mean that it cannot be written
+        except Exception as error:  # stores raise exceptions of many types
             raise JobError(f"cannot write to sink {self.uri}: {explain(error)}") from error
 
     def committed_sizes(self) -> dict[str, int]:
@@ -136,9 +137,9 @@ class Output:
         return self._count_twice(units, sizes).or_raise(self.uri, advice).stats
 
     def _count_twice(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> UnitCounts:
-        """Count units, and list and read those with a problem a second time.
+        """Count units. List and read the units with a problem a second time.
 
-        A retry may have written their objects after `sizes` were listed.
+        A retry may have written the objects of these units after `sizes` were listed.
         """
         try:
             counts = count_units(self.fs, self.root, units, sizes)
@@ -156,7 +157,7 @@ class Output:
         return UnitCounts(counts.stats + second.stats, missing | second.problems, counts.dead | second.dead)
 
     def reconcile_dead_letters(self, units: Sequence[Unit], sizes: Mapping[str, int]) -> UnitCounts:
-        """Count committed units, and make dead/ agree with them. No other run may work on these units at that time.
+        """Count committed units, and make dead/ agree with them. No other run may work on these units meanwhile.
 
         Raises IncompleteError if a unit is not as planned, StoreError if the store fails.
         """
@@ -186,7 +187,7 @@ class Output:
                 raise TypeError(f"expected a JSON object, got {type(manifest).__name__}")
             manifest.setdefault("parity", {})  # absent before version 0.4
             if invalid := [name for name, zero in _SUMS.items() if not isinstance(manifest.get(name), type(zero))]:
-                raise ValueError(f"keys missing, or of another type: {', '.join(invalid)}")
+                raise ValueError(f"keys that are missing or have another type: {', '.join(invalid)}")
         return manifest
 
     def finished_manifest(self, plan: Plan) -> dict[str, Any] | None:
@@ -209,24 +210,25 @@ class Output:
     ) -> dict[str, Any]:
         """Count the objects in the store, then write the manifest and _SUCCESS, and return the manifest.
 
-        about: other entries of the manifest. check_ownership: raises an error if this run no longer owns the sink. It
-        is called last, before _SUCCESS is written.
+        about: other entries of the manifest. check_ownership: a function that raises an error if this run no longer
+        owns the sink. It is called last, before _SUCCESS is written.
 
-        Raises IncompleteError, and writes neither, unless each unit has as many answered rows and dead letters as were
-        planned and every object belongs to a unit. Raises DeadLettersError, and writes neither, if there are more dead
-        letters than `max_dead` allows. Raises ParityError, and writes only the manifest, which has the figures, if the
-        run differs from its reference by more than `parity` allows.
+        Raises IncompleteError if a unit is missing, if the rows of a unit differ from the plan, or if an object belongs
+        to no unit. Raises DeadLettersError if there are more dead letters than `max_dead` allows. In both cases neither
+        file is written. Raises ParityError if the run differs from its reference by more than `parity` allows. In this
+        case only the manifest is written, and it has the figures.
         """
         committed, units = self.committed_sizes(), {unit.name for unit in plan.units}
         missing = units - committed.keys()
         for folder, names in (("data", committed.keys()), ("dead", self.object_sizes("dead").keys())):
             if foreign := names - units:
                 raise IncompleteError(
-                    f"{self.uri}/{folder} holds {len(foreign)} objects of no unit, such as {min(foreign)}; remove them"
+                    f"{self.uri}/{folder} holds {len(foreign)} objects that belong to no unit of the plan, such as "
+                    f"{min(foreign)}; remove them"
                 )
         if missing:
             raise IncompleteError(
-                f"{plan.rows + plan.dead_shards} rows planned, but {len(missing)} of {len(plan.units)} units are "
+                f"{plan.rows + plan.dead_shards} rows are planned, but {len(missing)} of {len(plan.units)} units are "
                 f"missing in {self.uri}, such as {min(missing)}; run the job again"
             )
         stats = self.reconcile_dead_letters(plan.units, committed).stats
@@ -235,7 +237,7 @@ class Output:
         manifest = {**about, **counted, "parity": parity_summary(stats, plan, parity)}
         write_object(self.fs, f"{self.root}/{MANIFEST}", json.dumps(manifest, indent=2).encode())
         if parity and (problem := parity_problem(stats, plan, parity)):
-            raise ParityError(f"{problem}; {self.uri}/{MANIFEST} has the figures. There is no {SUCCESS}")
+            raise ParityError(f"{problem}. {SUCCESS} is not written; the figures are in {self.uri}/{MANIFEST}")
         check_ownership()
         write_object(self.fs, f"{self.root}/{SUCCESS}", b"")
         return manifest
@@ -256,7 +258,7 @@ def open_output(sink: Sink) -> Output:
             _check_bucket(fs, root.split("/")[0])
     except StoreError as error:
         raise StoreError(f"cannot reach sink {sink.uri}: {error}") from error
-    except Exception as error:  # each store raises its own exceptions, and all of them mean that it cannot be reached
+    except Exception as error:  # stores raise exceptions of many types
         raise JobError(f"cannot reach sink {sink.uri}: {explain(error)}") from error
     return Output(fs, root, sink.uri)
 

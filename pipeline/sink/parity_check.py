@@ -21,15 +21,16 @@ def parity_problem(stats: Stats, plan: Plan, parity: Parity) -> str | None:
     ]
     if failed:
         return (
-            f"parity: of the sampled rows, {'; '.join(failed)} differ from the float32 reference, and "
-            f"{parity.max_label_flips:.4%} may: choose another compute.dtype in a new sink, or allow more"
+            f"parity: the sampled rows differ from the float32 reference in {'; '.join(failed)}, and at most "
+            f"{parity.max_label_flips:.4%} may differ: choose another compute.dtype in a new sink, or raise "
+            "compute.parity.max_label_flips"
         )
     expected = stats.rows * sampled_share(parity, plan)
     rows = min((counts["rows"] for counts in stats.parity.values()), default=0)
     if 2 * rows < expected - _SLACK or (stats.rows and not stats.parity):
         return (
             f"parity: {rows} rows were compared, about {expected:.0f} expected: the other units were committed by a "
-            "run without compute.parity; leave it out, or choose a new sink"
+            "run without compute.parity; leave out compute.parity, or choose a new sink"
         )
     return None
 

@@ -27,13 +27,15 @@ PLAN_ADVICE = (
     "restore a copy of it, such as an older version in the bucket, or choose another sink; the objects of data/ can "
     "still be read, because each of their rows has its shard and row number"
 )
-MANIFEST_ADVICE = "remove it, and run the job again, which counts the units, recomputes none of them, and rewrites it"
+MANIFEST_ADVICE = (
+    "remove it, and run the job again, which counts the units without recomputing them and rewrites the file"
+)
 RUNS_ADVICE = "remove it: it belongs to a run that has ended"
 DEAD_ADVICE = "remove it and _SUCCESS, and run the job again, which rewrites it from the copy in data/"
 
 _PLAN_KEY = b"distilray.plan"
 _KEYS_SHOWN, _CHARACTERS_SHOWN = 5, 80  # keys that differ; characters of a value
-_MAX_LISTS = 100_000  # row groups and other lists of a footer, because Arrow allocates memory for as many as it claims
+_MAX_LISTS = 100_000  # the longest list in a footer, such as its row groups: Arrow allocates the length that it claims
 
 _UNITS = pa.schema(
     [
@@ -170,7 +172,7 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _check_footer(metadata: pq.FileMetaData, size: int) -> None:
-    """Raise ValueError if a row group claims more rows than the file has bytes: Arrow would allocate their memory."""
+    """Raise ValueError if a row group claims more rows than the file has bytes, before Arrow allocates their memory."""
     for i in range(metadata.num_row_groups):
         if not 0 <= (rows := metadata.row_group(i).num_rows) <= size:  # each row has a name of its own
             raise ValueError(f"its row group {i} claims {rows} rows, the file has {size} bytes")
@@ -184,9 +186,9 @@ def _check_plan(table: pa.Table, about: Any) -> None:
         raise ValueError(f"expected the columns {_UNITS.names} with their types, got {table.schema.names}")
     table.validate(full=True)
     if with_nulls := [name for name in _UNITS.names if name != "error" and table[name].null_count]:
-        raise ValueError(f"null in {', '.join(with_nulls)}")
+        raise ValueError(f"expected no null, got null in {', '.join(with_nulls)}")
     if negative := [name for name in ("skip", "first_row", "rows") if pc.any(pc.less(table[name], 0)).as_py()]:
-        raise ValueError(f"a negative number in {', '.join(negative)}")
+        raise ValueError(f"expected no negative number, got one in {', '.join(negative)}")
 
 
 def encode_schema(schema: pa.Schema) -> str:

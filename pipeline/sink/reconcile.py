@@ -1,7 +1,7 @@
 """The comparison of an output's objects with the plan, by the footers of the objects.
 
-Each footer of a data object holds the stats of its unit, and a copy of the object of its dead letters. So dead/ can be
-made to agree with data/.
+The footer of a data object holds the stats of the unit, and a copy of the object of its dead letters. From these
+copies, dead/ can be made to agree with data/.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,9 +29,9 @@ _UNITS_SHOWN = 5
 class UnitCounts:
     """The counts of committed units.
 
-    stats: the sum over the units that are as planned. problems: the problem of each other unit, by unit. dead:
-    the records that `reconcile_dead_letters` compares with dead/, by unit. They are of units that have dead letters, or
-    whose last dead letters a retry answered.
+    stats: the sum over the units that are as planned. problems: the problem of each other unit, by unit. dead: the
+    records that `reconcile_dead_letters` compares with dead/, by unit. It has a record of each unit that has dead
+    letters, and of each unit whose last dead letters a retry answered.
     """
 
     stats: Stats = field(default_factory=Stats)
@@ -134,9 +134,9 @@ def missing_dead_letters(record: UnitRecord) -> str:
 def reconcile_dead_letters(fs: Any, root: str, counts: UnitCounts, sizes: Mapping[str, int]) -> UnitCounts:
     """Make dead/ agree with the committed units, and return the counts.
 
-    Orphans are removed: they come from attempts that were never committed. Missing objects are written from the copies
-    in the data objects: a retry may stop between its two writes. A unit whose dead letters are missing and have no copy
-    is a problem. sizes: the sizes of the objects in dead/ in bytes, by unit.
+    Orphans come from attempts that were never committed. They are removed. Objects are missing if a retry stopped
+    between its two writes. They are written from the copies in the data objects. A unit whose dead letters are missing
+    and have no copy becomes a problem. sizes: the sizes of the objects in dead/ in bytes, by unit.
     """
     check = check_dead_letters(fs, root, sizes, counts.dead)
     orphans = set(check.orphans)

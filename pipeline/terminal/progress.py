@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # commands that only show results must not import torch
     from distilray.pipeline.commands.run import RunStart
 
 _MAX_INTERVAL = 30.0  # seconds between two lines
-_ROW_STEP = 0.05  # share of the rows after which a line comes before _MAX_INTERVAL
-_MIN_INTERVAL = 5.0  # seconds between two such lines
+_ROW_STEP = 0.05  # a share of the rows: once so many more are done, a line comes before _MAX_INTERVAL
+_MIN_INTERVAL = 5.0  # seconds between the previous line and such an early line
 _SPEED_WINDOW = 300.0  # seconds over which the current speed is measured: a unit takes a device about a minute
 _FRAMES = 4  # redraws of the live view per second
 
@@ -60,14 +60,14 @@ class RunProgress:
             self._trim_history(self._history[-1][0])
 
     def _trim_history(self, now: float) -> None:
-        """Drop the entries before the speed window, except the last of them. The speed counts from that one."""
+        """Drop the entries before the speed window, but keep the newest of them. The speed is measured from it."""
         while len(self._history) > 1 and self._history[1][0] < now - _SPEED_WINDOW:
             self._history.popleft()
 
     def figures(self, *, ended: bool = False) -> Figures | None:
         """Return the keys of a JSON line, without `event`, or None before `start`.
 
-        ended: whether the run has ended. The speed is that of the whole run then, else that of the speed window.
+        ended: whether the run has ended. If it has, the speed is the mean of the whole run, else of the speed window.
         """
         with self._lock:
             if self._run is None:
@@ -173,7 +173,7 @@ class _ProgressLines:
             self._show_if_due("progress", after=_MAX_INTERVAL)
 
     def _show_if_due(self, event: str, due: Callable[[Figures], bool] = lambda _: True, after: float = 0) -> None:
-        """Show a line if `due` holds for its figures and `after` seconds have passed since the last line."""
+        """Show a line if `due` returns true for its figures and `after` seconds have passed since the last line."""
         with self._lock:
             if time.monotonic() < self._last_time + after:
                 return

@@ -61,7 +61,7 @@ def summary(result: "Result") -> Table:
 
 
 def _account(result: "Result") -> Iterator[tuple[str, str]]:
-    """Yield the bottleneck, the advice, and what this run used beside the forecast, as titles and texts."""
+    """Yield a title and a text for the bottleneck, the advice, and each figure of this run next to its forecast."""
     timing, forecast = result.account["timing"], result.account["forecast"]
     predicted, actual = forecast["predicted"] or {}, forecast["actual"]
     yield "bottleneck", timing["bottleneck"]

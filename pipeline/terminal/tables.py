@@ -48,7 +48,7 @@ def plan_table(job: Job, dry_run: "DryRun") -> Table:
 
 
 def _slower_warning(given: int | None, measured: int) -> str:
-    """Return a warning if the job sets another `tokens_per_pack` than the fastest one."""
+    """Return a warning if the job sets another `tokens_per_pack` than the fastest one, else an empty text."""
     return f"; the job sets {given:,}, which may be slower" if given and given != measured else ""
 
 
@@ -69,7 +69,9 @@ def evaluation_table(name: str, figures: Mapping[str, Any]) -> Table:
             table.add_row(key, _format(value))
     for key, value in {**lines, **by_label}.items():
         if isinstance(value, Mapping):
-            table.add_row(plain_text(key), plain_text(", ".join(f"{part} {_format(of)}" for part, of in value.items())))
+            table.add_row(
+                plain_text(key), plain_text(", ".join(f"{part} {_format(number)}" for part, number in value.items()))
+            )
     return table
 
 
@@ -121,7 +123,7 @@ def model_table(checkpoint: "CheckpointReport") -> Table:
         )
     if tokenizer := checkpoint.tokenizer:
         case = {True: "lower-cased", False: "cased", None: "case as in tokenizer.json"}[tokenizer.lower_case]
-        kind = tokenizer.tokenizer_class or "no class named"
+        kind = tokenizer.tokenizer_class or "class unknown"
         size = f"{tokenizer.vocab_size:,} tokens, {tokenizer.max_length} at most"
         table.add_row("tokenizer", plain_text(f"{kind}, {case}, {size}"))
     table.add_row("problems", plain_text("\n".join(checkpoint.problems) or "none"))

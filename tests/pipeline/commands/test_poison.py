@@ -125,13 +125,13 @@ def test_max_dead_allows_consecutive_rows_that_raise(
 def test_too_many_failures_or_dead_letters_stop_the_run(model: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", [NAN_WORD] * 11 + [None] * 20 + clean_texts(200))
     whole = job(tmp_path / "corpus.parquet", model, tmp_path / "out")
-    message = "11 of 231 rows are dead letters .11 not_finite., 10 rows may fail"
+    message = "11 of 231 rows are dead letters .11 not_finite.; at most 10 may fail"
     for _ in range(2):  # a resume stops, too
         with pytest.raises(DeadLettersError, match=message):
             execute(whole)
     assert not (tmp_path / "out/_SUCCESS").exists()
     with pytest.raises(
-        DeadLettersError, match=r"31 of 231 .*20 null_text, 11 not_finite.*30 are allowed by max_dead: 13.2%"
+        DeadLettersError, match=r"31 of 231 .*20 null_text, 11 not_finite.*at most 30 are allowed by max_dead: 13.2%"
     ):
         execute(whole.model_copy(update={"max_dead": "13.2%"}))
     assert execute(whole.model_copy(update={"max_dead": 31})).manifest["rows"] == 200

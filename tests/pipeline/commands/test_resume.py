@@ -153,7 +153,7 @@ def test_a_plan_with_very_long_uris_can_be_read(checkpoint: Path, tmp_path: Path
 def test_an_object_of_no_unit_prevents_success(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "corpus.parquet", ["Lincoln"])
     job = local_job(tmp_path / "corpus.parquet", checkpoint, tmp_path / "out")
-    with pytest.raises(IncompleteError, match="1 objects of no unit, such as theirs"):
+    with pytest.raises(IncompleteError, match="1 objects that belong to no unit of the plan, such as theirs"):
         execute(job, on_unit=lambda _: write_shard(tmp_path / "out/data/theirs.parquet", ["x"]) and None)
     assert not (tmp_path / "out/_SUCCESS").exists()
 

@@ -305,7 +305,7 @@ def test_dictionary_encoded_texts_are_cut_into_units_by_rows(checkpoint: Path, t
 
 def test_hive_keys_with_names_of_output_columns_are_an_error(checkpoint: Path, tmp_path: Path) -> None:
     write_shard(tmp_path / "in/entities=1/row=2/a.parquet", ["x"])
-    with pytest.raises(JobError, match="keys with names of the output's own columns: entities, row"):
+    with pytest.raises(JobError, match="hive keys with the names of output columns: entities, row"):
         execute(local_job(tmp_path / "in", checkpoint, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 

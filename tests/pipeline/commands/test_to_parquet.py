@@ -210,8 +210,8 @@ def test_row_groups_have_the_size_of_units(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "columns", "kind", "message"),
     [
-        ({"a_jsonl": b""}, [], None, r"the columns of jsonl: name them \(--columns text"),
-        ({"a_txt": b""}, ["text"], None, "the columns of text: name none"),
+        ({"a_jsonl": b""}, [], None, "jsonl: expected the columns to convert, such as --columns text"),
+        ({"a_txt": b""}, ["text"], None, "text: expected no columns, because the files declare them, got text"),
         (
             {"a_txt": b"", "b_csv": b""},
             [],
@@ -329,7 +329,7 @@ def test_a_shard_of_a_removed_file_is_an_error(tmp_path: Path) -> None:
     converted(tmp_path)
     (tmp_path / "in/b.txt").unlink()
     with pytest.raises(
-        JobError, match=r"not in .*/in: .*/out/b.txt.parquet: remove these shards .* or choose another folder"
+        JobError, match=r"not in .*/in: .*/out/b.txt.parquet; remove these shards .* or choose another folder"
     ):
         converted(tmp_path)
     (tmp_path / "out/b.txt.parquet").unlink()

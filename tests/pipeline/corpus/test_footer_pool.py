@@ -69,7 +69,7 @@ def test_other_footers_are_read(killer: bytes, file: Path) -> None:
     assert first == last == Footer(pa.schema([("text", pa.string())]), first.groups)
     assert [rows for rows, _ in first.groups] == [3]
     assert a == b
-    assert "reading it ends the process: SIGABRT" in str(a)
+    assert "parsing its footer ends the process: SIGABRT" in str(a)
     assert str(nothing).startswith("ArrowInvalid")
 
 
@@ -83,7 +83,7 @@ def test_many_batches_keep_their_order(file: Path, tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("edit", "expected"),
     [
-        (lengthen_histogram, "reading it ends the process"),
+        (lengthen_histogram, "parsing its footer ends the process"),
         (duplicate_chunk, "does not have the 1 columns of the schema"),
         (lambda metadata: set_rows(metadata, 4, in_all=False), "has 3 rows, its row groups have 4"),
         (lambda metadata: set_rows(metadata, -3), "negative number"),

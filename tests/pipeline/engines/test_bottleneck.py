@@ -25,7 +25,7 @@ def test_the_advice_names_the_slow_stage(text: str) -> None:
 
 
 def test_the_local_engine_has_its_own_advice() -> None:
-    assert "compute.engine ray" in advice(
+    assert "set compute.engine to ray" in advice(
         TimeSpent(units=9, workers=1, predict=40, starved=60), devices=1, tokenizers=0, writers=0
     )
     assert "device is the limit" in advice(

@@ -50,7 +50,7 @@ def test_set_overrides_a_key(path: Path) -> None:
         (["compute.engine=spark"], "compute.engine: Input should be 'ray' or 'local'"),
         (["tasks.0.aggregation=last"], "tasks.0.aggregation: Input should be 'none'"),
         (["tasks.0.threshold=2"], "tasks.0.threshold: Input should be less than or equal to 1"),
-        (["compute.predict={min: 3, max: 2}"], "compute.predict: max 2 is less than min 3"),
+        (["compute.predict={min: 3, max: 2}"], "compute.predict: expected max of at least min (3), got 2"),
         (["source.keep=[row]"], "column names must differ in the output: row"),
         (["tasks.0.name=9x"], "tasks.0.name: String should match pattern"),
         (["tasks.0.name=id"], "column names must differ in the output: id"),
@@ -180,9 +180,9 @@ def test_two_tasks_cannot_read_a_column_as_texts_and_as_lists() -> None:
 
 def test_internal_columns_cannot_be_read() -> None:
     raw = {"source": {"uri": "x"}, "sink": {"uri": "y"}}
-    with pytest.raises(JobError, match="columns that start with an underscore cannot be read: _text"):
+    with pytest.raises(JobError, match="columns whose names start with an underscore cannot be read: _text"):
         parse_job({**raw, "tasks": [{"task": "text-classification", "model": "m", "text_pair": "_text"}]}, "job")
-    with pytest.raises(JobError, match="gold: columns called shard, row are the output's own, got row"):
+    with pytest.raises(JobError, match="gold: the output reserves the column names shard, row, got row"):
         parse_job({**raw, "tasks": [{"task": "text-classification", "model": "m", "gold": "row"}]}, "job")
 
 

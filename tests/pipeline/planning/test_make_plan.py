@@ -161,7 +161,7 @@ def test_a_calibration_of_another_device_is_not_used(
     assert (stored.tokens_per_pack, stored.forecast.rate, stored.forecast.device) == (4096, 1e6, "NVIDIA H100")
     assert result.plan.tokens_per_pack is None
     assert result.manifest["forecast"]["predicted"]["device_hours"] is None
-    assert "4096, was measured on NVIDIA H100 and is not used on a CPU" in caplog.text
+    assert "4096 was measured on NVIDIA H100 and is not used on a CPU" in caplog.text
     assert "are for NVIDIA H100; this run used neither" in printed(summary(result))
     gpus = planning.ComputeTarget(on_gpu=True, pools=None, on_cluster=False)
     assert planning.drop_foreign_calibration(stored, gpus) == stored

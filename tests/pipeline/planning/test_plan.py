@@ -124,7 +124,9 @@ def test_the_advice_for_a_linked_folder_works(tmp_path: Path) -> None:
     write_shard(corpus / "a.parquet", ["x"])
     write_shard(tmp_path / "elsewhere/b.parquet", ["y"])
     (corpus / "day").symlink_to(tmp_path / "elsewhere")
-    message = r"corpus/day is a link to a folder: add it to source.uri, or use a glob that matches it, or one without"
+    message = (
+        r"corpus/day is a link to a folder: add it to source.uri, or use a glob that matches it, or a glob without"
+    )
     for uri in ("", "**/*.parquet"):
         with pytest.raises(JobError, match=message):
             list_relative(corpus, uri)

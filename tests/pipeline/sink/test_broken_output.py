@@ -112,7 +112,7 @@ def test_a_manifest_without_a_key_is_an_error(
     for broken in ({**content, key: 3}, {name: value for name, value in content.items() if name != key}):
         manifest.write_text(json.dumps(broken))
         with pytest.raises(
-            JobError, match=rf"_manifest.json is not as distilray wrote it \(.*of another type: {key}\)"
+            JobError, match=rf"_manifest.json is not as distilray wrote it \(.*have another type: {key}\)"
         ):
             command(job)
 

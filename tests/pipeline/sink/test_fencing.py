@@ -210,7 +210,7 @@ def test_a_corpus_that_changed_between_two_runs_is_an_error(folder: Path, tmp_pa
     ):
         execute(job)
     shards[0].unlink()
-    with pytest.raises(JobError, match=r"0\.parquet had ETag or size \d+, now it is missing; restore it"):
+    with pytest.raises(JobError, match=r"0\.parquet had ETag or size \d+, now it is missing; restore the shards"):
         execute(job)
     shards[0].write_bytes(before)
     assert execute(job).computed.units == 0

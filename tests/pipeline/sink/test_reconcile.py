@@ -200,7 +200,9 @@ def test_a_dead_letter_object_of_no_unit_prevents_success_and_remains(
     finished: Path, folder: Path, checkpoint: Path
 ) -> None:
     foreign = write_shard(folder / "out/dead/theirs.parquet", ["x"])
-    with pytest.raises(IncompleteError, match="dead holds 1 objects of no unit, such as theirs"):
+    with pytest.raises(
+        IncompleteError, match="dead holds 1 objects that belong to no unit of the plan, such as theirs"
+    ):
         execute(job(finished, folder, checkpoint))
     assert foreign.exists()
 
