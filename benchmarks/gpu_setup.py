@@ -21,7 +21,7 @@ from distilray.model.errors import BackendError
 from distilray.model.inference.predictor import HeadSpec, Predictor
 from distilray.model.inference.requests import HeadRequest, OutputPositions
 from distilray.model.inference.sequences import Sequences, single
-from distilray.model.inference.windows import split
+from distilray.model.inference.windows import split_into_windows
 from distilray.model.tokenizer.tokenizer import Tokenizer
 
 BASE, TINY = (768, 6), (128, 2)  # dim and layers
@@ -88,7 +88,7 @@ def make_setup(folder: str, device: torch.device, size: int, quick: bool) -> Set
     tokenizer = Tokenizer(Checkpoint(folder))
     texts = english(size)
     tokens = tokenizer(texts)
-    windows = split(tokens.offsets, tokens.word_ids, 510, 0)
+    windows = split_into_windows(tokens.offsets, tokens.word_ids, 510, 0)
     sequences = single(tokens.offsets[:-1][windows.text] + windows.start, windows.lengths)
     weights = read_weights(Checkpoint(folder))
     return Setup(device, quick, folder, weights, tokenizer, texts, tokens.input_ids, sequences)

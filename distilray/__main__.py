@@ -3,6 +3,11 @@
 import sys
 
 _USER_ERROR = 2
+# the modules of the dependencies in pyproject.toml
+_DEPENDENCIES = {
+    "fsspec", "jinja2", "msgpack", "numpy", "pyarrow", "pydantic", "ray", "requests", "rich", "s3fs", "safetensors",
+    "tokenizers", "torch", "yaml",
+}  # fmt: skip
 
 
 def main() -> int:
@@ -12,7 +17,7 @@ def main() -> int:
 
         return command()  # a command imports most dependencies only when it runs
     except ModuleNotFoundError as error:
-        if not error.name or error.name.startswith("distilray"):
+        if (error.name or "").partition(".")[0] not in _DEPENDENCIES:
             raise
         advice = (
             "run distilray with a Python that has its dependencies; "

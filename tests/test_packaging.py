@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import distilray
+from distilray.__main__ import _DEPENDENCIES
 from tests.test_layers import imports
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,3 +86,10 @@ def test_the_tags_of_the_images_have_this_version() -> None:
     ]
     assert len(tags) > len(files)
     assert set(tags) == {distilray.__version__}
+
+
+def test_the_command_line_knows_every_dependency() -> None:
+    """A missing one becomes one line instead of a traceback."""
+    dependencies = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[\[><=~!;]", dependency)[0].strip() for dependency in dependencies}
+    assert {name.replace("pyyaml", "yaml") for name in names} == _DEPENDENCIES

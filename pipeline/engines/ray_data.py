@@ -93,7 +93,7 @@ def run_units(
     took or returned a unit.
     """
     ActorMonitor.at_step = at_step
-    commits = _predicted(config, units, pools, stall, RayPredict, config.isolation, _actor_id).map_batches(
+    commits = _predicted(config, units, pools, stall, "Predict", RayPredict, config.isolation, _actor_id).map_batches(
         write,
         batch_size=None,
         batch_format="pyarrow",
@@ -109,7 +109,7 @@ def evaluate_units(config: WorkerConfig, units: Sequence[Unit], pools: ActorPool
     Raises StalledError as `run_units` does.
     """
     ActorMonitor.at_step = None
-    for table in _tables(_predicted(config, units, pools, stall, Evaluate), stall):
+    for table in _tables(_predicted(config, units, pools, stall, "Evaluate", Evaluate), stall):
         yield from counts_of(table)
 
 
@@ -230,12 +230,14 @@ def _predicted(
     units: Sequence[Unit],
     pools: ActorPools,
     stall: float,
+    name: str,
     operator: type,
     *operator_arguments: Any,
 ) -> ray.data.Dataset:
     """Return a stream that reads and tokenizes the units and passes them to the operator that holds the models.
 
-    operator_arguments: arguments of the operator after the tasks and the compute spec.
+    name: of the last stage, as Ray shows it. operator_arguments: arguments of the operator after the tasks and the compute
+    spec.
     """
     context = DataContext.get_current()
     context.target_max_block_size = None  # never split or merge a unit
@@ -251,7 +253,7 @@ def _predicted(
     )
     tokens = _add_stage(rows, "Tokenize", TokenizeUnit, (config.tasks, config.isolation), pools.tokenize, len(units))
     arguments = (config.tasks, config.compute, *operator_arguments)
-    return _add_stage(tokens, "Predict", operator, arguments, pools.predict, len(units))
+    return _add_stage(tokens, name, operator, arguments, pools.predict, len(units))
 
 
 def _add_stage(

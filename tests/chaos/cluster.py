@@ -12,7 +12,7 @@ from typing import Any
 VICTIMS = {
     "predict actor": b"MapBatches(Predict)",
     "tokenize actor": b"MapBatches(Tokenize)",
-    "read task": b"ray::ReadUnitSource",
+    "read task": b"ray::ReadUnit",
     "write task": b"ray::MapBatches(Write)",
 }
 

@@ -64,7 +64,7 @@ def test_a_cluster_runs_the_submitted_code_even_if_it_has_older_code(
     assert "distilray-result" not in first  # this line is for programs
     assert read_output(tmp_path / "out", "dead")["reason"].to_pylist() == ["null_text"]
 
-    operator = checkout / "operators/columns.py"
+    operator = checkout / "operators/rows/columns.py"
     operator.write_text(operator.read_text().replace('"null_text"', '"changed_text"'))
     target = next((bare.parent.parent / "lib").glob("python*/site-packages"))
     (target / "distilray").mkdir()

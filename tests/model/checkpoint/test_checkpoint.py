@@ -73,7 +73,9 @@ def test_a_tensor_in_another_shard_than_in_the_index_is_an_error(kind: str, tmp_
     assert load_error(tmp_path) in complaints
     del content["weight_map"][name]
     index.write_text(json.dumps(content))
-    assert load_error(tmp_path) == f"{tmp_path / first} holds tensors that the index does not list for it: classifier.bias"
+    assert (
+        load_error(tmp_path) == f"{tmp_path / first} holds tensors that the index does not list for it: classifier.bias"
+    )
 
 
 @pytest.mark.parametrize("kind", SHARDED)
@@ -82,7 +84,9 @@ def test_a_tensor_in_no_shard_is_an_error(kind: str, tmp_path: Path) -> None:
     content = json.loads(index.read_text())
     shard = max(content["weight_map"].values())
     index.write_text(json.dumps({"weight_map": content["weight_map"] | {"qa_outputs/bias": shard}}))
-    assert load_error(tmp_path) == f"{tmp_path / shard} does not hold tensors that the index lists for it: qa_outputs.bias"
+    assert (
+        load_error(tmp_path) == f"{tmp_path / shard} does not hold tensors that the index lists for it: qa_outputs.bias"
+    )
 
 
 def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:

@@ -176,7 +176,9 @@ def test_tensors_of_no_head_are_an_error(tmp_path: Path) -> None:
     edit_config(fixture.folder, architectures=None)
     file = fixture.folder / "model.safetensors"
     save_file(load_file(file) | {"adapter.weight": torch.ones(2)}, file)
-    assert "no known class has the tensors adapter.weight, classifier.bias" in convert_error(fixture.folder, tmp_path / "out")
+    assert "no known class has the tensors adapter.weight, classifier.bias" in convert_error(
+        fixture.folder, tmp_path / "out"
+    )
 
 
 @pytest.mark.parametrize("existing", ["model.safetensors", "notes.txt"])

@@ -87,8 +87,9 @@ def test_a_tensor_larger_than_the_file_is_an_error(tmp_path: Path) -> None:
     for place in places:
         data = data.replace(struct.pack("<Q", place), struct.pack("<Q", min(places)))
     data = data[: min(places) + 32000].replace(*end)
-    assert f"expected at most the {len(data)} bytes of the file, got 320000 declared bytes up to {WEIGHT}" in load_error_of_bytes(
-        data, tmp_path / "tf_model.h5"
+    assert (
+        f"expected at most the {len(data)} bytes of the file, got 320000 declared bytes up to {WEIGHT}"
+        in load_error_of_bytes(data, tmp_path / "tf_model.h5")
     )
 
 

@@ -123,7 +123,9 @@ def test_windows_with_equal_logits_give_the_answers_of_the_whole_context(data: s
     max_answer_len = 1 + overlap - 2 * (overlap // 3)
     offsets = np.array([0, n])
     windows = (
-        split_into_windows(offsets, context.word_ids, capacity, overlap) if cut is split_into_windows else split_into_hf_windows(offsets, capacity, overlap)
+        split_into_windows(offsets, context.word_ids, capacity, overlap)
+        if cut is split_into_windows
+        else split_into_hf_windows(offsets, capacity, overlap)
     )
     parts = [Window(context, a, b, start[a:b], end[a:b]) for a, b in zip(windows.start, windows.end, strict=True)]
     chosen = {"max_answer_len": max_answer_len, "top_k": 5, "handle_impossible_answer": True}

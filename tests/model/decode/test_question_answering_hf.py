@@ -31,7 +31,9 @@ def golden_windows(group: golden.Group) -> QuestionWindows:
     parts = []
     for i, row in enumerate(group.rows):
         first, last = tokens.offsets[i : i + 2]
-        windows = split_into_hf_windows(np.array([0, last - first]), int(size - question_lengths[i] - 3), overlap, min_windows=1)
+        windows = split_into_hf_windows(
+            np.array([0, last - first]), int(size - question_lengths[i] - 3), overlap, min_windows=1
+        )
         assert windows.lengths.tolist() == row.windows
         at = first + ragged_ranges(windows.start, windows.lengths)
         inside, null = row.logits[:, : len(at)], row.logits[:, len(at) :]

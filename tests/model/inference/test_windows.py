@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from distilray.model.arrays import offsets_of
 from distilray.model.errors import WindowError
-from distilray.model.inference.windows import Windows, best_context_ranges, split, split_hf, word_starts
+from distilray.model.inference.windows import (
+    Windows,
+    best_context_ranges,
+    split_into_hf_windows,
+    split_into_windows,
+    word_starts,
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ def of_text(windows: Windows, text: int) -> list[tuple[int, int]]:
 
 
 def windows_of(corpus: Corpus, capacity: int, overlap: int) -> list[list[tuple[int, int]]]:
-    windows = split(corpus.offsets, corpus.word_ids, capacity, overlap)
+    windows = split_into_windows(corpus.offsets, corpus.word_ids, capacity, overlap)
     assert (np.diff(windows.text) >= 0).all()
     return [of_text(windows, text) for text in range(len(corpus.words))]
 
@@ -123,7 +129,7 @@ def test_other_texts_do_not_change_the_windows_of_a_text(corpus: Corpus, size: t
 def test_an_invalid_overlap_is_an_error(capacity: int, overlap: int) -> None:
     most = f"between 0 and {capacity // 2} in windows of {capacity} tokens, got {overlap}"
     with pytest.raises(WindowError, match=f"overlap must lie {most}"):
-        split(offsets_of(np.array([3])), np.arange(3), capacity, overlap)
+        split_into_windows(offsets_of(np.array([3])), np.arange(3), capacity, overlap)
 
 
 # which window owns a token
@@ -162,12 +168,12 @@ def assert_owned_once(windows: Windows, lengths: list[int]) -> None:
 
 @given(corpora, sizes())
 def test_the_window_with_the_most_context_owns_each_token(corpus: Corpus, size: tuple[int, int]) -> None:
-    assert_owned_once(split(corpus.offsets, corpus.word_ids, *size), corpus.lengths)
+    assert_owned_once(split_into_windows(corpus.offsets, corpus.word_ids, *size), corpus.lengths)
 
 
 @given(corpora)
 def test_a_single_window_owns_its_whole_text(corpus: Corpus) -> None:
-    windows = split(corpus.offsets, corpus.word_ids, 10_000, 100)
+    windows = split_into_windows(corpus.offsets, corpus.word_ids, 10_000, 100)
     first, last = best_context_ranges(windows)
     assert not first.any()
     assert last.tolist() == [length for length in corpus.lengths if length]
@@ -190,10 +196,12 @@ def limited(draw: st.DrawFn, *, hf: bool = False) -> tuple[Corpus, np.ndarray, n
 @given(limited())
 def test_windows_with_limits_per_text_equal_the_windows_of_each_text_alone(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
-    windows = split(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least)
+    windows = split_into_windows(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least)
     for text, words in enumerate(corpus.words):
         alone = Corpus([words])
-        expected = split(alone.offsets, alone.word_ids, int(capacity[text]), int(overlap[text]), min_windows=least)
+        expected = split_into_windows(
+            alone.offsets, alone.word_ids, int(capacity[text]), int(overlap[text]), min_windows=least
+        )
         assert of_text(windows, text) == of_text(expected, 0)
     assert_owned_once(windows, corpus.lengths)
 
@@ -201,21 +209,23 @@ def test_windows_with_limits_per_text_equal_the_windows_of_each_text_alone(drawn
 @given(limited(hf=True))
 def test_hf_windows_with_limits_per_text_equal_the_windows_of_each_text_alone(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
-    windows = split_hf(corpus.offsets, capacity, overlap, min_windows=least)
-    without = split_hf(corpus.offsets, capacity, None, min_windows=least)
+    windows = split_into_hf_windows(corpus.offsets, capacity, overlap, min_windows=least)
+    without = split_into_hf_windows(corpus.offsets, capacity, None, min_windows=least)
     for text, length in enumerate(corpus.lengths):
         alone = (offsets_of(np.array([length])), int(capacity[text]))
-        assert of_text(windows, text) == of_text(split_hf(*alone, int(overlap[text]), min_windows=least), 0)
-        assert of_text(without, text) == of_text(split_hf(*alone, None, min_windows=least), 0)
+        assert of_text(windows, text) == of_text(
+            split_into_hf_windows(*alone, int(overlap[text]), min_windows=least), 0
+        )
+        assert of_text(without, text) == of_text(split_into_hf_windows(*alone, None, min_windows=least), 0)
 
 
 @given(limited())
 def test_an_empty_text_has_the_requested_number_of_windows(drawn: tuple) -> None:
     corpus, capacity, overlap, least = drawn
     for windows in (
-        split(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least),
-        split_hf(corpus.offsets, capacity, overlap // 2, min_windows=least),
-        split_hf(corpus.offsets, capacity, None, min_windows=least),
+        split_into_windows(corpus.offsets, corpus.word_ids, capacity, overlap, min_windows=least),
+        split_into_hf_windows(corpus.offsets, capacity, overlap // 2, min_windows=least),
+        split_into_hf_windows(corpus.offsets, capacity, None, min_windows=least),
     ):
         empty = [text for text, length in enumerate(corpus.lengths) if not length]
         assert all(of_text(windows, text) == [(0, 0)] * least for text in empty)
@@ -225,7 +235,7 @@ def test_an_empty_text_has_the_requested_number_of_windows(drawn: tuple) -> None
 def test_an_invalid_limit_of_one_text_is_an_error(capacity: list[int], overlap: list[int]) -> None:
     offsets = offsets_of(np.array([3, 3]))
     with pytest.raises(WindowError):
-        split(offsets, np.arange(6), np.array(capacity), np.array(overlap))
+        split_into_windows(offsets, np.arange(6), np.array(capacity), np.array(overlap))
 
 
 # Transformers' windows
@@ -237,7 +247,7 @@ HF_TOKENIZER.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
 @given(st.lists(st.integers(0, 150), max_size=5), st.integers(1, 40), st.data())
 def test_hf_windows_equal_the_tokenizers_library(lengths: list[int], capacity: int, data: st.DataObject) -> None:
     overlap = data.draw(st.integers(0, capacity - 1))
-    windows = split_hf(offsets_of(np.array(lengths, dtype=np.int64)), capacity, overlap)
+    windows = split_into_hf_windows(offsets_of(np.array(lengths, dtype=np.int64)), capacity, overlap)
     HF_TOKENIZER.enable_truncation(capacity, stride=overlap)
     for text, length in enumerate(lengths):
         encoding = HF_TOKENIZER.encode("a " * length)
@@ -247,7 +257,7 @@ def test_hf_windows_equal_the_tokenizers_library(lengths: list[int], capacity: i
 
 @given(st.lists(st.integers(0, 150), max_size=5), st.integers(1, 40))
 def test_hf_without_an_overlap_truncates_the_text(lengths: list[int], capacity: int) -> None:
-    windows = split_hf(offsets_of(np.array(lengths, dtype=np.int64)), capacity, None)
+    windows = split_into_hf_windows(offsets_of(np.array(lengths, dtype=np.int64)), capacity, None)
     assert [of_text(windows, text) for text in range(len(lengths))] == [
         [(0, min(length, capacity))] * bool(length) for length in lengths
     ]
@@ -256,12 +266,12 @@ def test_hf_without_an_overlap_truncates_the_text(lengths: list[int], capacity: 
 @pytest.mark.parametrize("overlap", [-1, 10, 11])
 def test_an_invalid_hf_overlap_is_an_error(overlap: int) -> None:
     with pytest.raises(WindowError, match=f"overlap must lie between 0 and 9 in windows of 10 tokens, got {overlap}"):
-        split_hf(offsets_of(np.array([3])), 10, overlap)
+        split_into_hf_windows(offsets_of(np.array([3])), 10, overlap)
 
 
 @pytest.mark.parametrize("overlap", [None, 0])
 def test_a_model_without_room_for_a_token_is_an_error(overlap: int | None) -> None:
     with pytest.raises(WindowError, match="at least 1 token, got a limit of 0"):
-        split_hf(offsets_of(np.array([3])), 0, overlap)
+        split_into_hf_windows(offsets_of(np.array([3])), 0, overlap)
     with pytest.raises(WindowError, match="at least 1 token, got a limit of 0"):
-        split(offsets_of(np.array([3])), np.arange(3), 0, 0)
+        split_into_windows(offsets_of(np.array([3])), np.arange(3), 0, 0)
