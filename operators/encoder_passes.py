@@ -35,8 +35,8 @@ class PassInputs:
     """The inputs of one pass for a batch.
 
     pool: the token ids of the batch. sequences: the distinct sequences of the pass, as slices of `pool`.
-    head_requests, requests: both requests of each task of the pass. sequence_numbers: for each request, the indices of
-    its sequences in `sequences`.
+    head_requests, requests: the `HeadRequest` and the `Request` of each task of the pass. sequence_numbers: for each
+    request, the indices of its sequences in `sequences`.
     """
 
     pool: Ints

@@ -23,7 +23,7 @@ def read_isolated(read: Read, isolation: Isolation, unit: Unit) -> pa.Table:
     with isolation.attempt("read", unit.name) as crashed:
         if not crashed or unit.error:
             return read(unit)
-        log.warning("an earlier read of unit %s ended its worker: reading it in a separate process", unit.name)
+        log.warning("an earlier attempt to read unit %s ended its worker: reading it in a separate process", unit.name)
         with Sandbox("read", partial(replace, read, deadline=isolation.deadline), isolation.deadline) as sandbox:
             table = pa.concat_tables(
                 [_read_part(sandbox, read, part) for part in read.parts(replace(unit, only_rows=None))]

@@ -85,7 +85,7 @@ def make_checkpoint(
     lower: bool = True,
     vocab: list[str] | None = None,
 ) -> Path:
-    """Write a DistilBERT with large random weights, biases and LayerNorms, to reveal errors (distilbert.md 4).
+    """Write a DistilBERT with large random weights, biases and LayerNorms, to reveal errors.
 
     Checkpoints with one seed and one size have equal encoders, even if their heads differ. labels: the labels of the
     two classification heads. problem_type: for sequence-classification. tie_word_embeddings: for masked-lm.

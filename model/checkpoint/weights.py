@@ -146,8 +146,9 @@ def sinusoidal_positions(config: Config) -> Tensor:
     """
     if config.max_position_embeddings * config.dim > _MAX_SINUSOIDS:
         raise CheckpointError(
-            f"expected config.json to describe at most {_MAX_SINUSOIDS} numbers of sinusoidal positions, got "
-            f"{config.max_position_embeddings} x {config.dim}: save the position embeddings with the weights"
+            f"config.json: expected max_position_embeddings x dim of at most {_MAX_SINUSOIDS} for weights without "
+            f"position embeddings, got {config.max_position_embeddings} x {config.dim}: "
+            "save the position embeddings with the weights"
         )
     position = np.arange(config.max_position_embeddings)[:, None]
     column = np.arange(config.dim)[None]

@@ -1,4 +1,4 @@
 """Decoding of logits into answers, one module per task, with numpy over ragged arrays.
 
-Tasks import from every module here except `answer_spans`, which is internal.
+Tasks import from every module here except `answer_spans` and `tags`, which are internal.
 """

@@ -22,9 +22,9 @@ _SLACK = 1e-3  # more than rounding adds to a sum of three logarithms
 class TagRules:
     """The allowed neighbours of each of L labels, [L] each.
 
-    tag: int64, equal for labels of one type. opens: whether a label of its type may continue a label. follows: whether a
-    label is allowed only after a label that `opens` its type. unfinished: whether a label is allowed only before a
-    label of its type that `follows`.
+    tag: int64, equal for labels of one type. opens: whether the next label may continue the span of this label.
+    follows: whether this label must follow a label of its type that `opens`. unfinished: whether this label must be
+    followed by a label of its type that `follows`.
     """
 
     tag: npt.NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Transfers between host and device. A pack is one copy. Outputs are copied while the next pack is computed.
+"""Transfers between host and device. A pack goes to the device in one copy. Outputs are copied while the next pack is computed.
 
 With CUDA, copies are asynchronous and use pinned memory, which torch's allocator keeps until they are complete. Copies
 and kernels are in one queue. The 8 bytes per token of a pack cost little compared with its computation.

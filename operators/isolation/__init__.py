@@ -3,6 +3,5 @@
 `bisect` finds rows that raise; `sandbox` finds rows that end their process; `watchdog` ends a process without progress.
 `attempts` marks attempts at units. `isolated_call` combines these modules for the call of a step.
 
-Import `Isolation` from `attempts`, `call_isolated` from `isolated_call`, `call_bisecting` from `bisect`, `Sandbox` from
-`sandbox`, and `Watchdog` from `watchdog`.
+Import any name without an underscore from these modules. `memory` is internal.
 """

@@ -43,7 +43,7 @@ def call_isolated(
     unit = str(table[s.UNIT][0].as_py())
     with isolation.attempt(stage, unit) as crashed:
         if crashed:
-            log.warning("an earlier %s of unit %s ended its worker: using a separate process", stage, unit)
+            log.warning("an earlier attempt to %s unit %s ended its worker: using a separate process", stage, unit)
             return call_in_sandbox(table, stage, call, make_call, isolation.deadline, isolation.max_failed_rows)
         return call_bisecting(call, table, stage, isolation.max_failed_rows)
 

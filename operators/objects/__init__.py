@@ -1,5 +1,5 @@
 """The objects of a unit in a sink: their bytes, their footers, and the statistics in them.
 
 `object_store` writes objects, `unit_object` encodes and reads them, `watched_file` reads shards, `stats` adds statistics.
-Import `write_object`, `remove_object`, `encode_parquet`, `read_record`, `WatchedFile`, `Stats` and `ParityCounts`.
+Import any name without an underscore from these modules.
 """

@@ -93,7 +93,9 @@ class QuestionAnswering(CompatTask):
         if self.questions is not None and not all(question.strip() for question in self.questions):
             raise ValueError("a question must not be empty")
         if self.null_threshold and (self.compat == "hf" or not self.no_answer):
-            raise ValueError("null_threshold needs no_answer, and is not one of Transformers' rules")
+            raise ValueError(
+                "null_threshold needs no_answer, and compat hf does not support it: leave null_threshold out"
+            )
         if self.gold and len(self.questions or []) > 1:
             raise ValueError("gold has answers to one question; give one question, or question_column")
         return self

@@ -81,7 +81,9 @@ class TextClassification(CompatTask):
     def _check_options(self) -> Self:
         thresholds = self.threshold is not None or bool(self.thresholds)
         if self.compat == "hf" and (self.long_texts in ("mean", "max") or thresholds):
-            raise ValueError("compat hf supports neither windows (long_texts mean or max) nor thresholds")
+            raise ValueError(
+                "compat hf supports neither windows (long_texts mean or max) nor thresholds: leave them out"
+            )
         if self.top_k is not None and thresholds:
             raise ValueError(
                 "top_k returns the best labels regardless of their scores: give either top_k or thresholds"

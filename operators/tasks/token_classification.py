@@ -89,7 +89,7 @@ class TokenClassification(CompatTask):
         if self.compat == "hf" and self.aggregation == "none" and self.overlap is not None:
             raise ValueError("compat hf has no overlap with aggregation none; choose another aggregation")
         if self.viterbi and (self.compat == "hf" or self.aggregation == "none"):
-            raise ValueError("viterbi needs an aggregation, and is not one of Transformers' rules: leave viterbi out")
+            raise ValueError("viterbi needs an aggregation, and compat hf does not support it: leave viterbi out")
         if self.gold and self.aggregation == "none":
             raise ValueError("gold has entities, and aggregation none gives single tokens; choose another aggregation")
         return self

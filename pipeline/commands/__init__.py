@@ -1,4 +1,5 @@
 """The commands: one module for each, and the modules account and compute that they share. They print nothing.
 
-Other folders import the function of each command and its result, and execute and RunStart of run.
+Other folders import the function and the result class of each command. They also import `execute` and `RunStart` from
+`run`, and `find_cluster` from `submit`.
 """

@@ -95,7 +95,7 @@ def _first_rows(plan: Plan, rows: int) -> pa.Table:
     tables = list(_read_parts(plan, rows))
     if not sum(table.num_rows for table in tables):
         if plan.shards < _MAX_SHARDS:
-            raise JobError("the corpus has no rows to preview")
+            raise JobError("the corpus has no rows to preview: correct source.uri")
         raise JobError(
             f"the first {plan.shards} shards of the corpus have no rows to preview, and a preview reads no more "
             "shards: choose a shard that has rows with --set source.uri=..."

@@ -142,13 +142,18 @@ def _without_other_files_of_datasets(fs: Any, files: dict[str, Shard]) -> dict[s
             state = json.loads(fs.cat_file(state_path))
             data = {f"{folder}/{file['filename']}" for file in state["_data_files"]}
         except (ValueError, KeyError, TypeError) as error:
-            raise JobError(f"{state_path} is not the state of a saved dataset: {explain(error)}") from error
+            raise JobError(
+                f"{state_path} is not the state of a saved dataset: {explain(error)}; save the dataset again"
+            ) from error
         if state.get("_indices_data_files"):
             raise JobError(
                 f"{folder} is a selection of rows of another dataset: call flatten_indices() before save_to_disk"
             )
         if missing := [path for path in sorted(data - files.keys()) if not fs.exists(path)]:
-            raise JobError(f"{state_path} names files that do not exist: {', '.join(missing)}")
+            raise JobError(
+                f"{state_path} names files that do not exist: {', '.join(missing)}; "
+                "restore them, or save the dataset again"
+            )
         files = {path: file for path, file in files.items() if os.path.dirname(path) != folder or path in data}
     return files
 

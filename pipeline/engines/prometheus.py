@@ -30,8 +30,8 @@ _STATES = tuple(field.name for field in fields(Seconds))
 class PrometheusMetrics:
     """The counters and gauges of one run.
 
-    api: a module with the classes Counter and Gauge, such as ray.util.metrics. job_tags: the values of the tags JOB.
-    planned: the number of units of the plan. committed: the number of them that earlier runs committed.
+    api: a module with the classes Counter and Gauge, such as ray.util.metrics. job_tags: the value of each tag in
+    `JOB`. planned: the number of units of the plan. committed: the number of them that earlier runs committed.
     """
 
     def __init__(self, api: Any, job_tags: dict[str, str], planned: int, committed: int) -> None:

@@ -39,7 +39,9 @@ def read_job_file(path: Path) -> dict[str, Any]:
     except (OSError, *NOT_YAML) as error:
         raise JobError(f"cannot read job {path}: {type(error).__name__}") from None
     if not isinstance(raw, dict):
-        raise JobError(f"{path}: expected keys source, tasks, sink, compute; got {type(raw).__name__}")
+        raise JobError(
+            f"{path}: expected a mapping with the keys source, tasks, sink, compute; got {type(raw).__name__}"
+        )
     return raw
 
 

@@ -1,4 +1,4 @@
-"""Helpers that compare the model with Transformers: cases, batches, outputs and gates (distilbert.md 4)."""
+"""Helpers that compare the model with Transformers: cases, batches, outputs and gates."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -68,7 +68,7 @@ def _checked_size(name: str, dataset: h5py.Dataset) -> int:
     if dataset.shape is None or dataset.dtype.kind != "f" or dataset.dtype.itemsize not in {2, 4, 8}:
         raise ValueError(f"expected 16, 32 or 64 bit floats in {name}, got {dataset.dtype}")
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{name} is stored in another file")
+        raise ValueError(f"expected all weights in this file, {name} is stored in another file")
     size, stored = int(dataset.nbytes), int(dataset.id.get_storage_size())
     if stored < size:
         raise ValueError(

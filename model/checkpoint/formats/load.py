@@ -45,7 +45,9 @@ def load_tensors(checkpoint: Checkpoint) -> tuple[str, dict[str, Tensor]]:
     for shard, names in checkpoint.shards.items():
         part = _read_shard(checkpoint, shard, names, read)
         if repeated := sorted(part.keys() & merged.keys()):
-            raise CheckpointError(f"{checkpoint.where(shard)} holds tensors of another shard: {', '.join(repeated)}")
+            raise CheckpointError(
+                f"{checkpoint.where(shard)}: expected tensors that no other shard holds, got {', '.join(repeated)}"
+            )
         merged |= part
     return file, merged
 

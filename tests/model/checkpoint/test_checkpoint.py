@@ -94,7 +94,7 @@ def test_a_tensor_in_two_shards_is_an_error(tmp_path: Path) -> None:
     save_file({"module.a.weight": torch.ones(2)}, tmp_path / "2.safetensors")
     placed = {"a.weight": "1.safetensors", "module.a.weight": "2.safetensors"}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": placed}))
-    assert load_error(tmp_path) == f"{tmp_path}/2.safetensors holds tensors of another shard: a.weight"
+    assert load_error(tmp_path) == f"{tmp_path}/2.safetensors: expected tensors that no other shard holds, got a.weight"
 
 
 def test_a_shard_of_another_format_is_an_error(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mutation tests of the parity check: it detects each bug that a test inserts into the model (distilbert.md 4)."""
+"""Mutation tests of the parity check: it detects each bug that a test inserts into the model."""
 
 from collections.abc import Callable
 from dataclasses import replace

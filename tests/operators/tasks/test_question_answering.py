@@ -255,7 +255,7 @@ def test_unsuitable_models_and_options_are_an_error(folder: Path, tmp_path: Path
         ({"questions": ["a"], "null_threshold": 1.0}, "null_threshold needs no_answer"),
         (
             {"questions": ["a"], "null_threshold": 1.0, "no_answer": True, "compat": "hf"},
-            "not one of Transformers' rules",
+            "compat hf does not support it",
         ),
         ({"questions": ["a"], "top_k": 0}, "top_k"),
     ],

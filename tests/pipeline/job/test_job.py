@@ -105,7 +105,7 @@ def test_json_and_yaml_are_the_same_job(path: Path, tmp_path: Path) -> None:
         ('{"source":\n {"secret": hunter2}}', "job.json: line 2: Expecting value"),
         ('{"sink": {"uri": "hunter2", "uri": "b"}}', "job.json: a key occurs twice"),
         ('{"max_dead": NaN}', "job.json: NaN and Infinity are not JSON"),
-        ('["hunter2"]', "job.json: expected keys source, tasks, sink, compute; got list"),
+        ('["hunter2"]', "job.json: expected a mapping with the keys source, tasks, sink, compute; got list"),
         ("[" * 100_000, "job.json: RecursionError"),
         ('{"a": "\xff"}', "job.json: UnicodeDecodeError"),
         (" " * 2**18 + "{}", "job.json: expected at most 262144 bytes"),
