@@ -11,39 +11,25 @@ replaces predict and write. In a retry, `merge_retried` replaces write. The fold
 from typing import TYPE_CHECKING
 
 from distilray.lazy import lazy_names
-from distilray.operators.tasks import MODULES as _TASKS
+from distilray.operators import tasks as _tasks
 
 if TYPE_CHECKING:
     from distilray.operators.errors import ColumnSizeError, TableError, TaskError
     from distilray.operators.standalone import Predict, Tokenize
-    from distilray.operators.tasks import (
-        Embeddings,
-        FillMask,
-        MultipleChoice,
-        QuestionAnswering,
-        TextClassification,
-        TokenClassification,
-        ZeroShotClassification,
-    )
+    from distilray.operators.tasks import *  # noqa: F403
 
 __all__ = [
     "ColumnSizeError",
-    "Embeddings",
-    "FillMask",
-    "MultipleChoice",
     "Predict",
-    "QuestionAnswering",
     "TableError",
     "TaskError",
-    "TextClassification",
-    "TokenClassification",
     "Tokenize",
-    "ZeroShotClassification",
 ]
+__all__ += _tasks.__all__
 
 _MODULES = {
     **dict.fromkeys(("ColumnSizeError", "TableError", "TaskError"), "distilray.operators.errors"),
     **dict.fromkeys(("Predict", "Tokenize"), "distilray.operators.standalone"),
-    **dict.fromkeys(_TASKS, "distilray.operators.tasks"),
+    **dict.fromkeys(_tasks.MODULES, "distilray.operators.tasks"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

@@ -8,20 +8,12 @@ The public names are imported at their first use: importing this package imports
 from typing import TYPE_CHECKING
 
 from distilray.lazy import lazy_names
-from distilray.operators.tasks import MODULES as _TASKS
+from distilray.operators import tasks as _tasks
 
 if TYPE_CHECKING:
     from distilray.model.errors import BackendError, CheckpointError, StoreError
     from distilray.operators.errors import TaskError
-    from distilray.operators.tasks import (
-        Embeddings,
-        FillMask,
-        MultipleChoice,
-        QuestionAnswering,
-        TextClassification,
-        TokenClassification,
-        ZeroShotClassification,
-    )
+    from distilray.operators.tasks import *  # noqa: F403
     from distilray.pipeline.api import run
     from distilray.pipeline.commands.dry_run import DryRun, plan
     from distilray.pipeline.commands.evaluate import evaluate
@@ -49,18 +41,14 @@ __all__ = [
     "Converted",
     "DeadLettersError",
     "DryRun",
-    "Embeddings",
     "FencedError",
-    "FillMask",
     "IncompleteError",
     "Job",
     "JobError",
-    "MultipleChoice",
     "Parity",
     "ParityError",
     "Pool",
     "Preview",
-    "QuestionAnswering",
     "Result",
     "Retried",
     "Sink",
@@ -68,10 +56,7 @@ __all__ = [
     "StalledError",
     "StoreError",
     "TaskError",
-    "TextClassification",
-    "TokenClassification",
     "Verdict",
-    "ZeroShotClassification",
     "evaluate",
     "load_job",
     "plan",
@@ -83,6 +68,7 @@ __all__ = [
     "to_parquet",
     "verify",
 ]
+__all__ += _tasks.__all__
 
 _JOB = "distilray.pipeline.job.job"
 _ERRORS = "distilray.pipeline.errors"
@@ -103,6 +89,6 @@ _MODULES = {
     "evaluate": f"{_COMMANDS}.evaluate",
     "report_page": "distilray.pipeline.report.output_page",
     "preview_page": "distilray.pipeline.report.preview_page",
-    **dict.fromkeys(_TASKS, "distilray.operators.tasks"),
+    **dict.fromkeys(_tasks.MODULES, "distilray.operators.tasks"),
 }
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

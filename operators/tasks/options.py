@@ -2,6 +2,7 @@
 
 import os
 from decimal import Decimal
+from inspect import cleandoc
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
@@ -73,7 +74,18 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
 
+OPTIONS = "\n\nOptions:\n"  # the heading of the options in docstrings
+
+
 class Frozen(BaseModel):
     """An immutable model of plain data. An unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Add the descriptions of the options to the docstring, for `help()`."""
+        super().__pydantic_init_subclass__(**options)
+        described = {name: field.description for name, field in cls.model_fields.items() if field.description}
+        lines = [f"    {name}: {description}" for name, description in described.items()]
+        cls.__doc__ = cleandoc(cls.__doc__ or "") + OPTIONS + "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from distilray.operators.tasks.options import OPTIONS
 from distilray.pipeline.job.job import Job
 
 
@@ -11,6 +12,9 @@ def job_schema() -> dict[str, Any]:
     The schema does not contain rules between keys, such as column names that must differ. Only the parser checks these.
     """
     schema = Job.model_json_schema()
+    for definition in (schema, *schema["$defs"].values()):
+        # the list of options is for help(); here each option has its description
+        definition["description"] = definition["description"].partition(OPTIONS)[0]
     for definition in schema["$defs"].values():
         if "task" in definition["properties"]:  # has a default in Python, but a file must contain it
             definition["required"].append("task")
