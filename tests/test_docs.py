@@ -21,8 +21,8 @@ PAGES = [
     ROOT / "deploy/README.md",
     ROOT / "examples/README.md",
 ]
-# their tests: tests/operators/test_standalone_ray.py and tests/pipeline/commands/test_delta.py
-PAGES_WITH_OWN_TESTS = {"operators.md", "inputs.md"}
+# their tests: tests/operators/test_standalone_ray.py, tests/pipeline/commands/test_delta.py and tests/test_add_a_task.py
+PAGES_WITH_OWN_TESTS = {"operators.md", "inputs.md", "add-a-task.md"}
 # commands that CI or other test files run; those that need a machine with a GPU are run by hand
 TESTED_ELSEWHERE = {
     "make example",
