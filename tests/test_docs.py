@@ -27,6 +27,7 @@ PAGES_WITH_OWN_TESTS = {"operators.md", "inputs.md", "add-a-task.md"}
 TESTED_ELSEWHERE = {
     "make example",
     ".venv/bin/distilray schema",
+    ".venv/bin/distilray schema > docs/job.schema.json",
     ".venv/bin/distilray to-parquet examples/questions.jsonl out/questions --columns context question id",
     "make test",
     "make test-slow",
