@@ -1,4 +1,4 @@
-"""Accuracy of the model on the addresses that it was not trained on."""
+"""Accuracy of the model on the addresses that are not in its training data."""
 
 import pyarrow.dataset as ds
 import torch
